@@ -89,6 +89,7 @@ where
             let subjects = matches.get_many::<String>(SUBJECT);
             let request = explain::Request {
                 subjects: subjects.into_iter().flatten().cloned().collect(),
+                flags: flags(matches),
                 json: matches.get_flag(JSON),
                 write: matches.get_flag(WRITE),
             };
@@ -279,7 +280,7 @@ fn explain_verb() -> Command {
             .action(ArgAction::SetTrue)
     };
     Command::new("explain")
-        .about("Explain files of uWSGI and nginx line by line, with the pyserve.toml of the same meaning")
+        .about("Explain files of uWSGI, nginx and gunicorn line by line, with the pyserve.toml of the same meaning")
         .override_usage("pyserve explain [OPTIONS] PATH...")
         .args(hidden)
         .arg(

@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
-    if let Some(words) = foreign::found::called_as_uwsgi() {
+    if let Some(words) = foreign::found::called_as("uwsgi") {
         return match uwsgi_link::answer(&words) {
             Some(code) => code,
             None => served(Layer::default()),

@@ -12,9 +12,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
-use crate::config::HostFacts;
 use crate::config::foreign::{self, Reading, equivalent};
 use crate::config::layers::Layer;
+use crate::config::{HostFacts, environment};
 use crate::observe::diagnostics::say;
 use crate::verbs::print;
 
@@ -25,6 +25,8 @@ use self::subjects::{Subject, SubjectSources};
 pub struct Request {
     /// Files, directories and command lines.
     pub subjects: Vec<String>,
+    /// Settings of the command line, of which `python` and `venv` choose the interpreter that evaluates files.
+    pub flags: Layer,
     /// Print JSON.
     pub json: bool,
     /// Write `pyserve.toml` into the current directory.
@@ -41,6 +43,8 @@ pub fn run(request: &Request) -> ExitCode {
     let host = HostFacts::of_this_process();
     let files = foreign::Files::OF_THIS_MACHINE;
     let around = foreign::Surroundings::of(&host, &files).with_root_rights();
+    let (variables, _) = environment::layer(&host.environment);
+    let layers = [request.flags.clone(), variables];
     let mut code = 0;
     let mut found: Vec<(Subject, Reading)> = Vec::new();
     for argument in &request.subjects {
@@ -48,6 +52,9 @@ pub fn run(request: &Request) -> ExitCode {
             Ok(subjects) => found.extend(subjects.into_iter().map(|subject| {
                 let reading = match &subject.sources {
                     SubjectSources::Uwsgi(sources) => foreign::uwsgi::read(sources, &around),
+                    SubjectSources::Gunicorn(sources) => {
+                        foreign::found::read_gunicorn(sources, &layers, &host, &around)
+                    }
                     // It depends on the others.
                     SubjectSources::Nginx(_) => Reading::default(),
                 };

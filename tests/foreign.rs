@@ -3,6 +3,8 @@
 
 mod corpus;
 mod differential;
+mod gunicorn_corpus;
+mod gunicorn_served;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;

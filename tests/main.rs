@@ -108,4 +108,5 @@ mod upstream_mapping;
 mod upstream_metrics;
 mod upstream_private;
 mod uwsgi;
+mod uwsgi_module;
 mod wsgi;

@@ -19,6 +19,8 @@ pub struct Layer {
     pub locations: Vec<SettingsTable>,
     /// Its `[[companion]]` tables, in order; only a settings file has some.
     pub companions: Vec<SettingsTable>,
+    /// The options of uWSGI that made it, as they were given.
+    pub uwsgi_options: Vec<(String, Option<String>)>,
     /// Values that are hidden wherever a value is shown.
     pub secrets: Vec<String>,
     /// Addresses at which the other server of these settings waits for the server in front of it.
@@ -82,6 +84,16 @@ impl Layer {
     /// The entry for the setting of this name.
     pub fn entry(&self, name: &str) -> Option<&SettingEntry> {
         self.entries.get(name)
+    }
+
+    /// Forgets this value of a setting with several.
+    pub fn remove_value(&mut self, name: &str, value: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.values.retain(|other| other != value);
+            if entry.values.is_empty() {
+                self.entries.remove(name);
+            }
+        }
     }
 
     /// Forgets the setting of this name.

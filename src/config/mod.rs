@@ -309,10 +309,21 @@ pub struct AppSettings {
     pub request_timeout: Option<Duration>,
     /// Address space of each of its processes in bytes; `None` for no limit.
     pub limit_as: Option<u64>,
+    /// The module `uwsgi` of its processes; `None`: they have none.
+    pub uwsgi_module: Option<UwsgiModule>,
     /// True if tracebacks may be shown to clients.
     pub dev: bool,
     /// Directory for the host extension if memory files are forbidden; absolute.
     pub temp_dir: PathBuf,
+}
+
+/// The module `uwsgi` of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UwsgiModule {
+    /// Bytes of all its caches, of all applications together.
+    pub cache: u64,
+    /// The options that uWSGI was given, `None` for a flag without a value.
+    pub options: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl AppSettings {
@@ -415,6 +426,8 @@ pub struct HostFacts {
     pub is_output_terminal: bool,
     /// The command line of uWSGI, if the program is called by that name.
     pub uwsgi_command_line: Option<Vec<String>>,
+    /// That of gunicorn, likewise.
+    pub gunicorn_command_line: Option<Vec<String>>,
     /// True if this is process 1, which a container's runtime kills if it does not stop in time.
     pub is_init: bool,
 }
@@ -436,7 +449,8 @@ impl HostFacts {
             },
             is_terminal: Standard::Error.is_terminal(),
             is_output_terminal: Standard::Output.is_terminal(),
-            uwsgi_command_line: foreign::found::called_as_uwsgi(),
+            uwsgi_command_line: foreign::found::called_as("uwsgi"),
+            gunicorn_command_line: foreign::found::called_as("gunicorn"),
             is_init: std::process::id() == 1,
         }
     }
@@ -555,16 +569,21 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let around = foreign::Surroundings::of(surroundings, &files);
     let sources = foreign::found::uwsgi_sources(&layers, surroundings);
     let uwsgi = sources.map(|sources| foreign::uwsgi::read(&sources, &around));
+    let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
+    let gunicorn = gunicorn
+        .map(|sources| foreign::found::read_gunicorn(&sources, &layers, surroundings, &around));
     let nginx = foreign::found::nginx_file(&layers).map(|name| {
-        let known = layers
-            .iter()
-            .chain(uwsgi.iter().map(|reading| &reading.layer));
+        let others = gunicorn.iter().chain(&uwsgi).map(|reading| &reading.layer);
+        let known = layers.iter().chain(others);
         foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
     });
-    for mut reading in [nginx, uwsgi].into_iter().flatten() {
+    for mut reading in [nginx, gunicorn, uwsgi].into_iter().flatten() {
         warnings.extend(reading.warnings());
         mistake = mistake.or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);
+        if surroundings.uwsgi_command_line.is_some() {
+            foreign::found::called_by_name(&mut reading.layer);
+        }
         layers.push(reading.layer);
     }
     Ok(Read {

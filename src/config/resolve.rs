@@ -202,7 +202,12 @@ impl Resolver<'_> {
     /// Files of other servers have been read; their names are shown.
     fn foreign_files(&mut self) -> Result<(), ConfigError> {
         self.many("ini", |_| Ok(()))?;
-        self.optional("nginx", |_| Ok(())).map(drop)
+        for name in ["nginx", "gunicorn"] {
+            if self.optional(name, |_| Ok(()))?.is_none() {
+                self.show_default(name, "none".to_owned());
+            }
+        }
+        Ok(())
     }
 
     // Looking up.

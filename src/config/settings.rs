@@ -158,6 +158,7 @@ const ADVANCED: &[&str] = &[
     "upstream_host",
     "upstream_redirects",
     "upstream_send_timeout",
+    "uwsgi_cache",
     "uwsgi_insecure",
     "uwsgi_modifier1",
     "uwsgi_modifier2",

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::foreign::found::form_of;
+use crate::config::foreign::gunicorn::{self, is_gunicorn};
 use crate::config::foreign::nginx::is_nginx;
 use crate::config::foreign::uwsgi::{Form, Sources, is_uwsgi};
 use crate::config::native;
@@ -25,6 +26,8 @@ pub enum SubjectSources {
     Uwsgi(Sources),
     /// The file of a site or of a whole nginx.
     Nginx(String),
+    /// Those of a gunicorn.
+    Gunicorn(gunicorn::Sources),
 }
 
 /// Deepest folder that is searched.
@@ -52,7 +55,7 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
         search(&path, Path::new(argument), &mut found);
         return match found.is_empty() {
             true => Err(format!(
-                "{argument}: no configuration of uWSGI or nginx is in there"
+                "{argument}: no configuration of uWSGI, nginx or gunicorn is in there"
             )),
             false => Ok(found),
         };
@@ -61,10 +64,24 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
         return command_line(argument).map(|subject| vec![subject]);
     }
     let text = std::fs::read(&path).unwrap_or_default();
-    Ok(vec![match is_nginx_file(&path, &text) {
-        true => nginx(argument),
-        false => uwsgi(argument, form_of(argument)),
+    Ok(vec![if argument.ends_with(".py") {
+        gunicorn(argument)
+    } else if is_nginx_file(&path, &text) {
+        nginx(argument)
+    } else {
+        uwsgi(argument, form_of(argument))
     }])
+}
+
+fn gunicorn(name: &str) -> Subject {
+    Subject {
+        name: name.to_owned(),
+        server: "gunicorn",
+        sources: SubjectSources::Gunicorn(gunicorn::Sources {
+            file: Some(name.to_owned()),
+            ..gunicorn::Sources::default()
+        }),
+    }
 }
 
 fn nginx(name: &str) -> Subject {
@@ -131,9 +148,19 @@ fn command_line(line: &str) -> Result<Subject, String> {
     });
     let program = program.unwrap_or_default();
     let base = program.rsplit('/').next().unwrap_or_default();
+    if base.starts_with("gunicorn") {
+        return Ok(Subject {
+            name: "command line".to_owned(),
+            server: "gunicorn",
+            sources: SubjectSources::Gunicorn(gunicorn::Sources {
+                command_line: Some(words.collect()),
+                file: None,
+            }),
+        });
+    }
     if !base.starts_with("uwsgi") {
         return Err(format!(
-            "{program}: neither a file nor a command line of uWSGI"
+            "{program}: neither a file nor a command line of uWSGI or gunicorn"
         ));
     }
     Ok(Subject {
@@ -215,6 +242,9 @@ fn search(dir: &Path, shown: &Path, found: &mut Vec<Subject>) {
                 found.push(uwsgi(&shown, form))
             }
             None if is_nginx_file(&path, &text) => found.push(nginx(&shown)),
+            None if is_gunicorn(&shown, &String::from_utf8_lossy(&text)) => {
+                found.push(gunicorn(&shown));
+            }
             _ => {}
         }
     }

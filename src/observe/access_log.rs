@@ -81,7 +81,15 @@ pub struct AccessLogEntry<'a> {
     pub worker: Option<u32>,
     /// The component that made the response.
     pub handled_by: HandledBy,
+    /// Variables that the application has set.
+    pub log_vars: &'a [LogVar],
 }
+
+/// Variables that an application has set for the log line of a request.
+pub type LogVars = Vec<LogVar>;
+
+/// Name and value of one.
+pub type LogVar = (Box<[u8]>, Box<[u8]>);
 
 impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
@@ -385,6 +393,7 @@ mod tests {
             app: Some(Duration::from_millis(1)),
             worker: Some(2),
             handled_by: HandledBy::App,
+            log_vars: &[],
         }
     }
 

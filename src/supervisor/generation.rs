@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pyserve_wire::control::{Boot, FromTemplate, Preload, STACKS_SIGNAL};
+use pyserve_wire::control::{Boot, FromTemplate, Preload, STACKS_SIGNAL, UwsgiFacts};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
@@ -127,7 +127,8 @@ impl Python {
         })
     }
 
-    /// Starts a template that logs to `log`; the previous one, if any, exits.
+    /// Starts a template that logs to `log`; the previous one, if any, exits. `door`: to the service
+    /// behind `import uwsgi`.
     ///
     /// # Errors
     /// The error of the system call for executing the interpreter.
@@ -136,6 +137,7 @@ impl Python {
         preload: Preload,
         files: &HostFiles,
         log: BorrowedFd<'_>,
+        door: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         let settings = &self.settings;
         let (target, app_is_file) = match &settings.app.target {
@@ -167,6 +169,7 @@ impl Python {
             inherited: descriptors::inherited().to_vec(),
             name: settings.title(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            uwsgi: door.and(self.uwsgi_facts()),
         };
         self.facts.interpreter = None;
         self.was_worker = false;
@@ -174,6 +177,8 @@ impl Python {
         let (ours, theirs) = StackPipe::new()?;
         self.stacks = Some(Arc::new(ours));
         let template = self.generation.with_descriptors(|[queue, ring, board]| {
+            let shared = [queue, ring, board, log, theirs.as_fd()];
+            let descriptors: Vec<_> = shared.into_iter().chain(door).collect();
             Template::start(
                 &settings.interpreter.path,
                 &settings.start_dir,
@@ -181,12 +186,22 @@ impl Python {
                 settings.limit_as,
                 files,
                 boot,
-                &[queue, ring, board, log, theirs.as_fd()],
+                &descriptors,
             )
         });
         // The previous one, if any, reads the end of its socket.
         self.template = Some(template?);
         Ok(())
+    }
+
+    /// The facts for `import uwsgi`.
+    fn uwsgi_facts(&self) -> Option<UwsgiFacts> {
+        let module = self.settings.uwsgi_module.as_ref()?;
+        Some(UwsgiFacts {
+            options: module.options.clone(),
+            master: std::process::id(),
+            is_reload: self.generation.number() > 0,
+        })
     }
 
     /// Requests the fork of a worker.

@@ -25,6 +25,7 @@ pub mod starting;
 pub mod startup;
 mod status;
 pub mod template;
+pub mod uwsgi_service;
 
 use std::future::poll_fn;
 use std::io;

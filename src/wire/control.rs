@@ -26,7 +26,7 @@ pub const STACKS_SIGNAL: i32 = 62;
 pub enum ToTemplate {
     /// The first message. Descriptors: receiving end of the socket beside the request queue,
     /// memory of the request queue, memory of the scoreboard, sending end of the log, writing end
-    /// of the pipe for stacks.
+    /// of the pipe for stacks; with [`Boot::uwsgi`] the door of its service.
     Boot(Box<Boot>),
     /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread, then
     /// the socket for orders ([`crate::orders`]), the memory for replies ([`crate::reply_ring`]),
@@ -133,6 +133,20 @@ pub struct Boot {
     pub name: String,
     /// Version of pyserve.
     pub version: String,
+    /// The application may `import uwsgi`; another descriptor comes with the message, the door of the
+    /// service behind that module.
+    pub uwsgi: Option<UwsgiFacts>,
+}
+
+/// The facts that `import uwsgi` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UwsgiFacts {
+    /// Options of uWSGI with their values, `None` for a flag.
+    pub options: Vec<(String, Option<Vec<u8>>)>,
+    /// Process id of the supervisor.
+    pub master: u32,
+    /// True in generations that a reload started.
+    pub is_reload: bool,
 }
 
 /// The setting `preload`: import the application before the fork, or not.
@@ -289,6 +303,14 @@ mod tests {
             inherited: vec![3, 17],
             name: "hello.wsgi:make() at /shop".into(),
             version: "0.1.0".into(),
+            uwsgi: Some(UwsgiFacts {
+                options: vec![
+                    ("master".into(), None),
+                    ("http".into(), Some(b":\xff".to_vec())),
+                ],
+                master: 7,
+                is_reload: true,
+            }),
         };
         for message in [
             ToTemplate::Boot(Box::new(boot)),

@@ -220,6 +220,9 @@ pub struct ReplyHeadFrame<'a> {
     pub fields: &'a [u8],
 }
 
+/// Begins the name of a field that is none but a variable for the access log: no field has this byte.
+pub const LOG_VAR: &[u8] = b"\0";
+
 /// Appends the payload of a `Head` frame: status, reason, then the fields as pairs.
 ///
 /// # Errors

@@ -399,3 +399,113 @@ fn what_is_missing_at_the_start_does_not_end_it_where_uwsgi_starts_too() {
     write_files(dir.path(), &[("later/a.txt", "a file\n")]);
     assert_eq!(server.get("/f/a.txt").body, b"a file\n");
 }
+
+#[test]
+fn routes_headers_error_pages_and_single_files_are_served_as_written() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            ("files/icon.ico", "an icon"),
+            ("files/neighbour.txt", "not served"),
+            ("pages/404.html", "<p>own page</p>"),
+            // bcrypt of `secret`, by `htpasswd -nbB bob secret`.
+            (
+                "htpasswd",
+                "bob:$2y$05$HwOiA/HuH07sWMxV6mUKYuvH2m1N1PwkyFJCZxsEsBqeQowY4eKNK\n",
+            ),
+            (
+                "uwsgi.ini",
+                "[uwsgi]\nmodule = mysite\nhttp = 127.0.0.1:0\n\
+                 static-map = /favicon.ico=%d/files/icon.ico\nstatic-map = /later.txt=%d/later.txt\n\
+                 static-map = /f=%d/files\nerror-page-404 = %d/pages/404.html\n\
+                 add-header = X-Everywhere: yes\ndel-header = Content-Type\n\
+                 route = ^/api/ addheader:X-Api: 1\nroute = ^/old$ redirect:/new\n\
+                 route = ^/blog/(.*)$ redirect-permanent:/articles/$1\n\
+                 route-host = ^www\\.example\\.com$ redirect-permanent:https://example.com${REQUEST_URI}\n\
+                 route = ^/gone/ break:404 Not Found\nroute = ^/admin/ basicauth:Staff,%d/htpasswd\n\
+                 route = ^/closed/ basicauth:Closed,bob:hunter2\n",
+            ),
+        ],
+    );
+    let server = pyserve(dir.path()).args(["--ini", "uwsgi.ini"]).ready();
+    let get = |target: &str| server.get(target);
+    assert_eq!(get("/favicon.ico").body, b"an icon");
+    assert_eq!(answer(&server, "/favicon.icon")["path"], "/favicon.icon");
+    assert_eq!(answer(&server, "/later.txt")["path"], "/later.txt");
+    write_files(dir.path(), &[("later.txt", "late")]);
+    assert_eq!(get("/later.txt").body, b"late");
+    // The bytes of the prefix alone are no match.
+    assert_eq!(
+        answer(&server, "/files/icon.ico")["path"],
+        "/files/icon.ico"
+    );
+    let root = get("/");
+    assert_eq!(root.header("x-everywhere").as_deref(), Some("yes"));
+    assert_eq!(root.header("content-type").as_deref(), None);
+    assert_eq!(root.header("x-api").as_deref(), None);
+    let api = get("/api/a");
+    assert_eq!(api.header("x-api").as_deref(), Some("1"));
+    assert_eq!(api.header("x-everywhere").as_deref(), Some("yes"));
+    let moved = get("/old?a=1");
+    assert_eq!(
+        (moved.status(), moved.header("location").as_deref()),
+        (302, Some("/new"))
+    );
+    assert_eq!(answer(&server, "/older")["path"], "/older");
+    let moved = get("/blog/a/b");
+    assert_eq!(
+        (moved.status(), moved.header("location").as_deref()),
+        (301, Some("/articles/a/b"))
+    );
+    let moved =
+        server.exchange("GET /x?y HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n");
+    assert_eq!(
+        (moved.status(), moved.header("location").as_deref()),
+        (301, Some("https://example.com/x?y"))
+    );
+    let gone = get("/gone/a");
+    assert_eq!((gone.status(), &*gone.body), (404, &b"<p>own page</p>"[..]));
+    assert_eq!(get("/admin/").status(), 401);
+    let known = server.exchange(
+        "GET /admin/ HTTP/1.1\r\nHost: x\r\nAuthorization: Basic Ym9iOnNlY3JldA==\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(known.status(), 200);
+    assert_eq!(get("/closed/x").status(), 403);
+    let log = server.stderr.so_far().join("\n");
+    assert!(log.contains("basicauth:Closed,***: dangerous"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn schedules_become_companions_of_the_same_times() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            (
+                "uwsgi.ini",
+                "[uwsgi]\nmodule = mysite\ncron = 0 3 -1 -1 -1 python manage.py clearsessions\n\
+                 unique-cron = -10 -1 -1 -1 -1 poll 'a b'\ncron2 = minute=0,harakiri=9 slow\n",
+            ),
+        ],
+    );
+    let ended = pyserve(dir.path())
+        .env("TZ", "UTC")
+        .args(["check", "--ini", "uwsgi.ini"])
+        .run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for expected in [
+        "python -> python manage.py clearsessions, \"0 3 * * *\" (UTC)",
+        "poll -> poll 'a b', \"*/10 * * * *\" (UTC)",
+        "slow -> exec timeout -s KILL 9 /bin/sh -c 'slow', \"0 * * * *\" (UTC)",
+    ] {
+        assert!(
+            ended.stdout.contains(expected),
+            "{expected}: {}",
+            ended.stdout
+        );
+    }
+}

@@ -39,7 +39,7 @@ pub fn host() -> RawFd {
 }
 
 /// Starts worker number `worker`; returns its process id. `shared`: the socket and the
-/// memory of the queue, the scoreboard memory, the log and the pipe for stacks. `channels`: those of the threads, followed by the
+/// memory of the queue, the scoreboard memory, the log, the pipe for stacks and the door, if there is one. `channels`: those of the threads, followed by the
 /// other descriptors of the worker.
 ///
 /// # Errors

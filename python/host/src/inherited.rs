@@ -20,6 +20,8 @@ pub struct Inherited {
     pub scoreboard: Scoreboard<'static>,
     /// The pipe for stacks of starting processes; `None` in a worker that has started.
     pub stacks: Option<OwnedFd>,
+    /// The door of the service behind `import uwsgi`, if the application may import it.
+    pub door: Option<Arc<OwnedFd>>,
     /// The application, if the template imported it.
     pub app: Option<Py<PyAny>>,
 }

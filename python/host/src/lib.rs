@@ -38,6 +38,7 @@ mod stage;
 mod template;
 mod threads;
 mod title;
+mod uwsgi_module;
 mod wait;
 mod worker;
 mod wsgi;

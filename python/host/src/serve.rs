@@ -31,7 +31,7 @@ use crate::wsgi::errors::Errors;
 use crate::wsgi::input::Inputs;
 use crate::wsgi::response::Response;
 use crate::wsgi::start_response::StartResponse;
-use crate::{breakpoints, fork, log, sockets};
+use crate::{breakpoints, fork, log, sockets, uwsgi_module};
 
 /// A larger buffer is freed after the request.
 const KEPT: usize = 64 * 1024;
@@ -199,6 +199,7 @@ impl WorkerThread {
         let response = Box::new(Response::new(reply, environ.is_head));
         let start = Bound::new(py, StartResponse::new(response))?;
 
+        uwsgi_module::begin_request();
         let running = self.stage().map(|stage| stage.begin(py, seq));
         let effect = call(
             self.shared.app.bind(py),

@@ -21,7 +21,7 @@ use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
 use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, AfterServing, ForkedWorker};
-use crate::{apart, ffi, greenlets, log, orders, package, sockets, stacks, title};
+use crate::{apart, ffi, greenlets, log, orders, package, sockets, stacks, title, uwsgi_module};
 
 /// Exit status after a malformed message of the supervisor.
 const BAD_CONTROL: i32 = 70;
@@ -77,6 +77,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     }
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
+    uwsgi_module::install(py, &template.origin)?;
     if template.origin.boot.apart {
         let Some(newborn) = template.serve(py)? else {
             return Ok(());
@@ -158,10 +159,12 @@ impl Template {
     fn ours(&self) -> Vec<RawFd> {
         let memory = self.memory.iter().flatten().map(AsRawFd::as_raw_fd);
         let stacks = self.origin.stacks.iter().map(AsRawFd::as_raw_fd);
+        let door = self.origin.door.iter().map(|door| door.as_raw_fd());
         [self.control.as_raw_fd(), self.origin.queue.as_raw_fd()]
             .into_iter()
             .chain(memory)
             .chain(stacks)
+            .chain(door)
             .chain(log::descriptor())
             .collect()
     }
@@ -385,13 +388,14 @@ impl Template {
         else {
             return Err(PySystemExit::new_err(BAD_CONTROL));
         };
-        let shared = [
+        let mut shared = vec![
             self.origin.queue.as_fd(),
             ring.as_fd(),
             scoreboard.as_fd(),
             log.as_fd(),
             stacks.as_fd(),
         ];
+        shared.extend(self.origin.door.iter().map(|door| door.as_fd()));
         let theirs = apart::borrow(descriptors);
         apart::spawn(py, &self.origin.boot, &shared, worker, &theirs).map(Side::Parent)
     }
@@ -469,9 +473,13 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
     }
 }
 
-/// Opens the socket of the queue, its memory, the scoreboard, the log and the pipe for stacks, in
-/// this order; the files of both memories stay open.
-fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, [OwnedFd; 2])> {
+/// Opens the socket of the queue, its memory, the scoreboard, the log, the pipe for stacks and the
+/// door, if there is one, in this order; the files of both memories stay open.
+fn open(boot: Boot, mut descriptors: Vec<OwnedFd>) -> Option<(Inherited, [OwnedFd; 2])> {
+    let door = match boot.uwsgi {
+        Some(_) => Some(Arc::new(descriptors.pop()?)),
+        None => None,
+    };
     let descriptors = <[OwnedFd; 5]>::try_from(descriptors).ok()?;
     let [queue, ring_memory, board_memory, log_socket, stacks] = descriptors;
     log::open(log_socket);
@@ -484,6 +492,7 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, [OwnedFd; 2
         ring,
         scoreboard,
         stacks: Some(stacks),
+        door,
         app: None,
     };
     Some((origin, memory))

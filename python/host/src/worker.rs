@@ -32,7 +32,7 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{breakpoints, fork, greenlets, log, package, promotion, stacks};
+use crate::{breakpoints, fork, greenlets, log, package, promotion, stacks, uwsgi_module};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -209,6 +209,7 @@ fn descriptors_of(origin: &Inherited, ends: &Ends) -> Vec<RawFd> {
         .chain([ends.doorbell.descriptor()])
         .chain(log::descriptor())
         .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
+        .chain(origin.door.iter().map(|door| door.as_raw_fd()))
         .collect()
 }
 
@@ -281,6 +282,7 @@ fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>
 fn start(py: Python<'_>, origin: &Inherited, worker: u32) -> Result<Started, String> {
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
+    uwsgi_module::set_worker(py, origin, worker).map_err(raised)?;
     let started = match &origin.app {
         Some(app) => {
             objects::reseed(py);

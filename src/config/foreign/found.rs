@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::nginx;
 use super::uwsgi::{Form, Sources};
 use super::{Reading, Surroundings};
+use super::{gunicorn, nginx};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
-use crate::config::{HostFacts, native};
+use crate::config::{HostFacts, native, settings};
 
 /// The sources of uWSGI that are in play: files that `ini` names, or those that uWSGI finds by its
 /// variables. Without one, `UWSGI_*` variables mean nothing.
@@ -52,8 +52,39 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
 
 /// The file that `nginx` names.
 pub fn nginx_file(layers: &[Layer]) -> Option<String> {
-    let entry = layers.iter().find_map(|layer| layer.entry("nginx"))?;
-    let name = entry.values.first().filter(|name| !name.is_empty())?;
+    file_of("nginx", layers)
+}
+
+/// The sources of gunicorn that are in play: the file that `gunicorn` names, or the command line of a
+/// link of that name. Without one, `GUNICORN_CMD_ARGS` means nothing.
+pub fn gunicorn_sources(layers: &[Layer], host: &HostFacts) -> Option<gunicorn::Sources> {
+    let sources = gunicorn::Sources {
+        command_line: host.gunicorn_command_line.clone(),
+        file: file_of("gunicorn", layers),
+    };
+    (sources != gunicorn::Sources::default()).then_some(sources)
+}
+
+/// Reads the sources of gunicorn, with the interpreter that `layers` choose.
+pub fn read_gunicorn(
+    sources: &gunicorn::Sources,
+    layers: &[Layer],
+    host: &HostFacts,
+    around: &Surroundings<'_>,
+) -> Reading {
+    let evaluate = |location: &str| {
+        let evaluator = gunicorn::python::evaluator(layers, host);
+        evaluator
+            .map_err(|error| error.to_string())?
+            .evaluate(location)
+    };
+    gunicorn::read(sources, around, &evaluate)
+}
+
+/// The file that the setting `name` gives, relative to the file that sets it.
+fn file_of(name: &str, layers: &[Layer]) -> Option<String> {
+    let entry = layers.iter().find_map(|layer| layer.entry(name))?;
+    let file = entry.values.first().filter(|file| !file.is_empty())?;
     let base = match &entry.origin {
         SettingOrigin::File { path, .. } => {
             path.parent().filter(|base| !base.as_os_str().is_empty())
@@ -61,8 +92,10 @@ pub fn nginx_file(layers: &[Layer]) -> Option<String> {
         _ => None,
     };
     Some(match base {
-        Some(base) => native::text(base.join(native::path(name)).as_os_str()),
-        None => name.clone(),
+        Some(base) if !file.starts_with("python:") => {
+            native::text(base.join(native::path(file)).as_os_str())
+        }
+        _ => file.clone(),
     })
 }
 
@@ -138,12 +171,24 @@ fn given<'a>(
     }
 }
 
-/// The words behind the name of the program, if that is `uwsgi`: a link of that name takes its command line.
-pub fn called_as_uwsgi() -> Option<Vec<String>> {
+/// The words behind the name of the program, if that is `name`: a link of the name of another server takes its
+/// command line.
+pub fn called_as(name: &str) -> Option<Vec<String>> {
     let mut words = std::env::args_os();
     let program = PathBuf::from(words.next()?);
-    let is_uwsgi = program.file_name()? == "uwsgi";
-    is_uwsgi.then(|| words.map(|word| native::text(&word)).collect())
+    let is_it = program.file_name()? == name;
+    is_it.then(|| words.map(|word| native::text(&word)).collect())
+}
+
+/// Adds what the name `uwsgi` of the program means: the application may import that module.
+pub fn called_by_name(layer: &mut Layer) {
+    if let Some(setting) = settings::named("uwsgi_module") {
+        let origin = SettingOrigin::Foreign {
+            place: "the name uwsgi".to_owned(),
+            text: "uwsgi".to_owned(),
+        };
+        layer.insert(setting, vec!["yes".to_owned()], origin);
+    }
 }
 
 /// The form of a file that `ini` names, with `:section` behind it perhaps.
@@ -180,13 +225,21 @@ pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
             layer.remove(name);
         }
     }
-    layer
-        .locations
-        .retain(|own| !tables().any(|table| prefix(table) == prefix(own)));
+    let taken = |own: &SettingsTable| tables().any(|table| place(table) == place(own));
+    let removed: Vec<_> = layer.locations.extract_if(.., |own| taken(own)).collect();
+    for path in removed.iter().filter_map(|table| value(table, "path")) {
+        layer.remove_value("static_missing", &format!("{path}=app"));
+    }
     let companions = || stronger.iter().flat_map(|layer| &layer.companions);
     layer
         .companions
         .retain(|own| !companions().any(|table| value(table, "name") == value(own, "name")));
+}
+
+/// The requests that a table is for: its path or prefix, and its hosts.
+fn place(table: &SettingsTable) -> (String, Vec<String>) {
+    let hosts = table.entry("host").map(|entry| entry.values.clone());
+    (prefix(table), hosts.unwrap_or_default())
 }
 
 /// The prefix of a table, or its path behind `=`.

@@ -1,5 +1,6 @@
 //! Settings of each application: those for all, or those of its location.
 
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::{LONGEST_QUEUE, Resolver, existing_directory, wrong};
 use crate::config::app::AppRef;
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::interpreter::PythonChoice;
-use crate::config::{AppSettings, Recycle, Workers, values};
+use crate::config::{AppSettings, Recycle, UwsgiModule, Workers, native, values};
 
 /// Settings of applications that do not override them.
 pub(super) struct Common {
@@ -39,14 +40,40 @@ pub(super) struct Common {
     short_first: bool,
     request_timeout: Option<Duration>,
     limit_as: Option<u64>,
+    uwsgi_module: Option<UwsgiModule>,
     dev: bool,
     temp_dir: PathBuf,
 }
+
+/// Bytes of options that an application is shown; they travel in one message.
+const MOST_OPTIONS: usize = 32 << 10;
 
 impl Resolver<'_> {
     /// Environment variables of applications, companions and `before_start`.
     fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
         Ok(self.many("env", variable)?.unwrap_or_default())
+    }
+
+    /// The module `uwsgi`, with the options of the layer that has some.
+    fn uwsgi_module(&mut self) -> Result<Option<UwsgiModule>, ConfigError> {
+        let cache = self.one("uwsgi_cache", values::byte_room)?;
+        if !self.one("uwsgi_module", values::yes_or_no)? {
+            return Ok(None);
+        }
+        let mut options = Vec::new();
+        let mut room = MOST_OPTIONS;
+        let given = self.layers.iter().flat_map(|layer| &layer.uwsgi_options);
+        for (name, value) in given {
+            let value = value.as_deref().map(native::string);
+            let value = value.map(OsStringExt::into_vec);
+            let length = name.len() + value.as_ref().map_or(0, Vec::len);
+            room = match usize::checked_sub(room, length) {
+                Some(left) => left,
+                None => continue,
+            };
+            options.push((name.clone(), value));
+        }
+        Ok(Some(UwsgiModule { cache, options }))
     }
 
     /// Warns once of each interpreter that was passed over.
@@ -95,6 +122,7 @@ impl Resolver<'_> {
             short_first: self.one("short_first", values::yes_or_no)?,
             request_timeout: self.request_timeout(dev)?,
             limit_as: self.limit_as()?,
+            uwsgi_module: self.uwsgi_module()?,
             dev,
             temp_dir: temp_dir.to_owned(),
         })
@@ -178,6 +206,7 @@ impl Common {
             short_first: self.short_first,
             request_timeout: self.request_timeout,
             limit_as: self.limit_as,
+            uwsgi_module: self.uwsgi_module.clone(),
             dev: self.dev,
             temp_dir: self.temp_dir.clone(),
         })

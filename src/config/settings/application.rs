@@ -60,6 +60,23 @@ pub(super) static PYTHON: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "uwsgi_module",
+        value_name: "yes|no",
+        heading: PYTHON_HEADING,
+        help: "Let the application `import uwsgi` and `uwsgidecorators`: cache, locks and facts as under uWSGI; \
+               on if pyserve is called as `uwsgi`",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
+        name: "uwsgi_cache",
+        value_name: "BYTES",
+        heading: PYTHON_HEADING,
+        help: "With `uwsgi_module`: memory for what its `cache_*` functions keep, of all applications together",
+        repeatable: false,
+        default: Default::Value("16M"),
+    },
+    Setting {
         name: "pythonpath",
         value_name: "DIR",
         heading: PYTHON_HEADING,

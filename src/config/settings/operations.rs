@@ -139,6 +139,16 @@ pub(super) static OTHER: &[Setting] = &[
         default: Default::Computed("none"),
     },
     Setting {
+        name: "gunicorn",
+        value_name: "FILE",
+        heading: OTHER_HEADING,
+        help: "Configuration file of gunicorn, or python:MODULE, evaluated by the interpreter of the \
+               application: all other settings but --ini take precedence; `pyserve explain FILE` shows \
+               the meaning of each line",
+        repeatable: false,
+        default: Default::Computed("none"),
+    },
+    Setting {
         name: "dev",
         value_name: "",
         heading: OTHER_HEADING,

@@ -163,7 +163,7 @@ async fn call(
         by,
         ..Answer::default()
     });
-    let response = match answerer {
+    let mut response = match answerer {
         Answerer::Workers(pool) => {
             let message = environ::build(head, &facts)?;
             let origin = asked.client.address.map(Network::from);
@@ -188,6 +188,7 @@ async fn call(
         // The app time in the response's head counts from when a thread took the request.
         queue: Some(handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
+        log_vars: response.log_vars.take(),
     });
     Ok(response)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::observe::access_log::{AccessLog, AccessLogEntry};
+use crate::observe::access_log::{AccessLog, AccessLogEntry, LogVars};
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::LocationMetrics;
 
@@ -22,6 +22,8 @@ pub struct Answer {
     pub queue: Option<Duration>,
     /// Time in the application.
     pub app: Option<Duration>,
+    /// Variables that the application has set for the log line.
+    pub log_vars: Option<Box<LogVars>>,
 }
 
 /// A request that has ended, with its response.
@@ -97,6 +99,7 @@ impl Ended<'_> {
             app: self.answer.app,
             worker: self.answer.worker,
             handled_by: self.answer.by,
+            log_vars: self.answer.log_vars.as_deref().map_or(&[], Vec::as_slice),
         });
     }
 }

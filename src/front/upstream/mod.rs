@@ -31,6 +31,7 @@ use crate::config::upstream::Protocol;
 use crate::front::body::request::RequestBody;
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::observe::access_log::LogVars;
 use http_proxy::HttpProxy;
 use http_proxy::mapping::Mapping;
 use http_proxy::tunnel::Switched;
@@ -68,6 +69,8 @@ pub struct Response {
     pub worker: Option<u32>,
     /// Time from when a worker or server accepted the request until its response arrived.
     pub app_time: Duration,
+    /// Variables for the access log, if the application has set some.
+    pub log_vars: Option<Box<LogVars>>,
 }
 
 /// The reason for the absence of a response.

@@ -27,7 +27,12 @@ pub struct Pattern {
 enum Part {
     Text(String),
     Variable(&'static str),
+    /// A variable of the application, without [`OF_APPLICATION`].
+    OfApplication(String),
 }
+
+/// Begins the names of variables that the application sets (`uwsgi.set_logvar`).
+pub const OF_APPLICATION: &str = "logvar_";
 
 /// The names behind `$`.
 pub const VARIABLES: &[&str] = &[
@@ -74,7 +79,12 @@ impl Pattern {
             let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
             let name = &from[..from.find(is_end).unwrap_or(from.len())];
             let known = VARIABLES.iter().find(|known| **known == name);
-            parts.push(Part::Variable(known.ok_or_else(|| name.to_owned())?));
+            let own = name.strip_prefix(OF_APPLICATION);
+            parts.push(match (known, own) {
+                (Some(known), _) => Part::Variable(known),
+                (None, Some(own)) if !own.is_empty() => Part::OfApplication(own.to_owned()),
+                _ => return Err(name.to_owned()),
+            });
             rest = &from[name.len()..];
             if inside.is_some() {
                 rest = rest.strip_prefix('}').ok_or_else(|| format!("{{{name}"))?;
@@ -93,18 +103,26 @@ impl Pattern {
         for part in &self.parts {
             match part {
                 Part::Text(text) => line.extend_from_slice(text.as_bytes()),
-                Part::Variable(name) => self.push(&mut line, name, entry),
+                Part::Variable(name) => {
+                    let (value, longest) = value(name, entry);
+                    self.push(&mut line, &value, longest);
+                }
+                Part::OfApplication(name) => {
+                    let mut vars = entry.log_vars.iter();
+                    let found = vars.find(|(known, _)| **known == *name.as_bytes());
+                    let value = found.map_or(&b""[..], |(_, value)| value);
+                    self.push(&mut line, value, LONGEST_TARGET);
+                }
             }
         }
         line.push(b'\n');
         line
     }
 
-    fn push(&self, line: &mut Vec<u8>, name: &str, entry: &AccessLogEntry<'_>) {
-        let (value, longest) = value(name, entry);
+    fn push(&self, line: &mut Vec<u8>, value: &[u8], longest: usize) {
         match self.is_json {
-            true => push_json(line, &value, longest),
-            false => push_escaped(line, &value, longest),
+            true => push_json(line, value, longest),
+            false => push_escaped(line, value, longest),
         }
     }
 }
@@ -193,6 +211,7 @@ fn push_json(line: &mut Vec<u8>, value: &[u8], longest: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::LogVars;
     use crate::observe::handled_by::HandledBy;
     use proptest::prelude::*;
 
@@ -215,6 +234,7 @@ mod tests {
             app: Some(Duration::from_millis(20)),
             worker: Some(3),
             handled_by: HandledBy::default(),
+            log_vars: &[],
         }
     }
 
@@ -233,6 +253,21 @@ mod tests {
             "192.0.2.1 - - [14/Jul/2017:02:40:00 +0000] \"GET /a?b=1 HTTP/1.1\" 404 12 \"-\" \"x\\x22y\"",
         );
         check("$time_epoch", "1500000000");
+        check("$logvar_plan", "-");
+        let vars: LogVars = vec![(b"plan"[..].into(), b"gold \"x\""[..].into())];
+        let entry = AccessLogEntry {
+            log_vars: &vars,
+            ..entry.clone()
+        };
+        for (pattern, expected) in [
+            ("$logvar_plan/${logvar_other}", "gold \\x22x\\x22/-\n"),
+            (
+                "{\"plan\": \"$logvar_plan\"}",
+                "{\"plan\": \"gold \\\"x\\\"\"}\n",
+            ),
+        ] {
+            assert_eq!(line(pattern, &entry), expected);
+        }
         check("$uri $args $request_uri ${status}x", "/a b=1 /a?b=1 404x");
         check(
             "$request_time $request_time_ms $request_time_us",
@@ -255,6 +290,7 @@ mod tests {
             ("$", ""),
             ("${status", "{status"),
             ("$statusx", "statusx"),
+            ("$logvar_", "logvar_"),
         ] {
             assert_eq!(
                 Pattern::parse(pattern),

@@ -12,6 +12,7 @@ use crate::observe::codes;
 use crate::os::descriptors;
 use crate::supervisor::generation::{KillReason, Python};
 use crate::supervisor::plan::{Action, LEAVING_ALONE, MOST_LEAVING, PlanEvent};
+use crate::supervisor::uwsgi_service;
 
 /// The reload that started the generation failed or was cancelled.
 const DISCARDED: KillReason = KillReason::Unneeded("killed by pyserve: the reload is given up");
@@ -163,7 +164,10 @@ impl App {
                 free.insert(Python::new(number, settings, &self.pool)?)
             }
         };
-        python.start_template(preload, &self.files, self.log_sender.as_fd())
+        let module = python.settings.uwsgi_module.as_ref();
+        let door = module.map(|module| uwsgi_service::door(module.cache));
+        let log = self.log_sender.as_fd();
+        python.start_template(preload, &self.files, log, door.transpose()?)
     }
 
     fn switch(&mut self, number: u32) {

@@ -81,6 +81,15 @@ impl ResponseHead {
         );
     }
 
+    /// Adds a variable for the access log ([`frames::LOG_VAR`]).
+    pub fn add_log_var(&mut self, name: &[u8], value: &[u8]) {
+        let name = [frames::LOG_VAR, name].concat();
+        // One that finds no room is left out.
+        if self.payload.len() + name.len() + value.len() < MAX_PAYLOAD - 64 {
+            let _ = vars::push(&mut self.payload, &name, value);
+        }
+    }
+
     /// The payload of the head frame.
     pub fn payload(&self) -> &[u8] {
         &self.payload

@@ -11,8 +11,8 @@ use pyserve_wire::frames::{FilePiece, ReplyKind};
 
 use super::file_wrapper::RealFile;
 use super::head::ResponseHead;
-use crate::log;
 use crate::reply::{COPIED, ReplyWriter};
+use crate::{log, uwsgi_module};
 
 /// A response in progress.
 pub struct Response {
@@ -286,7 +286,8 @@ impl Response {
         if self.is_head_out {
             return;
         }
-        if let Some(head) = &self.head {
+        if let Some(head) = &mut self.head {
+            uwsgi_module::each_log_var(|name, value| head.add_log_var(name, value));
             self.reply.push(ReplyKind::Head, head.payload());
             self.is_head_out = true;
         }

@@ -111,6 +111,7 @@ pub(super) fn deliver(
             switched,
             worker: None,
             app_time: sent.began.elapsed(),
+            log_vars: None,
         })));
     }
 }

@@ -10,6 +10,10 @@ use pyserve_wire::{frames, vars};
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::header_case::is_title_case;
 use crate::front::upstream::Response;
+use crate::observe::access_log::LogVars;
+
+/// Most variables for the access log that are kept.
+const MOST_LOG_VARS: usize = 64;
 
 /// Reads the payload of a `Head` frame.
 ///
@@ -25,8 +29,16 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
     let reason = (head.reason != usual).then(|| payload.slice_ref(head.reason));
     let mut headers = HeaderMap::with_capacity(8);
     let mut header_case = Vec::new();
+    let mut log_vars: Option<Box<LogVars>> = None;
     for pair in vars::pairs(head.fields) {
         let (name, value) = pair.map_err(|error| error.to_string())?;
+        if let Some(name) = name.strip_prefix(frames::LOG_VAR) {
+            let vars = log_vars.get_or_insert_default();
+            if vars.len() < MOST_LOG_VARS {
+                vars.push((name.into(), value.into()));
+            }
+            continue;
+        }
         let parsed = HeaderName::from_bytes(name)
             .map_err(|_| format!("header name {:?}", String::from_utf8_lossy(name)))?;
         // A slice of the frame, not a copy: the value lives as long as the response does.
@@ -50,6 +62,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
         switched: None,
         worker: None,
         app_time: Duration::ZERO,
+        log_vars,
     })
 }
 

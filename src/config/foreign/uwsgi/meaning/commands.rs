@@ -1,4 +1,4 @@
-//! Programs that uWSGI runs before the application and beside it, and the few routes that are known.
+//! Programs that uWSGI runs before the application and beside it.
 
 use super::Meaning;
 use crate::config::companions::COMPANION_SETTINGS;
@@ -30,7 +30,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     ];
     for at in meaning.all(&daemons) {
         match daemon(meaning, at) {
-            Ok(command) => companion(meaning, at, &command, &mut names),
+            Ok(command) => companion(meaning, at, &command, &[], &mut names),
             Err(verdict) => meaning.say(at, verdict),
         }
     }
@@ -43,9 +43,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         };
         meaning.say(at, verdict);
     }
-    for at in meaning.all(&["route", "route-uri"]) {
-        route(meaning, at);
-    }
+    super::schedules::decide(meaning, &mut names);
 }
 
 /// All commands of the start as one line for the shell, which ends at the first that fails.
@@ -137,14 +135,41 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
 }
 
 /// A word for the shell.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-fn companion(meaning: &mut Meaning<'_>, at: usize, command: &str, names: &mut Vec<String>) {
+/// Adds a companion, with other `settings` than its name and its command.
+pub(super) fn companion(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    command: &str,
+    settings: &[(&str, String)],
+    names: &mut Vec<String>,
+) {
+    let name = name_of(command, names);
+    let mut given = vec![("name", name.clone()), ("command", command.to_owned())];
+    given.extend_from_slice(settings);
+    let table = meaning.table(at, &mut COMPANION_SETTINGS.iter(), &given);
+    meaning.layer.companions.push(table);
+    let shown = crate::config::foreign::secrets::masked(command);
+    let mut text = format!("[[companion]] name = {name:?}, command = {shown:?}");
+    for (name, value) in settings {
+        text.push_str(&format!(", {name} = {value:?}"));
+    }
+    names.push(name);
+    meaning.say(at, Verdict::Honoured(text));
+}
+
+/// The first word of the command that is a program, with a number if the name is taken.
+fn name_of(command: &str, names: &[String]) -> String {
     let program = command.split(" && exec ").last().unwrap_or(command);
+    let program = program
+        .split_once(" /bin/sh -c ")
+        .map_or(program, |(_, inner)| inner);
     let program = program.split_whitespace().find(|word| {
-        !matches!(*word, "exec" | "env" | "nice" | "sh" | "-c") && !word.contains('=')
+        let word = word.trim_matches(['"', '\'']);
+        !matches!(word, "exec" | "env" | "nice" | "sh" | "-c" | "cd" | "&&") && !word.contains('=')
     });
     let program = program.unwrap_or(command);
     let base = program.rsplit('/').next().unwrap_or(program);
@@ -155,39 +180,5 @@ fn companion(meaning: &mut Meaning<'_>, at: usize, command: &str, names: &mut Ve
         name = format!("{base}-{number}");
         number += 1;
     }
-    let given = [("name", name.clone()), ("command", command.to_owned())];
-    let table = meaning.table(at, &mut COMPANION_SETTINGS.iter(), &given);
-    meaning.layer.companions.push(table);
-    names.push(name.clone());
-    let shown = crate::config::foreign::secrets::masked(command);
-    let text = format!("[[companion]] name = {name:?}, command = {shown:?}");
-    meaning.say(at, Verdict::Honoured(text));
-}
-
-/// `route = ^/health donotlog:`.
-fn route(meaning: &mut Meaning<'_>, at: usize) {
-    let value = meaning.value(at).to_owned();
-    let (pattern, action) = value.split_once(' ').unwrap_or((&value, ""));
-    let action = action.trim();
-    let path = pattern.strip_prefix('^').unwrap_or(pattern);
-    let (path, is_whole) = match path.strip_suffix('$') {
-        Some(path) => (path, true),
-        None => (path.trim_end_matches(".*"), false),
-    };
-    let special = ['*', '+', '?', '(', ')', '[', ']', '|', '\\', '^', '$'];
-    let is_plain = pattern.starts_with('^') && path.starts_with('/') && !path.contains(special);
-    match action {
-        "donotlog:" | "donotlog" if is_plain => {
-            let path = match is_whole {
-                true => path.to_owned(),
-                false => format!("{path}*"),
-            };
-            meaning.append(at, "access_log_skip", path);
-        }
-        _ => {
-            let advice =
-                "routing rules of uWSGI: use a [[location]], or the application".to_owned();
-            meaning.say(at, Verdict::Unsupported(advice));
-        }
-    }
+    name
 }

@@ -13,7 +13,7 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
         let item = &meaning.items[at];
         let counts =
             options::named(&item.key).is_some_and(|option| option.class == Class::Honoured);
-        let is_shell = ["exec-", "attach-", "smart-", "hook-"]
+        let is_shell = ["exec-", "attach-", "smart-", "hook-", "cron", "unique-cron"]
             .iter()
             .any(|start| item.key.starts_with(start));
         let is_format = item.key.starts_with("log") || item.key.starts_with("route");
@@ -195,19 +195,100 @@ fn unknown(item: &Item, hints: &mut usize) -> Verdict {
 
 /// Advice for keys of other programs.
 fn elsewhere(key: &str) -> String {
-    let plain = key.replace('-', "_");
-    let nginx = [
-        "client_max_body_size",
-        "server_name",
-        "keepalive_timeout",
-        "proxy_pass",
-        "location",
-        "root",
-        "listen_port",
-    ];
-    let owner = match suggest::closest(&plain, nginx) {
-        Some(_) => " (it looks like one of nginx)",
-        None => "",
+    let plain = key.replace('-', "_").to_ascii_lowercase();
+    let owner = OTHERS.iter().find(|(_, keys)| {
+        let long = keys.iter().copied().filter(|key| key.len() > 6);
+        keys.contains(&&*plain) || suggest::closest(&plain, long).is_some()
+    });
+    let owner = match owner {
+        Some((owner, _)) => format!(" (it looks like one of {owner})"),
+        None => String::new(),
     };
     format!("no option of uWSGI, which ignores it{owner}")
 }
+
+/// Keys that stand in files of uWSGI by mistake, by the program that has them.
+const OTHERS: &[(&str, &[&str])] = &[
+    (
+        "nginx",
+        &[
+            "client_max_body_size",
+            "client_body_buffer_size",
+            "server_name",
+            "keepalive_timeout",
+            "proxy_pass",
+            "proxy_read_timeout",
+            "uwsgi_pass",
+            "uwsgi_read_timeout",
+            "uwsgi_send_timeout",
+            "location",
+            "root",
+            "listen_port",
+            "worker_processes",
+            "sendfile",
+            "gzip",
+        ],
+    ),
+    (
+        "PHP-FPM",
+        &[
+            "pm",
+            "pm.max_children",
+            "pm.start_servers",
+            "pm.min_spare_servers",
+            "pm.max_spare_servers",
+            "pm.max_requests",
+            "memory_limit",
+            "max_execution_time",
+            "post_max_size",
+            "upload_max_filesize",
+            "request_terminate_timeout",
+        ],
+    ),
+    (
+        "supervisord",
+        &[
+            "command",
+            "directory",
+            "autostart",
+            "autorestart",
+            "startsecs",
+            "startretries",
+            "stdout_logfile",
+            "stderr_logfile",
+            "redirect_stderr",
+            "stopsignal",
+            "stopasgroup",
+            "killasgroup",
+            "stopwaitsecs",
+            "numprocs",
+            "process_name",
+        ],
+    ),
+    (
+        "gunicorn",
+        &[
+            "worker_class",
+            "worker_connections",
+            "graceful_timeout",
+            "accesslog",
+            "errorlog",
+            "loglevel",
+            "preload_app",
+            "max_requests_jitter",
+            "proc_name",
+        ],
+    ),
+    (
+        "systemd",
+        &[
+            "execstart",
+            "execreload",
+            "restart",
+            "wantedby",
+            "workingdirectory",
+            "killsignal",
+            "notifyaccess",
+        ],
+    ),
+];

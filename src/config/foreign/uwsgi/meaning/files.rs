@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::locations;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     let mut served: Vec<(String, String)> = Vec::new();
@@ -50,10 +51,6 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&expiry) {
         expires(meaning, at, &served);
     }
-    for at in meaning.all(&["add-header"]) {
-        let advice = "set the header in the application, or in a proxy".to_owned();
-        meaning.say(at, Verdict::Unsupported(advice));
-    }
     if let Some(at) = meaning.last(&["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"]) {
         let file = meaning.value(at).to_owned();
         // uWSGI writes the first kind before it changes the directory.
@@ -91,6 +88,13 @@ fn map(meaning: &mut Meaning<'_>, at: usize, served: &mut Vec<(String, String)>)
         "" => "/",
         prefix => prefix,
     };
+    // uWSGI compares bytes. Where the prefix ends with a name, files beside it are an accident.
+    if prefix.ends_with(['-', '_', '.']) {
+        let advice = format!(
+            "a location has whole segments of the path, and {prefix} is the start of a name: serve its directory with `static`"
+        );
+        return meaning.say(at, Verdict::Unsupported(advice));
+    }
     serve(meaning, at, prefix, &dir, served);
 }
 
@@ -109,9 +113,8 @@ fn serve(
         return meaning.say(at, Verdict::Unsupported(advice));
     }
     if is_single_file(meaning, prefix, dir) {
-        let advice =
-            "a single file: let the application answer, or put it into a directory of its own";
-        return meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        served.push((prefix.to_owned(), dir.to_owned()));
+        return one_file(meaning, at, prefix, dir);
     }
     served.push((prefix.to_owned(), dir.to_owned()));
     let is_code = meaning.is_at_or_above_code(dir);
@@ -125,6 +128,21 @@ fn serve(
     } else if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] {
         text.push_str(", static_missing = \"app\"");
     }
+}
+
+/// A location of one path. As in uWSGI, the application answers where the file is missing.
+fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
+    if path == "/" {
+        let advice = "the front page of a directory is its index.html: use `static`";
+        return meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+    }
+    let given = [("path", path.to_owned()), ("file", file.to_owned())];
+    let table = meaning.table(at, &mut locations::all(), &given);
+    meaning.layer.locations.push(table);
+    meaning.append(at, "static_missing", format!("{path}=app"));
+    let text =
+        format!("[[location]] path = {path:?}, file = {file:?}, static_missing = \"{path}=app\"");
+    meaning.say(at, Verdict::Honoured(text));
 }
 
 /// True for `/favicon.ico=/srv/favicon.ico`.

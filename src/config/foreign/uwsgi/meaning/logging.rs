@@ -67,28 +67,38 @@ fn format(meaning: &mut Meaning<'_>) {
     if given.is_empty() {
         return meaning.no_effect(at, "no format");
     }
-    let (pattern, unknown) = translated(&given);
+    let (pattern, unknown, own) = translated(&given);
     if crate::observe::access_log::pattern::Pattern::parse(&pattern).is_err() {
         let advice = "write the pattern with `access_log_format`".to_owned();
         return meaning.say(at, Verdict::Unsupported(advice));
     }
     let setting = "access_log_format";
-    match unknown.is_empty() {
+    let mut notes = Vec::new();
+    if !unknown.is_empty() {
+        notes.push(format!(
+            "a hyphen for what is not known here: {}",
+            unknown.join(", ")
+        ));
+    }
+    if !own.is_empty() {
+        let own = own.join(", ");
+        notes.push(format!("with uwsgi_module, uwsgi.set_logvar sets {own}"));
+    }
+    match notes.is_empty() {
         true => meaning.honour(at, setting, vec![pattern]),
-        false => {
-            let note = format!(
-                "a hyphen for what is not known here: {}",
-                unknown.join(", ")
-            );
-            meaning.honour_with_note(at, setting, vec![pattern], &note);
-        }
+        false => meaning.honour_with_note(at, setting, vec![pattern], &notes.join("; ")),
     }
 }
 
-/// The pattern in variables of `access_log_format`, and the names that have no counterpart.
-fn translated(given: &str) -> (String, Vec<String>) {
+/// The pattern in variables of `access_log_format`, the names that have no counterpart, and those that
+/// are variables of the application, as every name is that uWSGI does not know.
+fn translated(given: &str) -> (String, Vec<String>, Vec<String>) {
     let mut pattern = String::new();
-    let mut unknown = Vec::new();
+    let (mut unknown, mut own) = (Vec::new(), Vec::new());
+    let is_word = |name: &str| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !name.is_empty() && name.chars().all(is_part)
+    };
     let mut rest = given;
     while let Some(at) = rest.find("%(") {
         pattern.push_str(&rest[..at]);
@@ -100,6 +110,10 @@ fn translated(given: &str) -> (String, Vec<String>) {
         let name = &inside[..end];
         match LOG_VARIABLES.iter().find(|(theirs, _)| *theirs == name) {
             Some((_, ours)) => pattern.push_str(&format!("${{{ours}}}")),
+            None if is_word(name) && !WITHOUT_COUNTERPART.contains(&name) => {
+                pattern.push_str(&format!("${{logvar_{name}}}"));
+                own.push(name.to_owned());
+            }
             None => {
                 pattern.push('-');
                 unknown.push(name.to_owned());
@@ -108,8 +122,31 @@ fn translated(given: &str) -> (String, Vec<String>) {
         rest = &inside[end + 1..];
     }
     pattern.push_str(rest);
-    (pattern, unknown)
+    (pattern, unknown, own)
 }
+
+/// Variables of uWSGI's log format that have no counterpart.
+const WITHOUT_COUNTERPART: &[&str] = &[
+    "cl",
+    "core",
+    "headers",
+    "hsize",
+    "ioerr",
+    "modifier1",
+    "modifier2",
+    "pid",
+    "pktsize",
+    "rerr",
+    "rss",
+    "rssM",
+    "switches",
+    "tmicros",
+    "tmsecs",
+    "vars",
+    "vsz",
+    "vszM",
+    "werr",
+];
 
 /// Variables of uWSGI's log format, and ours.
 const LOG_VARIABLES: &[(&str, &str)] = &[

@@ -10,6 +10,9 @@ mod files;
 mod listening;
 mod logging;
 mod processes;
+mod responses;
+mod routes;
+mod schedules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +41,12 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     logging::decide(&mut meaning);
     files::decide(&mut meaning);
     commands::decide(&mut meaning);
+    responses::decide(&mut meaning);
+    routes::decide(&mut meaning);
     fallback::decide(&mut meaning);
+    let given = meaning.items.iter();
+    let given = given.map(|item| (item.key.clone(), item.value.clone()));
+    meaning.layer.uwsgi_options = given.collect();
     let mut secrets = options.secrets;
     secrets.extend(meaning.items.iter().filter_map(secret));
     let mut lines = options.lines;
@@ -74,6 +82,7 @@ fn secret(item: &Item) -> Option<String> {
     match (&*item.key, value.split_once('=')) {
         ("env", Some((name, value))) if secrets::is_secret(name) => Some(value.to_owned()),
         (key, _) if secrets::is_secret(key) => Some(value.to_owned()),
+        (key, _) if key.starts_with("route") => routes::password(value),
         _ => None,
     }
 }

@@ -1,0 +1,592 @@
+//! The routes of uWSGI whose shape has a counterpart: an action for a path, for all below a path, for
+//! a host, or for every request.
+//!
+//! A route matches a regular expression against the path; a location matches whole segments of it.
+//! Where a pattern would also match `/adminX` for `/admin`, the location covers less: that is noted,
+//! and is dangerous where the route keeps clients out.
+
+use super::Meaning;
+use super::responses::header_rule;
+use crate::config::foreign::{Verdict, equivalent, origin};
+use crate::config::hosts::HostPattern;
+use crate::config::layers::SettingsTable;
+use crate::config::{htpasswd, locations, native};
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    for at in meaning.all(&["route", "route-uri", "route-host", "route-run"]) {
+        let value = meaning.value(at).to_owned();
+        let (pattern, action) = match &*meaning.items[at].key {
+            "route-run" => ("", &*value),
+            _ => value.split_once(' ').unwrap_or((&value, "")),
+        };
+        let area = match &*meaning.items[at].key {
+            "route-run" => Some(Area::All),
+            "route-host" => host(pattern).map(Area::Host),
+            _ => path(pattern),
+        };
+        let (name, argument) = action.trim().split_once(':').unwrap_or((action.trim(), ""));
+        let verdict = match area {
+            Some(area) => act(meaning, at, &area, name, argument.trim()),
+            None if name.starts_with("basicauth") => Err(open_without_password()),
+            None => Err(no_counterpart()),
+        };
+        if let Err(verdict) = verdict {
+            meaning.say(at, verdict);
+        }
+    }
+}
+
+fn no_counterpart() -> Verdict {
+    let advice =
+        "this routing rule of uWSGI has no counterpart: use a [[location]], or the application";
+    Verdict::Unsupported(advice.to_owned())
+}
+
+fn open_without_password() -> Verdict {
+    Verdict::Wrong(
+        "these paths would be open: protect a [[location]] with `basic_auth`, and remove the line"
+            .to_owned(),
+    )
+}
+
+/// The requests of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Area {
+    /// Every request.
+    All,
+    /// These paths alone.
+    Exact(Vec<String>),
+    /// All below this path, which has no slash at its end.
+    Below(String),
+    /// All that begins so, also in the middle of a segment.
+    Start(String),
+    /// All of this host.
+    Host(String),
+}
+
+/// The area of a pattern for paths.
+fn path(pattern: &str) -> Option<Area> {
+    let all = [
+        "", "/", "^", ".*", "^.*", "^.*$", "^/", "^/.*", "^/.*$", "^/(.*)", "^/(.*)$", "^(.*)$",
+        "(.*)",
+    ];
+    if all.contains(&pattern) {
+        return Some(Area::All);
+    }
+    let (literal, rest) = literal(pattern.strip_prefix('^')?)?;
+    let area = match rest {
+        "$" => Area::Exact(vec![literal]),
+        "/?$" => Area::Exact(vec![format!("{literal}/"), literal]),
+        "" | ".*" | ".*$" | "(.*)" | "(.*)$" | ".+" | "(.+)" | "(.+)$" => {
+            match literal.strip_suffix('/') {
+                Some(path) => Area::Below(path.to_owned()),
+                None => Area::Start(literal),
+            }
+        }
+        "(/.*)?$" | "(/|$)" | "(?:/|$)" | "(/(.*))?$" => Area::Below(literal),
+        _ => return None,
+    };
+    Some(area)
+}
+
+/// The plain path at the start of a regular expression, and the rest of it.
+fn literal(pattern: &str) -> Option<(String, &str)> {
+    let special = ['*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '^', '$'];
+    let mut literal = String::new();
+    let mut rest = pattern;
+    while let Some(char) = rest.chars().next() {
+        let behind = &rest[char.len_utf8()..];
+        // `.*`, and a slash that may be missing, begin the rest.
+        let is_repeated = behind.starts_with(['*', '+', '?', '{']);
+        if is_repeated || special.contains(&char) {
+            break;
+        }
+        match char {
+            '\\' => {
+                let escaped = behind
+                    .chars()
+                    .next()
+                    .filter(|c| !c.is_ascii_alphanumeric())?;
+                if behind[escaped.len_utf8()..].starts_with(['*', '+', '?', '{']) {
+                    return None;
+                }
+                literal.push(escaped);
+                rest = &behind[escaped.len_utf8()..];
+            }
+            char => {
+                literal.push(char);
+                rest = behind;
+            }
+        }
+    }
+    let is_plain = literal.starts_with('/')
+        && literal.len() > 1
+        && !literal.contains("//")
+        && !literal.contains(['?', '#', '%', '\\'])
+        && !literal.split('/').any(|part| matches!(part, "." | ".."));
+    is_plain.then_some((literal, rest))
+}
+
+/// The host of a pattern, as `host` takes it. uWSGI compares the field with its port.
+fn host(pattern: &str) -> Option<String> {
+    let start = pattern.strip_suffix('$').unwrap_or(pattern);
+    let (start, is_below) = match start.strip_prefix('^') {
+        Some(rest) => match rest.strip_prefix(".*\\.").or(rest.strip_prefix("(.*)\\.")) {
+            Some(rest) => (rest, true),
+            None => (rest, false),
+        },
+        None => (
+            start.strip_prefix(".*\\.").or(start.strip_prefix("\\."))?,
+            true,
+        ),
+    };
+    let name = start.replace("\\.", ".").replace("\\-", "-");
+    let host = match is_below {
+        true => format!("*.{name}"),
+        false => name,
+    };
+    (!host.is_empty() && HostPattern::parse(&host).is_ok()).then_some(host)
+}
+
+/// Obeys one action; the error is the verdict of a line that sets nothing.
+fn act(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    name: &str,
+    argument: &str,
+) -> Result<(), Verdict> {
+    match name {
+        "donotlog" => do_not_log(meaning, at, area),
+        "addheader" => add_header(meaning, at, area, &format!("always add {argument}")),
+        "remheader" | "delheader" => add_header(meaning, at, area, &format!("remove {argument}")),
+        "basicauth" => basic_auth(meaning, at, area, argument),
+        "basicauth-next" => Err(open_without_password()),
+        "redirect" | "redirect-302" => redirect(meaning, at, area, argument, 302),
+        "redirect-permanent" | "redirect-301" => redirect(meaning, at, area, argument, 301),
+        "break" | "return" => respond(meaning, at, area, argument),
+        "http" => {
+            let address = upstream("http", argument).ok_or_else(no_counterpart)?;
+            answer(meaning, at, area, &[("upstream", address)])
+        }
+        "uwsgi" => {
+            let address = match argument.split(',').collect::<Vec<_>>()[..] {
+                [address] | [address, "0", "0"] => upstream("uwsgi", address),
+                _ => None,
+            };
+            let address = address.ok_or_else(no_counterpart)?;
+            answer(meaning, at, area, &[("upstream", address)])
+        }
+        _ => Err(no_counterpart()),
+    }
+}
+
+fn do_not_log(meaning: &mut Meaning<'_>, at: usize, area: &Area) -> Result<(), Verdict> {
+    let paths = match area {
+        Area::All => vec!["/*".to_owned()],
+        Area::Exact(paths) => paths.clone(),
+        Area::Below(path) => vec![format!("{path}/*")],
+        Area::Start(path) => vec![format!("{path}*")],
+        Area::Host(_) => return Err(no_counterpart()),
+    };
+    for path in paths {
+        meaning.append(at, "access_log_skip", path);
+    }
+    Ok(())
+}
+
+fn add_header(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    rule: &str,
+) -> Result<(), Verdict> {
+    let rule = header_rule(rule)?;
+    match area {
+        Area::All => {
+            meaning.append(at, "header", rule);
+            Ok(())
+        }
+        _ => protect(meaning, at, area, &[("header", rule)]),
+    }
+}
+
+/// `basicauth:Realm,FILE`; with `user:password` in place of the file, the paths are closed.
+fn basic_auth(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    argument: &str,
+) -> Result<(), Verdict> {
+    let Some((realm, file)) = argument.split_once(',') else {
+        return Err(Verdict::Wrong("it needs `basicauth:REALM,FILE`".to_owned()));
+    };
+    if file.contains(':') {
+        let closed = [("access", "deny all".to_owned())];
+        match area {
+            Area::All => return Err(open_without_password()),
+            _ => protect(meaning, at, area, &closed).map_err(|_| open_without_password())?,
+        }
+        let why = "access = \"deny all\" closes these paths: write the user with `htpasswd -B`, and give the [[location]] basic_auth = FILE";
+        meaning.say(at, Verdict::Dangerous(why.to_owned()));
+        return Ok(());
+    }
+    let path = meaning.around.current_dir.join(native::path(file));
+    if let Ok(bytes) = (meaning.around.files.read)(&path, LONGEST_PASSWORDS) {
+        let (_, bad) = htpasswd::parse(&bytes);
+        if !bad.is_empty() {
+            let why = "the file has hashes other than bcrypt and SHA-2: write it again with `htpasswd -B`";
+            return Err(Verdict::Wrong(why.to_owned()));
+        }
+    }
+    let settings = [
+        ("basic_auth", file.to_owned()),
+        ("basic_auth_realm", realm.to_owned()),
+    ];
+    if *area != Area::All {
+        return protect(meaning, at, area, &settings).map_err(|_| open_without_password());
+    }
+    for (name, value) in settings {
+        meaning.honour(at, name, vec![value]);
+    }
+    let text = format!("basic_auth = {file:?}, basic_auth_realm = {realm:?} (for files, too)");
+    meaning.say(at, Verdict::Honoured(text));
+    Ok(())
+}
+
+/// `user:password` of `basicauth:Realm,user:password`.
+pub(super) fn password(value: &str) -> Option<String> {
+    let (_, argument) = value.split_once("basicauth")?;
+    let (_, credentials) = argument.split_once(',')?;
+    credentials
+        .contains(':')
+        .then(|| credentials.trim().to_owned())
+}
+
+/// Longest password file that is looked into.
+const LONGEST_PASSWORDS: usize = 1 << 20;
+
+/// Settings for the application's requests of this area.
+fn protect(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    settings: &[(&str, String)],
+) -> Result<(), Verdict> {
+    for place in places(area) {
+        let found = meaning
+            .layer
+            .locations
+            .iter()
+            .position(|table| is_at(table, &place));
+        if let Some(index) = found {
+            extend(meaning, at, index, settings)?;
+            continue;
+        }
+        if let Some((_, path)) = place.iter().find(|(name, _)| *name != "host")
+            && is_mounted(meaning, path)
+        {
+            let advice =
+                "an application is mounted above this path: give it a [[location]] of its own";
+            return Err(Verdict::Unsupported(advice.to_owned()));
+        }
+        let mut given = place;
+        given.push(("pass", "@app".to_owned()));
+        given.extend_from_slice(settings);
+        let table = meaning.table(at, &mut locations::all(), &given);
+        meaning.layer.locations.push(table);
+    }
+    let keeps_out = settings
+        .iter()
+        .any(|(name, _)| matches!(*name, "basic_auth" | "access"));
+    report(meaning, at, area, settings, keeps_out);
+    Ok(())
+}
+
+/// Adds settings to a table that another line made.
+fn extend(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    index: usize,
+    settings: &[(&str, String)],
+) -> Result<(), Verdict> {
+    let item = &meaning.items[at];
+    let origin = origin(&item.place, &item.text);
+    let table = &mut meaning.layer.locations[index];
+    let answers = ["redirect", "respond", "file", "static"];
+    if answers.iter().any(|kind| table.entry(kind).is_some()) {
+        let why = "another line answers there".to_owned();
+        return Err(Verdict::NoEffect(why));
+    }
+    for (name, value) in settings {
+        let Some(setting) = locations::named(name) else {
+            continue;
+        };
+        let before = table.entry(name).map(|entry| entry.values.clone());
+        let values = match before {
+            Some(mut values) if setting.repeatable => {
+                values.push(value.clone());
+                values
+            }
+            Some(_) => {
+                let why = format!("another line sets {name} there");
+                return Err(Verdict::NoEffect(why));
+            }
+            None => vec![value.clone()],
+        };
+        table.insert(setting, values, origin.clone());
+    }
+    Ok(())
+}
+
+/// True if an application other than that of the whole site answers there.
+fn is_mounted(meaning: &Meaning<'_>, path: &str) -> bool {
+    let mut tables = meaning.layer.locations.iter();
+    tables.any(|table| {
+        let prefix = one(table, "prefix").unwrap_or_default();
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+        table.entry("app").is_some()
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+fn redirect(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    target: &str,
+    status: u16,
+) -> Result<(), Verdict> {
+    let target = target.replace("${HTTP_HOST}", locations::HOST);
+    let (base, keeps_path) = match area {
+        Area::All => return Err(no_counterpart()),
+        Area::Host(_) => whole_target(&target),
+        Area::Exact(paths) => {
+            whole_target(&target).map(|(base, keeps)| match (keeps, &paths[..]) {
+                // The one path, and its query.
+                (true, [path]) => (format!("{base}{path}"), true),
+                _ => (base, keeps),
+            })
+        }
+        Area::Below(path) | Area::Start(path) => match target.strip_suffix("/$1") {
+            Some(base) => Some((base.to_owned(), true)),
+            None => whole_target(&target).map(|(base, keeps)| match keeps {
+                true => (format!("{base}{path}"), true),
+                false => (base, false),
+            }),
+        },
+    }
+    .ok_or_else(no_counterpart)?;
+    let base = match base.is_empty() {
+        true => "/".to_owned(),
+        false => base,
+    };
+    let is_path = base.starts_with('/') && !base.starts_with("//");
+    let is_url = ["http://", "https://"].iter().any(|scheme| {
+        base.strip_prefix(scheme)
+            .is_some_and(|rest| !rest.is_empty())
+    });
+    let is_plain = base
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !"$\\".contains(c));
+    let own = match area {
+        Area::Exact(paths) => paths.contains(&base),
+        Area::Below(path) | Area::Start(path) => base.starts_with(&**path),
+        _ => is_path,
+    };
+    if !(is_path || is_url) || !is_plain || own {
+        return Err(no_counterpart());
+    }
+    let settings = [
+        ("redirect", base),
+        ("status", status.to_string()),
+        (
+            "keep_path",
+            if keeps_path { "yes" } else { "no" }.to_owned(),
+        ),
+    ];
+    answer(meaning, at, area, &settings)
+}
+
+/// The target without the part that repeats the path of the request, and whether it had one.
+fn whole_target(target: &str) -> Option<(String, bool)> {
+    let ends = ["${REQUEST_URI}", "${PATH_INFO}"];
+    let kept = ends.iter().find_map(|end| target.strip_suffix(end));
+    let (base, keeps) = match kept {
+        Some(base) => (base.trim_end_matches('/'), true),
+        None => (target, false),
+    };
+    (!base.contains('$')).then(|| (base.to_owned(), keeps))
+}
+
+/// `break:403 Forbidden`.
+fn respond(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    argument: &str,
+) -> Result<(), Verdict> {
+    let code = argument.split_whitespace().next().unwrap_or_default();
+    let is_status = code.len() == 3
+        && code
+            .parse::<u16>()
+            .is_ok_and(|code| (200..600).contains(&code));
+    if !is_status || *area == Area::All {
+        return Err(no_counterpart());
+    }
+    let settings = [("respond", String::new()), ("status", code.to_owned())];
+    answer(meaning, at, area, &settings)
+}
+
+/// `127.0.0.1:8080` or `/run/x.sock` as `upstream` takes it.
+fn upstream(scheme: &str, address: &str) -> Option<String> {
+    match address.strip_prefix("unix:").unwrap_or(address) {
+        path if path.starts_with('/') => Some(format!("{scheme}+unix:{path}")),
+        address => {
+            let (host, port) = address.rsplit_once(':')?;
+            let is_plain = !host.is_empty() && !host.contains(['$', '/', ' ']);
+            (is_plain && port.parse::<u16>().is_ok()).then(|| format!("{scheme}://{address}"))
+        }
+    }
+}
+
+/// A location that answers in place of the application.
+fn answer(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    settings: &[(&str, String)],
+) -> Result<(), Verdict> {
+    let places = places(area);
+    if *area == Area::All {
+        return Err(no_counterpart());
+    }
+    for place in &places {
+        if let Some(table) = meaning
+            .layer
+            .locations
+            .iter()
+            .find(|table| is_at(table, place))
+        {
+            return Err(
+                match table.entry("pass").is_some() || table.entry("app").is_some() {
+                    true => {
+                        Verdict::Unsupported("another line has settings for this path".to_owned())
+                    }
+                    false => Verdict::NoEffect("another line answers there".to_owned()),
+                },
+            );
+        }
+    }
+    for mut given in places {
+        given.extend_from_slice(settings);
+        let table = meaning.table(at, &mut locations::all(), &given);
+        meaning.layer.locations.push(table);
+    }
+    let keeps_out = settings
+        .iter()
+        .any(|(name, code)| *name == "status" && (code.starts_with('4') || code.starts_with('5')));
+    report(meaning, at, area, settings, keeps_out);
+    Ok(())
+}
+
+/// Path and host of an area, as settings of locations.
+fn places(area: &Area) -> Vec<Vec<(&'static str, String)>> {
+    match area {
+        Area::All => vec![vec![("prefix", "/".to_owned())]],
+        Area::Exact(paths) => {
+            let paths = paths.iter();
+            paths.map(|path| vec![("path", path.clone())]).collect()
+        }
+        Area::Below(path) | Area::Start(path) => vec![vec![("prefix", path.clone())]],
+        Area::Host(host) => vec![vec![("host", host.clone())]],
+    }
+}
+
+fn one(table: &SettingsTable, name: &str) -> Option<String> {
+    table.entry(name)?.values.first().cloned()
+}
+
+fn is_at(table: &SettingsTable, place: &[(&str, String)]) -> bool {
+    ["prefix", "path", "host"].iter().all(|name| {
+        let given = place.iter().find(|(given, _)| given == name);
+        one(table, name) == given.map(|(_, value)| value.clone())
+    })
+}
+
+/// The verdict of a line that made locations.
+fn report(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    area: &Area,
+    settings: &[(&str, String)],
+    keeps_out: bool,
+) {
+    let place = match area {
+        Area::All => "prefix = \"/\"".to_owned(),
+        Area::Exact(paths) => format!("path = {:?}", paths[0]),
+        Area::Below(path) | Area::Start(path) => format!("prefix = {path:?}"),
+        Area::Host(host) => format!("host = {host:?}"),
+    };
+    let assigned = settings.iter().filter_map(|(name, value)| {
+        let setting = locations::named(name)?;
+        Some(equivalent::assignment(setting, std::slice::from_ref(value)))
+    });
+    let assigned: Vec<_> = assigned.collect();
+    let text = format!("[[location]] {place}, {}", assigned.join(", "));
+    let verdict = match area {
+        Area::Start(path) if keeps_out => Verdict::Dangerous(format!(
+            "{text}; the pattern also covers {path}X, the location has whole segments alone"
+        )),
+        Area::Start(path) => Verdict::Honoured(format!("{text} (not for {path}X: whole segments)")),
+        _ => Verdict::Honoured(text),
+    };
+    meaning.say(at, verdict);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_plain_paths_have_an_area() {
+        let check = |pattern: &str, expected: Option<Area>| {
+            assert_eq!(path(pattern), expected, "{pattern}");
+        };
+        let exact =
+            |paths: &[&str]| Some(Area::Exact(paths.iter().map(|p| (*p).to_owned()).collect()));
+        let below = |path: &str| Some(Area::Below(path.to_owned()));
+        let start = |path: &str| Some(Area::Start(path.to_owned()));
+        check(".*", Some(Area::All));
+        check("^/", Some(Area::All));
+        check("^/health$", exact(&["/health"]));
+        check("^/health/?$", exact(&["/health/", "/health"]));
+        check("^/robots\\.txt$", exact(&["/robots.txt"]));
+        check("^/api/", below("/api"));
+        check("^/api/(.*)$", below("/api"));
+        check("^/api(/.*)?$", below("/api"));
+        check("^/api", start("/api"));
+        check("^/api.*", start("/api"));
+        check("^/(a|b)/", None);
+        check("^/a[0-9]+$", None);
+        check("^/a\\d$", None);
+        check("/api", None);
+        check("^/a+$", None);
+        check("^/a//b", None);
+        check("\\.php$", None);
+    }
+
+    #[test]
+    fn patterns_of_hosts_are_names() {
+        let check = |pattern: &str, expected: Option<&str>| {
+            assert_eq!(host(pattern).as_deref(), expected, "{pattern}");
+        };
+        check("^www\\.example\\.com$", Some("www.example.com"));
+        check("^www.example.com", Some("www.example.com"));
+        check("^.*\\.example\\.com$", Some("*.example.com"));
+        check("\\.example\\.com$", Some("*.example.com"));
+        check("example", None);
+        check("^(www\\.)?example\\.com$", None);
+        check("^$", None);
+    }
+}
