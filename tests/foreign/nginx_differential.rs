@@ -1,5 +1,6 @@
 //! The real nginx beside pyserve with the same file and the same requests.
 //!
+//! A second pyserve has the `pyserve.toml` that `explain` prints for the file, and answers as the first.
 //! Statuses, bodies of 200, and the named header fields have to agree, or the difference is listed with
 //! its reason, and then has to be there.
 
@@ -9,7 +10,7 @@ use std::process::Command;
 use crate::support::behind::{Behind, program};
 use crate::support::nginx::Nginx;
 use crate::support::raw::Response;
-use crate::support::server::Pyserve;
+use crate::support::server::{Pyserve, Server};
 use crate::support::{python, skipped, temp_dir, write_files};
 
 /// One file with requests to it.
@@ -118,20 +119,12 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
         text.replace("LISTEN", "127.0.0.1:0")
     );
     std::fs::write(&file, whole).unwrap();
-    let start = temp_dir();
-    let pyserve = Pyserve::bare().current_dir(start.path());
-    let control = pyserve.path("control");
-    let mut pyserve = pyserve
-        .env("PYSERVE_CONTROL", control)
-        .env("PYSERVE_FRONT_THREADS", "1")
-        .env("PYSERVE_PYTHON", python::default())
-        .args(["--nginx"])
-        .args([&file]);
-    if let Some(app) = app {
-        let apps = crate::support::apps().display().to_string();
-        pyserve = pyserve.args(["--app", app, "--chdir", &apps]);
-    }
-    let server = pyserve.ready();
+    let by_file = ["--nginx".into(), file.display().to_string()];
+    let server = started(dir.path(), &by_file, app);
+    let toml = dir.path().join("equivalent.toml");
+    std::fs::write(&toml, equivalent(&file, app)).unwrap();
+    let by_toml = ["--config".into(), toml.display().to_string()];
+    let same = started(dir.path(), &by_toml, app);
     let mut wrong = Vec::new();
     for request in case.requests {
         let text = ask(request);
@@ -139,16 +132,19 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
         theirs.send(&text);
         let mut ours = server.connect();
         ours.send(&text);
-        let is_closed = request.contains("closed.test");
-        let (theirs, ours) = if is_closed {
-            let bytes = (theirs.rest().0.len(), ours.rest().0.len());
-            assert_eq!(bytes, (0, 0), "{name}: {request}");
+        let mut by_toml = same.connect();
+        by_toml.send(&text);
+        if request.contains("closed.test") {
+            let bytes = [theirs, ours, by_toml].map(|mut one| one.rest().0.len());
+            assert_eq!(bytes, [0, 0, 0], "{name}: {request}");
             continue;
-        } else {
-            (theirs.response(), ours.response())
-        };
-        let theirs = answer(&theirs, case.fields);
-        let ours = answer(&ours, case.fields);
+        }
+        let responses = [theirs, ours, by_toml].map(|mut one| one.response());
+        let [theirs, ours, by_toml] = responses.map(|one| answer(&one, case.fields));
+        assert_eq!(
+            ours, by_toml,
+            "{name}: {request}: --nginx and its pyserve.toml"
+        );
         let listed = case
             .differences
             .iter()
@@ -160,6 +156,41 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A server with these arguments.
+fn started(dir: &Path, args: &[String], app: Option<&str>) -> Server {
+    let pyserve = Pyserve::bare().current_dir(dir);
+    let control = pyserve.path("control");
+    let mut pyserve = pyserve
+        .env("PYSERVE_CONTROL", control)
+        .env("PYSERVE_FRONT_THREADS", "1")
+        .env("PYSERVE_PYTHON", python::default())
+        .args(args);
+    if let Some(app) = app {
+        let apps = crate::support::apps().display().to_string();
+        pyserve = pyserve.args(["--app", app, "--chdir", &apps]);
+    }
+    pyserve.ready()
+}
+
+/// The `pyserve.toml` that `pyserve explain` prints for the file, beside an application.
+fn equivalent(file: &Path, app: Option<&str>) -> String {
+    let dir = temp_dir();
+    let mut pyserve = Pyserve::bare()
+        .current_dir(dir.path())
+        .args(["explain", "--json"]);
+    if let Some(app) = app {
+        write_files(
+            dir.path(),
+            &[("uwsgi.ini", &format!("[uwsgi]\nmodule = {app}\n"))],
+        );
+        pyserve = pyserve.args(["uwsgi.ini"]);
+    }
+    let ended = pyserve.args([file]).run();
+    let all: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let explained = all.as_array().and_then(|all| all.last()).expect("the file");
+    explained["pyserve_toml"].as_str().unwrap().to_owned()
 }
 
 /// nginx's own `uwsgi_params`.

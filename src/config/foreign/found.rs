@@ -101,16 +101,18 @@ fn file_of(name: &str, layers: &[Layer]) -> Option<String> {
 
 /// Reads a file of nginx for a start, where `layers` say which application there is.
 pub fn start_nginx(name: &str, layers: &[&Layer], around: &Surroundings<'_>) -> Reading {
-    let is_dir = |dir: &Path| {
-        (around.files.kind)(&around.current_dir.join(dir)).is_some_and(|kind| kind.is_dir)
-    };
+    let is_dir = |dir: &Path| is_dir(dir, around);
     nginx::read(
         name,
         around,
-        &given(layers, around, &is_dir, &|name| {
+        &given(layers, around, (&is_dir, &is_dir), &|name| {
             around.environment.raw(name)
         }),
     )
+}
+
+fn is_dir(dir: &Path, around: &Surroundings<'_>) -> bool {
+    (around.files.kind)(&around.current_dir.join(dir)).is_some_and(|kind| kind.is_dir)
 }
 
 /// Reads a file of nginx that may be of another machine.
@@ -119,16 +121,22 @@ pub fn explain_nginx(name: &str, layers: &[Layer], around: &Surroundings<'_>) ->
     nginx::read(
         name,
         around,
-        &given(&layers, around, &|_| true, &|name| {
-            around.environment.raw(name)
-        }),
+        &given(
+            &layers,
+            around,
+            (&|_| true, &|dir| is_dir(dir, around)),
+            &|name| around.environment.raw(name),
+        ),
     )
 }
+
+/// True if a directory is there.
+type IsDir<'a> = &'a dyn Fn(&Path) -> bool;
 
 fn given<'a>(
     layers: &[&Layer],
     around: &Surroundings<'_>,
-    is_dir: &'a dyn Fn(&Path) -> bool,
+    (is_dir, is_dir_here): (IsDir<'a>, IsDir<'a>),
     variable: &'a dyn Fn(&str) -> Option<String>,
 ) -> nginx::Given<'a> {
     let entry = |name: &str| layers.iter().find_map(|layer| layer.entry(name));
@@ -158,6 +166,7 @@ fn given<'a>(
             .collect(),
         has_deadline: entry("request_timeout").is_some(),
         is_dir,
+        is_dir_here,
         variable,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::locations::{Context, plain};
+use super::locations::{Context, Paths, plain};
 use super::redirects::Fixed;
 use super::try_files::{Missing, missing, tries_directories};
 use super::{Meaning, Table, rules};
@@ -76,7 +76,14 @@ pub fn enter(
         Fixed::status("404").enter(table, path);
         return Content::Made;
     }
-    if !(meaning.given.is_dir)(Path::new(&target)) {
+    // Below the prefix of a server, an expression mostly finds no directory.
+    let is_below = !table.values("extension").is_empty() && plain(path) != "/";
+    let is_of_server = is_below && has_server(meaning, context, path);
+    let is_dir = match is_of_server {
+        true => meaning.given.is_dir_here,
+        false => meaning.given.is_dir,
+    };
+    if !is_dir(Path::new(&target)) {
         // A regular expression takes requests below prefixes that its directory need not have.
         if table.values("extension").is_empty() || plain(path) == "/" {
             let text = format!("there is no directory {target}, so the location answers 404");
@@ -142,6 +149,17 @@ fn root(meaning: &Meaning<'_>, at: usize) -> Option<(usize, bool)> {
         (Some(alias), _) => Some((alias, true)),
         (None, root) => root.map(|root| (root, false)),
     }
+}
+
+/// True if an application or a server answers below this prefix.
+fn has_server(meaning: &Meaning<'_>, context: &Context<'_>, prefix: &str) -> bool {
+    let is_it = |paths: &Paths| matches!(paths, Paths::Prefix(path, _) if path == prefix);
+    let mut locations = context.locations.iter();
+    let found = locations.find(|location| is_it(&location.paths));
+    found.is_some_and(|found| {
+        let mut children = meaning.tree.children(Some(found.at));
+        children.any(|child| meaning.name(child).ends_with("_pass"))
+    })
 }
 
 /// True for a path whose last segment has an extension.
