@@ -55,6 +55,9 @@ pub fn run(request: &Request) -> ExitCode {
                     SubjectSources::Gunicorn(sources) => {
                         foreign::found::read_gunicorn(sources, &layers, &host, &around)
                     }
+                    SubjectSources::Supervisord(name) => {
+                        foreign::found::read_supervisord(name, &layers, &host, &around)
+                    }
                     // It depends on the others.
                     SubjectSources::Nginx(_) => Reading::default(),
                 };

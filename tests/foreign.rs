@@ -9,3 +9,4 @@ mod gunicorn_served;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;
+mod supervisord_corpus;

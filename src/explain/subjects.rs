@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::foreign::found::form_of;
 use crate::config::foreign::gunicorn::{self, is_gunicorn};
 use crate::config::foreign::nginx::is_nginx;
+use crate::config::foreign::supervisord::is_supervisord;
 use crate::config::foreign::uwsgi::{Form, Sources, is_uwsgi};
 use crate::config::native;
 
@@ -26,6 +27,8 @@ pub enum SubjectSources {
     Uwsgi(Sources),
     /// The file of a site or of a whole nginx.
     Nginx(String),
+    /// The file of a supervisord.
+    Supervisord(String),
     /// Those of a gunicorn.
     Gunicorn(gunicorn::Sources),
 }
@@ -55,7 +58,7 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
         search(&path, Path::new(argument), &mut found);
         return match found.is_empty() {
             true => Err(format!(
-                "{argument}: no configuration of uWSGI, nginx or gunicorn is in there"
+                "{argument}: no configuration of uWSGI, nginx, gunicorn or supervisord is in there"
             )),
             false => Ok(found),
         };
@@ -66,6 +69,8 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
     let text = std::fs::read(&path).unwrap_or_default();
     Ok(vec![if argument.ends_with(".py") {
         gunicorn(argument)
+    } else if is_supervisord_file(&path, &text) {
+        supervisord(argument)
     } else if is_nginx_file(&path, &text) {
         nginx(argument)
     } else {
@@ -82,6 +87,20 @@ fn gunicorn(name: &str) -> Subject {
             ..gunicorn::Sources::default()
         }),
     }
+}
+
+fn supervisord(name: &str) -> Subject {
+    Subject {
+        name: name.to_owned(),
+        server: "supervisord",
+        sources: SubjectSources::Supervisord(name.to_owned()),
+    }
+}
+
+/// True for a file of supervisord, by its text.
+fn is_supervisord_file(path: &Path, text: &[u8]) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    matches!(ending, None | Some("conf" | "ini")) && is_supervisord(&String::from_utf8_lossy(text))
 }
 
 fn nginx(name: &str) -> Subject {
@@ -237,6 +256,10 @@ fn search(dir: &Path, shown: &Path, found: &mut Vec<Subject>) {
             false => continue,
         };
         let shown = native::text(shown.as_os_str());
+        if is_supervisord_file(&path, &text) {
+            found.push(supervisord(&shown));
+            continue;
+        }
         match form {
             Some(form) if is_uwsgi(form, &String::from_utf8_lossy(&text)) => {
                 found.push(uwsgi(&shown, form))
