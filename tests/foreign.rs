@@ -10,4 +10,5 @@ mod images;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;
+mod supervisord_corpus;
 mod uwsgi_differential;

@@ -575,12 +575,14 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
     let gunicorn = gunicorn
         .map(|sources| foreign::found::read_gunicorn(&sources, &layers, surroundings, &around));
+    let supervisord = foreign::found::supervisord_file(&layers)
+        .map(|name| foreign::found::read_supervisord(&name, &layers, surroundings, &around));
     let nginx = foreign::found::nginx_file(&layers).map(|name| {
         let others = gunicorn.iter().chain(&uwsgi).map(|reading| &reading.layer);
         let known = layers.iter().chain(others);
         foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
     });
-    for mut reading in [nginx, gunicorn, uwsgi].into_iter().flatten() {
+    for mut reading in [nginx, gunicorn, uwsgi, supervisord].into_iter().flatten() {
         warnings.extend(reading.warnings());
         mistake = mistake.or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);

@@ -203,7 +203,7 @@ impl Resolver<'_> {
     /// Files of other servers have been read; their names are shown.
     fn foreign_files(&mut self) -> Result<(), ConfigError> {
         self.many("ini", |_| Ok(()))?;
-        for name in ["nginx", "gunicorn"] {
+        for name in ["nginx", "gunicorn", "supervisord"] {
             if self.optional(name, |_| Ok(()))?.is_none() {
                 self.show_default(name, "none".to_owned());
             }

@@ -7,9 +7,10 @@
 use std::ops::Deref;
 
 use crate::config::HostFacts;
-use crate::config::foreign::found::{explain_nginx, form_of, read_gunicorn};
+use crate::config::foreign::found::{explain_nginx, form_of, read_gunicorn, read_supervisord};
 use crate::config::foreign::gunicorn::{self, is_gunicorn};
 use crate::config::foreign::nginx::is_nginx;
+use crate::config::foreign::supervisord::is_supervisord;
 use crate::config::foreign::uwsgi::{self, Form, Sources, is_uwsgi};
 use crate::config::foreign::{Reading, Surroundings};
 use crate::config::layers::Layer;
@@ -62,7 +63,24 @@ impl<'a> Deref for Context<'a> {
 }
 
 /// All of them, in the order in which they are asked.
-pub static READERS: &[Reader] = &[UWSGI, GUNICORN, NGINX];
+pub static READERS: &[Reader] = &[SUPERVISORD, UWSGI, GUNICORN, NGINX];
+
+const SUPERVISORD: Reader = Reader {
+    server: "supervisord",
+    flag: "--supervisord",
+    is_its_file: |name, text| {
+        let base = name.rsplit('/').next().unwrap_or(name);
+        let ending = base.rsplit_once('.').map_or("conf", |(_, ending)| ending);
+        matches!(ending, "conf" | "ini") && is_supervisord(text)
+    },
+    // Its command line only names the file.
+    programs: &[],
+    files_of: |words| (Vec::new(), words.to_vec()),
+    read: |source, _, context| match source {
+        Source::File(name) => read_supervisord(name, context.chosen, context.host, context),
+        Source::Words(_) => Reading::default(),
+    },
+};
 
 const UWSGI: Reader = Reader {
     server: "uWSGI",

@@ -165,6 +165,16 @@ pub(super) static OTHER: &[Setting] = &[
         default: Default::Computed("none"),
     },
     Setting {
+        name: "supervisord",
+        value_name: "FILE",
+        heading: OTHER_HEADING,
+        help: "Configuration file of supervisord: its programs nginx, uWSGI and gunicorn become this server, \
+               others companions; all other settings take precedence; `pyserve explain FILE` shows the \
+               meaning of each line",
+        repeatable: false,
+        default: Default::Computed("none"),
+    },
+    Setting {
         name: "dev",
         value_name: "",
         heading: OTHER_HEADING,

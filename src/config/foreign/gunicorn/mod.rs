@@ -12,6 +12,8 @@ mod reader;
 pub mod settings;
 mod value;
 
+pub use command_line::split;
+
 use super::{Reading, Surroundings};
 use evaluation::Evaluated;
 
