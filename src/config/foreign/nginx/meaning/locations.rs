@@ -84,11 +84,29 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
                     Verdict::Wrong(_) => Verdict::NoEffect("its location is wrong".to_owned()),
                     _ => Verdict::Unsupported("its location is not served".to_owned()),
                 };
+                let verdict = match verdict {
+                    Verdict::Unsupported(why) if is_restricted(meaning, at) => Verdict::Dangerous(
+                        format!("{why}; until then, its restriction is missing here"),
+                    ),
+                    verdict => verdict,
+                };
                 meaning.say(at, verdict);
                 meaning.say_inside(at, &inside);
             }
         }
     }
+}
+
+/// True if a location keeps requests from what another one would answer.
+fn is_restricted(meaning: &Meaning<'_>, at: usize) -> bool {
+    meaning.tree.children(Some(at)).any(|child| {
+        let status = meaning.arg(child, 0);
+        match meaning.name(child) {
+            "deny" | "auth_basic" | "auth_request" | "internal" | "limit_except" => status != "off",
+            "return" => matches!(status, "401" | "403" | "404" | "410" | "444"),
+            _ => false,
+        }
+    })
 }
 
 /// The paths of a location's arguments, and whether they stand there as a regular expression.

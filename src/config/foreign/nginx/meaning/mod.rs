@@ -67,10 +67,12 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         is_alone: false,
         has_files: false,
         passing: Vec::new(),
+        max_body: String::new(),
     };
     if tree.fault.is_none() {
         let sites = servers::decide(&mut meaning);
         meaning.is_alone = sites.len() == 1;
+        meaning.max_body = site::max_body_of(&mut meaning, sites.first());
         for site in &sites {
             handler::server(&mut meaning, site);
         }
@@ -141,6 +143,8 @@ struct Meaning<'a> {
     has_files: bool,
     /// The named locations that pass requests on to the one that is read.
     passing: Vec<usize>,
+    /// The longest body for all: that of the first server.
+    max_body: String,
 }
 
 impl<'a> Meaning<'a> {

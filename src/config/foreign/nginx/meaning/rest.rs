@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use super::redirects::REWRITTEN;
+use super::servers::NO_TLS;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::directives::{self, Class};
 use crate::config::foreign::nginx::templates;
@@ -71,7 +72,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
                 Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
             }
             Include::Missing if is_about_tls(item.arg(0)) => {
-                Verdict::Unsupported("there is no TLS here (the file is missing, too)".to_owned())
+                Verdict::Unsupported(format!("{NO_TLS} (the file is missing, too)"))
             }
             Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
             Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
@@ -109,6 +110,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         Some((Class::Already, text)) => Verdict::AlreadySo(text.to_owned()),
         Some((Class::NoEffect, text)) => Verdict::NoEffect(text.to_owned()),
         Some((Class::Noted, text)) => Verdict::Noted(text.to_owned()),
+        Some((Class::Unsupported, "TLS")) => Verdict::Unsupported(NO_TLS.to_owned()),
         Some((Class::Unsupported, text)) => Verdict::Unsupported(text.to_owned()),
         None => Verdict::Unknown(match suggest::closest(&item.name, directives::names()) {
             Some(meant) => format!("no directive of nginx, did you mean {meant}?"),

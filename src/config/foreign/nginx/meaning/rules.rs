@@ -16,6 +16,15 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
     }
     headers(meaning, at, table);
     error_pages(meaning, context, at, table);
+    if is_files && let Some(line) = own(meaning, at, "gzip") {
+        match meaning.arg(line, 0) {
+            "on" => meaning.already(line, "files are compressed"),
+            _ => meaning.say(
+                line,
+                Verdict::Noted("files are compressed for clients that accept it".to_owned()),
+            ),
+        }
+    }
     if has_server {
         limits(meaning, at, table);
     } else if let Some(line) = own(meaning, at, "client_max_body_size") {
@@ -350,10 +359,19 @@ fn page_of_named(meaning: &Meaning<'_>, context: &Context<'_>, name: &str) -> Op
     is_plain.then(|| format!("{}{page}", dir.trim_end_matches('/')))
 }
 
+/// nginx's default of `client_max_body_size`.
+const DEFAULT_MAX_BODY: &str = "1M";
+
 /// Settings of requests that reach an application or server, where the location has its own.
 fn limits(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
-    if let Some(line) = own(meaning, at, "client_max_body_size") {
+    let line = meaning.scalar(Some(at), "client_max_body_size");
+    let is_own = line.is_some_and(|line| meaning.tree.items[line].parent == Some(at));
+    let is_other = |bytes: &str| bytes != meaning.max_body;
+    if line.is_none() && is_other(DEFAULT_MAX_BODY) {
+        table.set("max_body", DEFAULT_MAX_BODY);
+    } else if let Some(line) = line {
         match numbers::bytes(meaning.arg(line, 0)) {
+            Some(bytes) if !is_own && !is_other(&bytes) => {}
             Some(bytes) => {
                 table.set("max_body", bytes.clone());
                 meaning.honoured(line, format!("max_body = {bytes:?}"));

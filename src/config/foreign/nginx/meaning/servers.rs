@@ -23,8 +23,9 @@ pub struct Site {
     pub scheme: &'static str,
 }
 
-const NO_TLS: &str =
-    "there is no TLS here: put a balancer or proxy that has it in front, and name it with --trust";
+/// The verdict of all that asks for TLS.
+pub const NO_TLS: &str =
+    "not supported yet: terminate TLS in a balancer or proxy in front, and name it with --trust";
 
 /// The servers in order, the default server first.
 pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
@@ -230,7 +231,7 @@ fn without_tls(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
             let line = meaning.tree.items[twin.at].line;
             meaning.unsupported(
                 site.at,
-                format!("there is no TLS here; the server of line {line} is served"),
+                format!("{NO_TLS}; the server of line {line} is served"),
             );
             meaning.say_inside(
                 site.at,

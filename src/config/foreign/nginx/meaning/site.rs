@@ -81,20 +81,16 @@ fn max_body(meaning: &mut Meaning<'_>, servers: &[usize]) {
     }
     let Some((at, first)) = values.first().cloned().flatten() else {
         meaning.imply("max_body", "1M", "nginx's client_max_body_size");
-        differ(meaning, &values, "1M");
         return;
     };
     meaning.set(at, "max_body", vec![first.clone()]);
-    differ(meaning, &values, &first);
 }
 
-/// Reports limits of other servers than the first.
-fn differ(meaning: &mut Meaning<'_>, values: &[Option<(usize, String)>], first: &str) {
-    for (at, value) in values.iter().skip(1).flatten() {
-        if value != first {
-            meaning.say(*at, Verdict::Unsupported(format!("the limit of the first server holds for all ({first}): set max_body of the locations")));
-        }
-    }
+/// The longest body of the first server, which is that for all.
+pub fn max_body_of(meaning: &mut Meaning<'_>, first: Option<&Site>) -> String {
+    let line = first.and_then(|site| meaning.scalar(Some(site.at), "client_max_body_size"));
+    let value = line.and_then(|line| bytes(meaning.arg(line, 0)));
+    value.unwrap_or_else(|| "1M".to_owned())
 }
 
 fn times(meaning: &mut Meaning<'_>, server: usize) {
