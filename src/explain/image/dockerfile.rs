@@ -22,7 +22,13 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
     let mut whole = Vec::new();
     for instruction in [last("ENTRYPOINT"), last("CMD")].into_iter().flatten() {
         match instruction.exec_form() {
-            Some(words) => whole.extend(words),
+            Some(words) => match shell::script(&words) {
+                Some(at) => {
+                    let all = shell::commands(&words[at]).unwrap_or_default();
+                    commands.extend(all.into_iter().map(|command| command.words));
+                }
+                None => whole.extend(words),
+            },
             None => {
                 let all = shell::commands(&instruction.arguments).unwrap_or_default();
                 commands.extend(all.into_iter().map(|command| command.words));
@@ -140,15 +146,21 @@ fn copied(
                 None,
             );
         }
+        if matches!(base, "uwsgi_params" | "mime.types" | "proxy_params") {
+            let why = "not needed: pyserve knows them";
+            return (Verdict::NoEffect(why.to_owned()), Some(Vec::new()));
+        }
+        let target = paths.last().map_or("", |target| target.as_str());
+        if base == "nginx.conf" || target.contains("/nginx/") {
+            let advice = "nginx does not run here: give the file to pyserve with --nginx";
+            return (Verdict::Noted(advice.to_owned()), None);
+        }
         if base.starts_with("supervisord")
+            || target.contains("/supervisor")
             || base.starts_with("supervisor") && base.ends_with(".conf")
         {
             let advice = "pyserve watches its processes itself; other programs of the file are [[companion]] tables";
             return (Verdict::Noted(advice.to_owned()), None);
-        }
-        if matches!(base, "uwsgi_params" | "mime.types" | "proxy_params") {
-            let why = "not needed: pyserve knows them";
-            return (Verdict::NoEffect(why.to_owned()), Some(Vec::new()));
         }
     }
     (Verdict::Read("it stays".to_owned()), None)
