@@ -4,7 +4,7 @@ mod start;
 
 use self::start::{Start, json};
 use super::commands::Conversion;
-use super::instructions::{Instruction, instructions};
+use super::instructions::{Instruction, instructions, with_arguments};
 use super::{Report, base, packages, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::explain::shell;
@@ -43,14 +43,14 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
     let all = instructions(text);
     let last_stage = all.iter().rposition(|one| one.keyword == "FROM");
     let start = Start::of(&all[last_stage.unwrap_or(0)..], conversion);
-    let base = last_stage.map(|index| base::of(&all[index].arguments, true));
+    let base = last_stage.map(|index| base::of(&with_arguments(&all[index].arguments, &all), true));
     let is_unneeded = base.is_some_and(|base| base.goes_away);
     for (index, instruction) in all.iter().enumerate() {
         let is_final = last_stage.is_none_or(|stage| index >= stage);
         let (line, lines) = (instruction.line, &instruction.lines);
         let (verdict, after) = match &*instruction.keyword {
             "FROM" => {
-                let found = base::of(&instruction.arguments, is_final);
+                let found = base::of(&with_arguments(&instruction.arguments, &all), is_final);
                 let mut after = match found.instead {
                     Some(image) => vec![format!("FROM {image}")],
                     None => lines.iter().map(|line| (*line).to_owned()).collect(),
