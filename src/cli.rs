@@ -46,6 +46,8 @@ pub enum Verb {
     Man,
     /// Print the completions of a shell.
     Completions(Shell),
+    /// Print the JSON schema of `pyserve.toml`.
+    Schema,
 }
 
 /// Parses the arguments; the first is the name of the program.
@@ -87,12 +89,14 @@ where
             let subjects = matches.get_many::<String>(SUBJECT);
             let request = explain::Request {
                 subjects: subjects.into_iter().flatten().cloned().collect(),
+                flags: flags(matches),
                 json: matches.get_flag(JSON),
                 write: matches.get_flag(WRITE),
             };
             (Verb::Explain(request), matches)
         }
         Some(("man", _)) => (Verb::Man, &matches),
+        Some(("schema", _)) => (Verb::Schema, &matches),
         Some(("completions", shell)) => {
             let name = shell.get_one::<String>(SHELL).map(String::as_str);
             let shell = name.and_then(Shell::named).unwrap_or(Shell::Bash);
@@ -276,7 +280,7 @@ fn explain_verb() -> Command {
             .action(ArgAction::SetTrue)
     };
     Command::new("explain")
-        .about("Explain files of uWSGI and nginx and of images line by line, with the pyserve.toml of the same meaning")
+        .about("Explain files of uWSGI, nginx and gunicorn and of images line by line, with the pyserve.toml of the same meaning")
         .override_usage("pyserve explain [OPTIONS] PATH...")
         .args(hidden)
         .arg(
@@ -358,7 +362,7 @@ fn maintenance_order(matches: &ArgMatches) -> Result<MaintenanceOrder, clap::Err
 }
 
 /// The verbs that print the manual and what is made of it.
-fn document_verbs() -> [Command; 3] {
+fn document_verbs() -> [Command; 4] {
     let printing = |name: &'static str, about: &'static str| {
         let hidden = settings::all().map(|setting| argument(setting).hide(true));
         Command::new(name).about(about).args(hidden)
@@ -377,6 +381,7 @@ fn document_verbs() -> [Command; 3] {
         )
         .after_help(format!("Topics:\n{}", manual::list())),
         printing("man", "Print the man page: pyserve man | man -l -"),
+        printing("schema", "Print the JSON schema of pyserve.toml"),
         printing("completions", "Print completions for a shell").arg(
             Arg::new(SHELL)
                 .value_name("bash|zsh|fish")

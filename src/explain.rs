@@ -16,13 +16,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
-use crate::config::HostFacts;
-use crate::config::foreign::{self, Surroundings, equivalent};
+use crate::config::foreign::{self, equivalent};
 use crate::config::layers::Layer;
+use crate::config::{HostFacts, environment};
 use crate::observe::diagnostics::say;
 use crate::verbs::print;
 
 use self::image::Explained;
+use self::readers::Context;
 use self::subject::{Kind, Subject};
 
 /// The arguments of `pyserve explain`.
@@ -30,6 +31,8 @@ use self::subject::{Kind, Subject};
 pub struct Request {
     /// Files, directories and command lines.
     pub subjects: Vec<String>,
+    /// Settings of the command line, of which `python` and `venv` choose the interpreter that evaluates files.
+    pub flags: Layer,
     /// Print JSON.
     pub json: bool,
     /// Write `pyserve.toml` into the current directory.
@@ -45,7 +48,12 @@ const WRITTEN: &str = "pyserve.toml";
 pub fn run(request: &Request) -> ExitCode {
     let host = HostFacts::of_this_process();
     let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(&host, &files).with_root_rights();
+    let (variables, _) = environment::layer(&host.environment);
+    let context = Context {
+        around: foreign::Surroundings::of(&host, &files).with_root_rights(),
+        host: &host,
+        chosen: &[request.flags.clone(), variables],
+    };
     let mut code = 0;
     let mut subjects = Vec::new();
     for argument in &request.subjects {
@@ -57,7 +65,7 @@ pub fn run(request: &Request) -> ExitCode {
             }
         }
     }
-    let found = explained(subjects, &around);
+    let found = explained(subjects, &context);
     let worst = found.iter().map(|(_, found)| found.reading.exit_code());
     code = code.max(worst.max().unwrap_or_default());
     let text = match request.json {
@@ -78,7 +86,7 @@ pub fn run(request: &Request) -> ExitCode {
 }
 
 /// Reads everything: settings in the order of their readers, then the files of images.
-fn explained(subjects: Vec<Subject>, around: &Surroundings<'_>) -> Vec<(Subject, Explained)> {
+fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Explained)> {
     let mut all: Vec<Explained> = subjects.iter().map(|_| Explained::default()).collect();
     let mut layers: Vec<Layer> = Vec::new();
     let mut order: Vec<usize> = (0..subjects.len()).collect();
@@ -89,20 +97,20 @@ fn explained(subjects: Vec<Subject>, around: &Surroundings<'_>) -> Vec<(Subject,
     // Before proxies are read, the commands of images count as well.
     for subject in &subjects {
         if let Kind::Image(file, text) = &subject.kind {
-            layers.extend(image::layers(*file, text, around));
+            layers.extend(image::layers(*file, text, context));
         }
     }
     for index in order {
         let subject = &subjects[index];
         match &subject.kind {
             Kind::Settings(reader, source) => {
-                let reading = (reader.read)(source, &layers, around);
+                let reading = (reader.read)(source, &layers, context);
                 layers.push(reading.layer.clone());
                 all[index].reading = reading;
             }
             Kind::Image(file, text) => {
                 let beside = (&subjects[..], &all[..]);
-                all[index] = image::explain(*file, &subject.name, text, beside, around);
+                all[index] = image::explain(*file, &subject.name, text, beside, context);
             }
         }
     }

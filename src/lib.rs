@@ -18,6 +18,7 @@ mod config;
 )]
 mod explain;
 mod front;
+mod gunicorn_link;
 mod manual;
 mod observe;
 #[allow(
@@ -27,6 +28,7 @@ mod observe;
 mod os;
 mod reference;
 mod report;
+mod schema;
 #[allow(
     clippy::disallowed_methods,
     reason = "reads small local files; requests do not wait for it"

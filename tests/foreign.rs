@@ -3,6 +3,9 @@
 
 mod corpus;
 mod differential;
+mod gunicorn_corpus;
+mod gunicorn_differential;
+mod gunicorn_served;
 mod images;
 mod nginx_corpus;
 mod nginx_differential;

@@ -58,6 +58,11 @@ fn files_of_uwsgi_are_read_to_an_end_for_any_bytes() {
 }
 
 #[test]
+fn files_of_nginx_are_read_to_an_end_for_any_bytes() {
+    check("nginx_site");
+}
+
+#[test]
 fn replies_of_workers_hold_what_they_must_for_any_bytes() {
     check("worker_reply");
 }

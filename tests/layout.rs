@@ -61,6 +61,7 @@ const SUPERVISOR: &[&str] = &[
     "maintenance",
     "control",
     "reload",
+    "service",
     "apps",
     "app",
     "generation",

@@ -85,6 +85,8 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "bench",
         "from",
         "interval",
+        "listen",
+        "now",
         "path",
         "release",
         "noinput",
@@ -107,7 +109,13 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
     let offered = offered();
     let mut wrong = Vec::new();
     let mut documents = manual();
-    documents.extend(["README.md", "docker/kubernetes.yaml"].map(str::to_owned));
+    let others = [
+        "README.md",
+        "docker/kubernetes.yaml",
+        "docker/systemd/pyserve.service",
+        "docker/systemd/pyserve.socket",
+    ];
+    documents.extend(others.map(str::to_owned));
     for path in &documents {
         let text = text(path);
         let named = options(&text).into_iter();

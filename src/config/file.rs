@@ -182,7 +182,7 @@ impl<'a> Place<'a> {
                 .iter()
                 .map(|item| self.scalar(setting, item.get_ref()))
                 .collect(),
-            DeValue::Table(pairs) if self.takes_pairs(setting) => pairs
+            DeValue::Table(pairs) if takes_pairs(setting, self.table.is_some()) => pairs
                 .iter()
                 .map(|(prefix, dir)| {
                     let prefix = prefix.get_ref();
@@ -196,22 +196,11 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// True if a table of names and values is allowed, as `NAME=VALUE` is elsewhere.
-    fn takes_pairs(&self, setting: &Setting) -> bool {
-        match self.table {
-            None => matches!(
-                setting.name,
-                "static" | "types" | "env" | "basic_auth" | "header" | "error_page"
-            ),
-            Some(_) => matches!(
-                setting.name,
-                "env" | "types" | "basic_auth" | "header" | "error_page"
-            ),
-        }
-    }
-
     fn scalar(&self, setting: &Setting, value: &DeValue<'_>) -> Result<String, ConfigError> {
-        let expected = match (self.takes_pairs(setting), setting.repeatable) {
+        let expected = match (
+            takes_pairs(setting, self.table.is_some()),
+            setting.repeatable,
+        ) {
             (true, false) => "a table of names and values",
             (true, true) => "\"name=value\", an array of those, or a table of names and values",
             (_, true) => "one value or an array",
@@ -246,6 +235,21 @@ impl<'a> Place<'a> {
             expected: expected.to_owned(),
         }
     }
+}
+
+/// True if a table of names and values is allowed, as `NAME=VALUE` is elsewhere. `in_table`: in that of a
+/// location or companion.
+pub fn takes_pairs(setting: &Setting, in_table: bool) -> bool {
+    match setting.name {
+        "types" | "env" | "basic_auth" | "header" | "error_page" => true,
+        "static" => !in_table,
+        _ => false,
+    }
+}
+
+/// True if numbers and booleans are allowed as well as texts.
+pub fn takes_number_or_boolean(setting: &Setting) -> bool {
+    not_so(setting, &DeValue::Boolean(true)).is_none()
 }
 
 /// What has to be given instead of a number or boolean that this setting cannot mean: nothing

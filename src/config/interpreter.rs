@@ -5,7 +5,7 @@
 //! is a link to the system's interpreter, and finds its environment only under its own name.
 //!
 //! A `python3` beside pyserve comes first where that is an environment into which pyserve was
-//! installed; in `/usr/bin` or `/usr/local/bin` it says nothing about the application, and comes
+//! installed, unless nothing else was (pipx, `uv tool`); in `/usr/bin` or `/usr/local/bin` it says nothing about the application, and comes
 //! after the environments that do.
 
 use std::ffi::OsStr;
@@ -82,6 +82,9 @@ impl PythonChoice {
                 prefix.join("pyvenv.cfg").is_file() || prefix.join("conda-meta").is_dir()
             })
         });
+        // A tool's own environment (pipx, uv) says nothing about the application.
+        let is_tool = installed_into && beside.and_then(Path::parent).is_some_and(has_only_pyserve);
+        let installed_into = installed_into && !is_tool;
         let beside_pyserve = || from(beside.map(|bin| bin.join("python3")), "beside pyserve");
         let mut candidates = Vec::new();
         if installed_into {
@@ -200,6 +203,30 @@ fn from(paths: impl IntoIterator<Item = PathBuf>, origin: &str) -> Vec<Interpret
         .collect()
 }
 
+/// Distributions that say nothing about the purpose of an environment: pyserve itself, and installers.
+const OF_EVERY_TOOL: [&str; 4] = ["pyserve_wsgi", "pip", "setuptools", "wheel"];
+
+/// True for an environment in which pyserve is installed and no application can be.
+fn has_only_pyserve(environment: &Path) -> bool {
+    let versions = std::fs::read_dir(environment.join("lib"));
+    let packages = versions
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|version| std::fs::read_dir(version.path().join("site-packages")).ok());
+    let names: Vec<_> = packages
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let (name, _version) = name.to_str()?.strip_suffix(".dist-info")?.split_once('-')?;
+            Some(name.to_owned())
+        })
+        .collect();
+    let is_here = names.iter().any(|name| name == OF_EVERY_TOOL[0]);
+    is_here && names.iter().all(|name| OF_EVERY_TOOL.contains(&&**name))
+}
+
 /// conda makes both `bin/python` and `bin/python3`.
 fn in_environment(dir: &Path) -> [PathBuf; 2] {
     [dir.join("bin/python"), dir.join("bin/python3")]
@@ -285,6 +312,33 @@ mod tests {
             check(&files, expected);
             files.pop();
         }
+    }
+
+    #[test]
+    fn the_environment_of_a_tool_gives_way_to_that_of_the_application() {
+        let packages = "opt/lib/python3.11/site-packages";
+        let mut files = vec![
+            "opt/pyvenv.cfg".to_owned(),
+            "opt/bin/python3".to_owned(),
+            format!("{packages}/pyserve_wsgi-0.1.0.dist-info/METADATA"),
+            format!("{packages}/pip-26.0.dist-info/METADATA"),
+        ];
+        let check = |files: &[String], expected: &str| {
+            let root = machine(&files.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(
+                found(root.path(), PythonChoice::automatic),
+                expected,
+                "{files:?}"
+            );
+        };
+        files.push("usr/bin/python3".to_owned());
+        check(&files, "opt/bin/python3 (beside pyserve)");
+        files.push("project/.venv/bin/python".to_owned());
+        check(&files, "project/.venv/bin/python (.venv)");
+        files.push("active/bin/python".to_owned());
+        check(&files, "active/bin/python (VIRTUAL_ENV)");
+        files.push(format!("{packages}/Flask-3.1.0.dist-info/METADATA"));
+        check(&files, "opt/bin/python3 (beside pyserve)");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Layer {
     pub uwsgi_options: Vec<(String, Option<String>)>,
     /// Values that are hidden wherever a value is shown.
     pub secrets: Vec<String>,
+    /// Addresses at which the other server of these settings waits for the server in front of it.
+    pub sockets: Vec<String>,
 }
 
 /// One table of a settings file, such as a `[[location]]`.

@@ -244,7 +244,7 @@ pub const KINDS: [(&str, &[&[&str]]); 7] = [
         ],
     ),
     ("pass", &[BODIES]),
-    ("static", &[&["missing", "listing"], FILES]),
+    ("static", &[&["missing", "index", "listing"], FILES]),
     ("file", &[FILES]),
     ("redirect", &[&["status", "keep_path"]]),
     ("respond", &[&["status", "content_type"]]),
@@ -402,6 +402,12 @@ static OWN: &[Setting] = &[
         "yes|no",
         "With `static`: send .br, .zst and .gz files beside a file in its place",
         Default::Computed("no"),
+    ),
+    setting(
+        "index",
+        "yes|no",
+        "With `static`: answer for a directory with its index.html; no is nginx's `try_files $uri`",
+        Default::Value("yes"),
     ),
     setting(
         "listing",

@@ -70,6 +70,7 @@ pub use values::Rate;
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::access_log::filter::{AccessLogFilter, AccessLogLines};
 pub use crate::observe::access_log::pattern::Pattern;
+pub use crate::observe::log_files::LogFiles;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
@@ -149,6 +150,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Requests that have a line in it, and its pattern.
     pub access_log_lines: AccessLogLines,
+    /// The files of both logs.
+    pub log_files: LogFiles,
     /// Permissions that new files do not get; `None`: as the process that starts the server has it.
     pub umask: Option<u32>,
     /// The file with the process id; absolute.
@@ -426,6 +429,8 @@ pub struct HostFacts {
     pub is_output_terminal: bool,
     /// The command line of uWSGI, if the program is called by that name.
     pub uwsgi_command_line: Option<Vec<String>>,
+    /// That of gunicorn, likewise.
+    pub gunicorn_command_line: Option<Vec<String>>,
     /// True if this is process 1, which a container's runtime kills if it does not stop in time.
     pub is_init: bool,
 }
@@ -447,7 +452,8 @@ impl HostFacts {
             },
             is_terminal: Standard::Error.is_terminal(),
             is_output_terminal: Standard::Output.is_terminal(),
-            uwsgi_command_line: foreign::found::called_as_uwsgi(),
+            uwsgi_command_line: foreign::found::called_as("uwsgi"),
+            gunicorn_command_line: foreign::found::called_as("gunicorn"),
             is_init: std::process::id() == 1,
         }
     }
@@ -566,13 +572,15 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let around = foreign::Surroundings::of(surroundings, &files);
     let sources = foreign::found::uwsgi_sources(&layers, surroundings);
     let uwsgi = sources.map(|sources| foreign::uwsgi::read(&sources, &around));
+    let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
+    let gunicorn = gunicorn
+        .map(|sources| foreign::found::read_gunicorn(&sources, &layers, surroundings, &around));
     let nginx = foreign::found::nginx_file(&layers).map(|name| {
-        let known = layers
-            .iter()
-            .chain(uwsgi.iter().map(|reading| &reading.layer));
+        let others = gunicorn.iter().chain(&uwsgi).map(|reading| &reading.layer);
+        let known = layers.iter().chain(others);
         foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
     });
-    for mut reading in [nginx, uwsgi].into_iter().flatten() {
+    for mut reading in [nginx, gunicorn, uwsgi].into_iter().flatten() {
         warnings.extend(reading.warnings());
         mistake = mistake.or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);

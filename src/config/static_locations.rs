@@ -30,6 +30,8 @@ pub struct StaticLocation {
     pub precompressed: bool,
     /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
+    /// True if a directory's `index.html` answers for it.
+    pub index: bool,
     /// True if a directory without an index is listed.
     pub listing: bool,
     /// Its access: an index of [`super::Config::access`].
@@ -55,6 +57,7 @@ impl StaticLocation {
             immutable: Immutable::Manifest,
             precompressed: false,
             types: FileTypes::default(),
+            index: true,
             listing: false,
             access: 0,
             rules: Arc::default(),

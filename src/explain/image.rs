@@ -18,9 +18,10 @@ use std::sync::Arc;
 use self::commands::Conversion;
 use self::placement::Placement;
 use super::subject::{ImageFile, Kind, Subject};
-use crate::config::foreign::{Line, Place, Reading, Surroundings, Verdict, secrets};
+use crate::config::foreign::{Line, Place, Reading, Verdict, secrets};
 use crate::config::layers::Layer;
 use crate::config::native;
+use crate::explain::readers::Context;
 
 /// The kind of a file of this name and text.
 pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
@@ -70,7 +71,7 @@ pub fn explain(
     name: &str,
     text: &str,
     (all, read): (&[Subject], &[Explained]),
-    around: &Surroundings<'_>,
+    around: &Context<'_>,
 ) -> Explained {
     let placement = match file {
         ImageFile::Dockerfile => Placement::of(name, text),
@@ -89,7 +90,7 @@ pub fn explain(
 }
 
 /// The layers that the commands of a file give: a proxy may pass requests to their addresses.
-pub fn layers(file: ImageFile, text: &str, around: &Surroundings<'_>) -> Vec<Layer> {
+pub fn layers(file: ImageFile, text: &str, around: &Context<'_>) -> Vec<Layer> {
     let commands = match file {
         ImageFile::Dockerfile => dockerfile::commands(text),
         ImageFile::Procfile => procfile::commands(text),

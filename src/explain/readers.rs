@@ -4,7 +4,11 @@
 //! of that server. Readers are asked in the order of the table, and a reader gets what those before it have
 //! found: what a proxy's file means depends on the application behind it.
 
-use crate::config::foreign::found::{explain_nginx, form_of};
+use std::ops::Deref;
+
+use crate::config::HostFacts;
+use crate::config::foreign::found::{explain_nginx, form_of, read_gunicorn};
+use crate::config::foreign::gunicorn::{self, is_gunicorn};
 use crate::config::foreign::nginx::is_nginx;
 use crate::config::foreign::uwsgi::{self, Form, Sources, is_uwsgi};
 use crate::config::foreign::{Reading, Surroundings};
@@ -33,14 +37,32 @@ pub struct Reader {
     /// The files that a command line names, and the words without them.
     pub files_of: fn(&[String]) -> FilesAndRest,
     /// Reads a source, beside the layers of others.
-    pub read: fn(&Source, &[Layer], &Surroundings<'_>) -> Reading,
+    pub read: fn(&Source, &[Layer], &Context<'_>) -> Reading,
 }
 
 /// Files that a command line names, and its other words.
 pub type FilesAndRest = (Vec<String>, Vec<String>);
 
+/// What readers need besides the sources.
+pub struct Context<'a> {
+    /// The machine and the files of the settings.
+    pub around: Surroundings<'a>,
+    /// The machine.
+    pub host: &'a HostFacts,
+    /// Settings of the command line and the environment: they choose the interpreter that evaluates files of gunicorn.
+    pub chosen: &'a [Layer],
+}
+
+impl<'a> Deref for Context<'a> {
+    type Target = Surroundings<'a>;
+
+    fn deref(&self) -> &Surroundings<'a> {
+        &self.around
+    }
+}
+
 /// All of them, in the order in which they are asked.
-pub static READERS: &[Reader] = &[UWSGI, NGINX];
+pub static READERS: &[Reader] = &[UWSGI, GUNICORN, NGINX];
 
 const UWSGI: Reader = Reader {
     server: "uWSGI",
@@ -49,6 +71,27 @@ const UWSGI: Reader = Reader {
     programs: &["uwsgi", "uwsgi-core", "uwsgi_python3"],
     files_of: uwsgi_files,
     read: |source, _, around| uwsgi::read(&uwsgi_sources(source), around),
+};
+
+const GUNICORN: Reader = Reader {
+    server: "gunicorn",
+    flag: "--gunicorn",
+    is_its_file: is_gunicorn,
+    programs: &["gunicorn", "gunicorn3"],
+    files_of: gunicorn_files,
+    read: |source, _, context| {
+        let sources = match source {
+            Source::File(name) => gunicorn::Sources {
+                file: Some(name.clone()),
+                ..gunicorn::Sources::default()
+            },
+            Source::Words(words) => gunicorn::Sources {
+                command_line: Some(words.clone()),
+                file: None,
+            },
+        };
+        read_gunicorn(&sources, context.chosen, context.host, context)
+    },
 };
 
 const NGINX: Reader = Reader {
@@ -80,8 +123,11 @@ pub fn of_program(program: &str) -> Option<&'static Reader> {
 }
 
 /// The reader of a file that none recognises: its lines say why it is none.
-pub fn otherwise() -> &'static Reader {
-    &READERS[0]
+pub fn otherwise(name: &str) -> &'static Reader {
+    match name.ends_with(".py") {
+        true => &GUNICORN,
+        false => &UWSGI,
+    }
 }
 
 /// The place of a reader in the table.
@@ -131,6 +177,19 @@ fn uwsgi_files(words: &[String]) -> FilesAndRest {
             if takes_value && value.is_none() {
                 rest.extend(words.next().cloned());
             }
+        }
+    }
+    (files, rest)
+}
+
+fn gunicorn_files(words: &[String]) -> FilesAndRest {
+    let (mut files, mut rest) = (Vec::new(), Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            Some(("--config", value)) => files.push(value.to_owned()),
+            _ if matches!(word.as_str(), "-c" | "--config") => files.extend(words.next().cloned()),
+            _ => rest.push(word.clone()),
         }
     }
     (files, rest)

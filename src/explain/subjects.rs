@@ -58,7 +58,10 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
     Ok(vec![Subject {
         name: argument.to_owned(),
         kind: kind.unwrap_or_else(|| {
-            Kind::Settings(readers::otherwise(), Source::File(argument.to_owned()))
+            Kind::Settings(
+                readers::otherwise(argument),
+                Source::File(argument.to_owned()),
+            )
         }),
     }])
 }

@@ -15,7 +15,7 @@ use http::Version;
 use super::body::flushed::Flushed;
 use super::body::received::Unread;
 use super::client_limits::displacement::{Displaceable, WithoutRequest};
-use super::client_limits::in_hand::InHand;
+use super::client_limits::in_hand::{InHand, OfConnection};
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
 use super::client_limits::min_rate::{MinRate, Patience};
 use super::client_limits::unsent_streams::UnsentStreams;
@@ -51,7 +51,7 @@ pub struct Activity {
     /// The memory and descriptors that the connection holds.
     pub account: Arc<Account>,
     /// Bytes of responses that hyper holds and has not sent.
-    in_hand: Arc<AtomicUsize>,
+    in_hand: Arc<OfConnection>,
     /// HTTP/2 responses that only h2 has.
     unsent: UnsentStreams,
     /// Files still to be sent.

@@ -1,6 +1,7 @@
 //! A connected socket, of a client or to an upstream server: TCP or Unix, with one interface for
 //! both.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::os::sendfile;
 use crate::os::sockets::{self, PeerEnd};
 
 /// A connected socket.
@@ -109,6 +111,23 @@ impl Socket {
                     rustix::net::sendmsg(socket, parts, &mut control, SendFlags::NOSIGNAL)?
                 }
             })
+        })
+    }
+
+    /// Sends `head` and the first `length` bytes of `file`, or as much of them as the socket accepts.
+    /// The file is in memory.
+    ///
+    /// # Errors
+    /// The error of the first system call; `WouldBlock` if the socket is not ready. What prevents the second one shows at
+    /// the next attempt.
+    pub fn try_send_file(&self, head: &[u8], file: &File, length: usize) -> io::Result<usize> {
+        self.try_write_with(|socket| {
+            let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+            let sent = rustix::net::send(socket, head, flags)?;
+            if sent < head.len() {
+                return Ok(sent);
+            }
+            Ok(sent + sendfile::send(socket, file, 0, length).unwrap_or(0))
         })
     }
 

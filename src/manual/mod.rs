@@ -70,6 +70,7 @@ pub static TOPICS: &[Topic] = topics! {
     "monitoring": "verbs, probes, metrics, status",
     "logs": "access log, diagnostics, formats",
     "privileges": "running as another user, access to sockets",
+    "systemd": "units, notifications, sockets that systemd binds",
     "images": "containers, Docker, Kubernetes",
     "migrating": "settings of nginx and uWSGI, and their counterparts",
     "troubleshooting": "exit codes and message codes",

@@ -70,6 +70,9 @@ values: in a variable with commas or spaces between them, in the
 file as an array. BYTES are `512`, `64K`, `100M`, `1.5G`. TIME is in seconds, or `500ms`, `30s`, `2m`,
 `1h`. Relative paths are relative to the `chdir`.
 
+`pyserve schema > pyserve.schema.json` writes a JSON schema. With `#:schema ./pyserve.schema.json` in the
+first line of `pyserve.toml`, editors with a TOML extension check and complete the file.
+
 `pyserve man` prints a man page, and `pyserve completions bash|zsh|fish` completions for a shell:
 `source <(pyserve completions bash)`.
 

@@ -15,7 +15,7 @@ use super::scheduling::restore_policy;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group,
-    set_parent_process_death_signal, wait, waitid,
+    set_parent_process_death_signal, wait, waitid, waitpid,
 };
 
 /// Starts `command` in a process group of its own; the child inherits `descriptors` under
@@ -158,6 +158,14 @@ pub fn ask_for_stacks(pid: u32) {
 /// Kills everything that is left in a process group.
 pub fn kill_group(leader: u32) {
     signal_group(leader, Signal::KILL);
+}
+
+/// Reaps a child that was killed, unless it has been reaped. Blocks until it is gone.
+pub fn reap_killed(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    while let Err(rustix::io::Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
 }
 
 fn signal_group(leader: u32, signal: Signal) {

@@ -34,14 +34,19 @@ pub fn keep_from(first: u64) {
 /// # Errors
 /// `EMFILE` if it has one of the numbers that are kept; it is closed.
 pub fn for_client<T: AsFd>(opened: T) -> io::Result<T> {
-    let number = u64::try_from(opened.as_fd().as_raw_fd()).unwrap_or_default();
-    match number < KEPT.load(Ordering::Relaxed) {
+    match is_for_client(&opened) {
         true => Ok(opened),
         false => {
             LACKED_NS.store(clock::monotonic_ns(), Ordering::Relaxed);
             Err(Errno::MFILE.into())
         }
     }
+}
+
+/// True if [`for_client`] would accept it.
+pub fn is_for_client(opened: impl AsFd) -> bool {
+    let number = u64::try_from(opened.as_fd().as_raw_fd()).unwrap_or_default();
+    number < KEPT.load(Ordering::Relaxed)
 }
 
 /// True if [`for_client`] has refused one within the last second: none should be kept for later.

@@ -18,6 +18,7 @@ mod maintenance;
 pub mod plan;
 pub mod policy;
 pub mod reload;
+mod service;
 pub mod shutdown;
 pub mod signals;
 pub mod starting;
@@ -40,7 +41,8 @@ use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
-use crate::os::child;
+use crate::os::service_manager::Notifications;
+use crate::os::{child, memory};
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
@@ -51,6 +53,7 @@ use interfaces::Interfaces;
 use plan::Ending;
 use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
+use service::Service;
 use shutdown::steps::ShutdownPlan;
 use signals::Signals;
 
@@ -87,6 +90,7 @@ pub async fn serve(
     load: Load,
     listeners: Vec<Listener>,
     admin: Option<Listener>,
+    notifications: Notifications,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
     child::become_subreaper()?;
@@ -142,6 +146,7 @@ pub async fn serve(
         code: None,
         companion_failed: false,
         last_error: String::new(),
+        service: Service::new(notifications),
         resolved,
     };
     supervisor.start();
@@ -192,10 +197,12 @@ struct Supervisor {
     /// An essential companion has ended.
     companion_failed: bool,
     last_error: String,
+    service: Service,
 }
 
 impl Supervisor {
     fn start(&mut self) {
+        self.give_sign_of_life();
         self.announce();
         let leave_within = self.resolved.config.graceful_timeout;
         for app in self.apps.serving_mut() {
@@ -260,6 +267,7 @@ impl Supervisor {
 
     fn timer(&mut self) {
         self.wake_at = None;
+        self.give_sign_of_life();
         self.stopping(shutdown::steps::ShutdownEvent::Timer);
         self.look_after_companions();
         for app in self.apps.all_mut() {
@@ -426,11 +434,16 @@ impl Supervisor {
         self.is_announced = true;
         self.log_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
+        self.notify_ready(took);
         let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
         // Counting the files of the static locations needs its own thread: a hung file system may
         // hold all threads of the front.
-        let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
+        let announce = move || {
+            startup::ready(&resolved.config, &addresses, &facts, took);
+            // Only the start needs nearly half of the code that is in memory by now.
+            memory::unmap_clean_pages();
+        };
         let thread = std::thread::Builder::new().name("pyserve-ready".into());
         if thread.spawn(announce.clone()).is_err() {
             // Without a thread nothing is counted, so this does not block.

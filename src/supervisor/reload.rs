@@ -43,6 +43,8 @@ const AT_START: &[&str] = &[
     "access_log_format",
     "access_log_status",
     "access_log_skip",
+    "access_log_file",
+    "log_file",
     "log_format",
     "log_level",
     "admin",
@@ -185,6 +187,7 @@ impl Supervisor {
             return;
         }
         tracing::info!("reloading");
+        self.notify_reloading();
         self.reloads.asked = false;
         self.reloads.under_way = Some(UnderWay {
             began: Instant::now(),
@@ -358,6 +361,10 @@ impl Supervisor {
             remember_error(&format!("reload failed: {text}"));
             Err(format!("the reload failed, {meanwhile}:\n{text}"))
         };
+        self.notify_reloaded(match &outcome {
+            Ok(_) => "reloaded",
+            Err(text) => text,
+        });
         for reply in replies {
             let _gone = reply.send(outcome.clone());
         }

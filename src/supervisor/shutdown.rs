@@ -36,6 +36,7 @@ impl Supervisor {
         let delay = self.resolved.config.drain_delay;
         if !self.is_stopping() {
             self.stop_asked = Some(Instant::now());
+            self.notify_stopping();
             if delay.is_zero() {
                 tracing::info!(running, waiting, "stopping gracefully");
             } else {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::corpus::verdicts;
 use crate::support::server::Pyserve;
-use crate::support::source;
+use crate::support::{source, temp_dir};
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(dir).expect("the corpus");
@@ -122,3 +122,68 @@ fn variables_of_the_environment_fill_a_template() {
         ended.stdout
     );
 }
+
+#[test]
+fn the_equivalent_settings_of_every_site_are_accepted() {
+    let dir = source("tests/foreign/nginx");
+    let all = files(&dir);
+    let mut refused = Vec::new();
+    for (explained, path) in explained(&dir, &all).iter().zip(&all) {
+        let lines = explained["lines"].as_array().unwrap();
+        let is_fatal = |line: &Value| matches!(line["verdict"].as_str(), Some("wrong" | "unset"));
+        if lines.iter().any(is_fatal) {
+            continue;
+        }
+        let here = temp_dir();
+        let toml = moved(explained["pyserve_toml"].as_str().unwrap(), here.path());
+        fs::write(here.path().join("pyserve.toml"), &toml).unwrap();
+        let ended = Pyserve::bare()
+            .current_dir(here.path())
+            .without("PORT")
+            .args(["check"])
+            .run();
+        if ended.code != 0 {
+            refused.push(format!("{}: {}\n{toml}", path.display(), ended.stderr));
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+/// The settings with the directories of the sites below `root`, where they are made.
+fn moved(toml: &str, root: &Path) -> String {
+    let mut text = String::new();
+    for line in toml.lines() {
+        let name = line.split(" = ").next().unwrap_or_default();
+        if !matches!(
+            name,
+            "static" | "file" | "error_page" | "internal" | "basic_auth"
+        ) {
+            text.push_str(line);
+            text.push('\n');
+            continue;
+        }
+        let mut rest = line;
+        while let Some(at) = FOLDERS.iter().filter_map(|folder| rest.find(folder)).min() {
+            let end = at + rest[at..].find(['"', ' ']).unwrap_or(rest.len() - at);
+            let path = root.join(&rest[at + 1..end]);
+            match name {
+                "static" | "internal" => fs::create_dir_all(&path).unwrap(),
+                _ => {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(&path, "").unwrap();
+                }
+            }
+            text.push_str(&rest[..at]);
+            text.push_str(&path.display().to_string());
+            rest = &rest[end..];
+        }
+        text.push_str(rest);
+        text.push('\n');
+    }
+    text
+}
+
+/// Where the directories of the sites begin.
+const FOLDERS: [&str; 7] = [
+    "/app/", "/srv/", "/var/", "/usr/", "/home/", "/etc/", "/opt/",
+];

@@ -1,5 +1,6 @@
 //! The real nginx beside pyserve with the same file and the same requests.
 //!
+//! A second pyserve has the `pyserve.toml` that `explain` prints for the file, and answers as the first.
 //! Statuses, bodies of 200, and the named header fields have to agree, or the difference is listed with
 //! its reason, and then has to be there.
 
@@ -9,7 +10,7 @@ use std::process::Command;
 use crate::support::behind::{Behind, program};
 use crate::support::nginx::Nginx;
 use crate::support::raw::Response;
-use crate::support::server::Pyserve;
+use crate::support::server::{Pyserve, Server};
 use crate::support::{python, skipped, temp_dir, write_files};
 
 /// One file with requests to it.
@@ -118,20 +119,12 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
         text.replace("LISTEN", "127.0.0.1:0")
     );
     std::fs::write(&file, whole).unwrap();
-    let start = temp_dir();
-    let pyserve = Pyserve::bare().current_dir(start.path());
-    let control = pyserve.path("control");
-    let mut pyserve = pyserve
-        .env("PYSERVE_CONTROL", control)
-        .env("PYSERVE_FRONT_THREADS", "1")
-        .env("PYSERVE_PYTHON", python::default())
-        .args(["--nginx"])
-        .args([&file]);
-    if let Some(app) = app {
-        let apps = crate::support::apps().display().to_string();
-        pyserve = pyserve.args(["--app", app, "--chdir", &apps]);
-    }
-    let server = pyserve.ready();
+    let by_file = ["--nginx".into(), file.display().to_string()];
+    let server = started(dir.path(), &by_file, app);
+    let toml = dir.path().join("equivalent.toml");
+    std::fs::write(&toml, equivalent(&file, app)).unwrap();
+    let by_toml = ["--config".into(), toml.display().to_string()];
+    let same = started(dir.path(), &by_toml, app);
     let mut wrong = Vec::new();
     for request in case.requests {
         let text = ask(request);
@@ -139,16 +132,19 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
         theirs.send(&text);
         let mut ours = server.connect();
         ours.send(&text);
-        let is_closed = request.contains("closed.test");
-        let (theirs, ours) = if is_closed {
-            let bytes = (theirs.rest().0.len(), ours.rest().0.len());
-            assert_eq!(bytes, (0, 0), "{name}: {request}");
+        let mut by_toml = same.connect();
+        by_toml.send(&text);
+        if request.contains("closed.test") {
+            let bytes = [theirs, ours, by_toml].map(|mut one| one.rest().0.len());
+            assert_eq!(bytes, [0, 0, 0], "{name}: {request}");
             continue;
-        } else {
-            (theirs.response(), ours.response())
-        };
-        let theirs = answer(&theirs, case.fields);
-        let ours = answer(&ours, case.fields);
+        }
+        let responses = [theirs, ours, by_toml].map(|mut one| one.response());
+        let [theirs, ours, by_toml] = responses.map(|one| answer(&one, case.fields));
+        assert_eq!(
+            ours, by_toml,
+            "{name}: {request}: --nginx and its pyserve.toml"
+        );
         let listed = case
             .differences
             .iter()
@@ -160,6 +156,41 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A server with these arguments.
+fn started(dir: &Path, args: &[String], app: Option<&str>) -> Server {
+    let pyserve = Pyserve::bare().current_dir(dir);
+    let control = pyserve.path("control");
+    let mut pyserve = pyserve
+        .env("PYSERVE_CONTROL", control)
+        .env("PYSERVE_FRONT_THREADS", "1")
+        .env("PYSERVE_PYTHON", python::default())
+        .args(args);
+    if let Some(app) = app {
+        let apps = crate::support::apps().display().to_string();
+        pyserve = pyserve.args(["--app", app, "--chdir", &apps]);
+    }
+    pyserve.ready()
+}
+
+/// The `pyserve.toml` that `pyserve explain` prints for the file, beside an application.
+fn equivalent(file: &Path, app: Option<&str>) -> String {
+    let dir = temp_dir();
+    let mut pyserve = Pyserve::bare()
+        .current_dir(dir.path())
+        .args(["explain", "--json"]);
+    if let Some(app) = app {
+        write_files(
+            dir.path(),
+            &[("uwsgi.ini", &format!("[uwsgi]\nmodule = {app}\n"))],
+        );
+        pyserve = pyserve.args(["uwsgi.ini"]);
+    }
+    let ended = pyserve.args([file]).run();
+    let all: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let explained = all.as_array().and_then(|all| all.last()).expect("the file");
+    explained["pyserve_toml"].as_str().unwrap().to_owned()
 }
 
 /// nginx's own `uwsgi_params`.
@@ -182,6 +213,15 @@ const FILES: &[(&str, &str)] = &[
     ("other/c.txt", "other\n"),
     ("staticsecret/s.txt", "secret\n"),
     ("secret.txt", "secret\n"),
+    ("www/a.css", "b {}\n"),
+    ("www/x.js", "x()\n"),
+    ("other/b.txt", "other b\n"),
+    ("other/x.html", "other x\n"),
+    ("htpasswd", ""),
+    (
+        "mime.types",
+        "types { text/html html; text/plain txt; application/json json; application/javascript js; }\n",
+    ),
     ("protected/file.txt", "protected\n"),
 ];
 
@@ -287,6 +327,8 @@ fn files_before_a_server_are_served_as_by_nginx() {
                location /big/ { client_max_body_size 1m; proxy_pass http://app; proxy_set_header Host $host; }\n\
                location @app { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://app; }\n}",
         requests: &[
+            "/",
+            "/static/sub/",
             "/about.html",
             "/none?a=b",
             "/status/404",
@@ -495,4 +537,177 @@ fn headers_of_locations_are_nginx_s() {
         differences: &[],
     };
     check("headers", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn extensions_select_locations_as_nginx_s_regular_expressions_do() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "types { text/html html; text/css css; text/plain txt; }\nserver {\n listen LISTEN;\n root DIR/www;\n\
+               add_header X-Site one;\n\
+               location / { try_files $uri $uri/ =404; }\n\
+               location ~* \\.(css|js)$ { expires 30d; add_header X-Kind asset; }\n\
+               location ~ \\.txt$ { deny all; }\n\
+               location ~ \\.css$ { return 500; }\n\
+               location /media/ { alias DIR/other/; location ~ \\.html$ { return 204; } }\n\
+               location ^~ /static/ { add_header X-Kind final; }\n\
+               location /app/ { proxy_pass http://unix:BACKEND:/; proxy_set_header Host $host; }\n\
+               location = /robots.txt { }\n}",
+        requests: &[
+            "/a.css",
+            "/A.CSS",
+            "/x.js?a=b",
+            "/none.css",
+            "/static/a.css",
+            "/media/b.txt",
+            "/media/x.html",
+            "/media/none",
+            "/robots.txt",
+            "/about.html",
+            "/app/x",
+            "/app/x.txt",
+            "/app/x.css",
+            "/x.txt/..%2fa.css",
+        ],
+        fields: &["X-Site", "X-Kind"],
+        differences: &[],
+    };
+    check("extensions", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn rewrites_of_known_shapes_are_nginx_s() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n proxy_set_header Host $host;\n\
+               rewrite ^/robots2\\.txt$ /robots.txt last;\n\
+               rewrite ^/blog/?$ /news/ permanent;\n\
+               rewrite ^/archive/(.*)$ https://old.test/$1 redirect;\n\
+               rewrite ^/query$ /target? permanent;\n\
+               location ~ ^/old/(.*)$ { return 301 /new/$1$is_args$args; }\n\
+               location /api/ { rewrite ^/api/(.*)$ /$1 break; proxy_pass http://unix:BACKEND; }\n\
+               location /deep/ { rewrite ^/deep(/.*)$ /base$1 break; proxy_pass http://unix:BACKEND; }\n\
+               location / { rewrite ^/home$ / permanent; try_files $uri =404; }\n}",
+        requests: &[
+            "/robots2.txt",
+            "/blog",
+            "/blog/",
+            "/blog?x=1",
+            "/blog/x",
+            "/archive/a/b?c=d",
+            "/query?a=b",
+            "/old/a/b?c=d",
+            "/api/x?y=1",
+            "/api/",
+            "/api/redirect",
+            "/deep/x",
+            "/home?a=b",
+            "/about.html",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("rewrites", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn restrictions_hold_as_in_nginx_before_named_locations_too() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n proxy_set_header Host $host;\n\
+               location / { auth_basic staff; auth_basic_user_file DIR/htpasswd; try_files $uri @app; }\n\
+               location @app { proxy_pass http://unix:BACKEND; }\n\
+               location /denied/ { deny 127.0.0.1; deny unix:; proxy_pass http://unix:BACKEND; }\n\
+               location /allowed/ { allow 127.0.0.0/8; allow unix:; deny all; proxy_pass http://unix:BACKEND; }\n\
+               location /any/ { satisfy any; deny all; auth_basic staff; auth_basic_user_file DIR/htpasswd; proxy_pass http://unix:BACKEND; }\n\
+               location /either/ { satisfy any; allow all; auth_basic staff; auth_basic_user_file DIR/htpasswd; proxy_pass http://unix:BACKEND; }\n\
+               location = /health { deny all; return 200 ok; }\n\
+               location /moved/ { deny all; return 301 /new/; }\n}",
+        requests: &[
+            "/about.html",
+            "/none",
+            "/denied/x",
+            "/allowed/x",
+            "/any/x",
+            "/either/x",
+            "/health",
+            "/moved/x",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("restrictions", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn a_page_of_a_named_location_takes_the_place_of_errors_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "types { text/html html; }\ncharset utf-8;\nserver {\n listen LISTEN;\n root DIR/www;\n\
+               error_page 503 @down;\n error_page 404 =200 /about.html;\n\
+               location / { proxy_pass http://unix:BACKEND; proxy_set_header Host $host; proxy_intercept_errors on; }\n\
+               location @down { root DIR/errors; rewrite ^(.*)$ /50x.html break; }\n\
+               location = /about.html { }\n}",
+        requests: &[
+            "/",
+            "/status/503",
+            "/status/404",
+            "/status/500",
+            "/about.html",
+        ],
+        fields: &["Content-Type"],
+        differences: &[],
+    };
+    check(
+        "pages of named locations",
+        &case,
+        Some(&behind.socket()),
+        None,
+    );
+}
+
+#[test]
+fn texts_have_the_types_that_nginx_gives_them() {
+    let case = Case {
+        text: "include DIR/mime.types;\ndefault_type application/octet-stream;\nserver {\n listen LISTEN;\n charset utf-8;\n\
+               location = /robots.txt { return 200 \"User-agent: *\\n\"; }\n\
+               location = /a.json { return 200 '{}'; }\n\
+               location = /b.js { return 200 'x'; }\n\
+               location = /plain { default_type text/plain; return 200 ok; }\n\
+               location = /html { default_type text/html; return 200 ok; }\n\
+               location /other { return 200 ok; }\n}",
+        requests: &[
+            "/robots.txt",
+            "/a.json",
+            "/b.js",
+            "/plain",
+            "/html",
+            "/other",
+            "/none",
+        ],
+        fields: &["Content-Type"],
+        differences: &[],
+    };
+    check("types of texts", &case, None, None);
+}
+
+#[test]
+fn a_condition_on_other_hosts_is_nginx_s() {
+    let case = Case {
+        text: "default_type text/plain;\nserver {\n listen LISTEN;\n server_name site.test www.site.test;\n\
+               if ($host !~* ^(site\\.test|www\\.site\\.test)$) { return 403; }\n\
+               location / { return 200 root; }\n}",
+        requests: &["/", "www.site.test/x", "other.test/", "sitextest/"],
+        fields: &[],
+        differences: &[],
+    };
+    check("other hosts", &case, None, None);
 }

@@ -9,6 +9,7 @@ mod forwarded;
 mod framing;
 mod http2;
 mod lenient_chunks;
+mod nginx_site;
 mod proxy_protocol;
 mod reply_head;
 mod request_head;
@@ -22,12 +23,13 @@ mod worker_reply;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("chunks", chunks::run),
     ("fast_path", fast_path::run),
     ("forwarded", forwarded::run),
     ("framing", framing::run),
     ("http2", http2::run),
+    ("nginx_site", nginx_site::run),
     ("proxy_protocol", proxy_protocol::run),
     ("reply_head", reply_head::run),
     ("request_head", request_head::run),

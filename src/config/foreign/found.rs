@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::nginx;
 use super::uwsgi::{Form, Sources};
 use super::{Reading, Surroundings};
+use super::{gunicorn, nginx};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
 use crate::config::{HostFacts, native, settings};
@@ -52,8 +52,39 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
 
 /// The file that `nginx` names.
 pub fn nginx_file(layers: &[Layer]) -> Option<String> {
-    let entry = layers.iter().find_map(|layer| layer.entry("nginx"))?;
-    let name = entry.values.first().filter(|name| !name.is_empty())?;
+    file_of("nginx", layers)
+}
+
+/// The sources of gunicorn that are in play: the file that `gunicorn` names, or the command line of a
+/// link of that name. Without one, `GUNICORN_CMD_ARGS` means nothing.
+pub fn gunicorn_sources(layers: &[Layer], host: &HostFacts) -> Option<gunicorn::Sources> {
+    let sources = gunicorn::Sources {
+        command_line: host.gunicorn_command_line.clone(),
+        file: file_of("gunicorn", layers),
+    };
+    (sources != gunicorn::Sources::default()).then_some(sources)
+}
+
+/// Reads the sources of gunicorn, with the interpreter that `layers` choose.
+pub fn read_gunicorn(
+    sources: &gunicorn::Sources,
+    layers: &[Layer],
+    host: &HostFacts,
+    around: &Surroundings<'_>,
+) -> Reading {
+    let evaluate = |location: &str| {
+        let evaluator = gunicorn::python::evaluator(layers, host);
+        evaluator
+            .map_err(|error| error.to_string())?
+            .evaluate(location)
+    };
+    gunicorn::read(sources, around, &evaluate)
+}
+
+/// The file that the setting `name` gives, relative to the file that sets it.
+fn file_of(name: &str, layers: &[Layer]) -> Option<String> {
+    let entry = layers.iter().find_map(|layer| layer.entry(name))?;
+    let file = entry.values.first().filter(|file| !file.is_empty())?;
     let base = match &entry.origin {
         SettingOrigin::File { path, .. } => {
             path.parent().filter(|base| !base.as_os_str().is_empty())
@@ -61,23 +92,27 @@ pub fn nginx_file(layers: &[Layer]) -> Option<String> {
         _ => None,
     };
     Some(match base {
-        Some(base) => native::text(base.join(native::path(name)).as_os_str()),
-        None => name.clone(),
+        Some(base) if !file.starts_with("python:") => {
+            native::text(base.join(native::path(file)).as_os_str())
+        }
+        _ => file.clone(),
     })
 }
 
 /// Reads a file of nginx for a start, where `layers` say which application there is.
 pub fn start_nginx(name: &str, layers: &[&Layer], around: &Surroundings<'_>) -> Reading {
-    let is_dir = |dir: &Path| {
-        (around.files.kind)(&around.current_dir.join(dir)).is_some_and(|kind| kind.is_dir)
-    };
+    let is_dir = |dir: &Path| is_dir(dir, around);
     nginx::read(
         name,
         around,
-        &given(layers, around, &is_dir, &|name| {
+        &given(layers, around, (&is_dir, &is_dir), &|name| {
             around.environment.raw(name)
         }),
     )
+}
+
+fn is_dir(dir: &Path, around: &Surroundings<'_>) -> bool {
+    (around.files.kind)(&around.current_dir.join(dir)).is_some_and(|kind| kind.is_dir)
 }
 
 /// Reads a file of nginx that may be of another machine.
@@ -86,16 +121,22 @@ pub fn explain_nginx(name: &str, layers: &[Layer], around: &Surroundings<'_>) ->
     nginx::read(
         name,
         around,
-        &given(&layers, around, &|_| true, &|name| {
-            around.environment.raw(name)
-        }),
+        &given(
+            &layers,
+            around,
+            (&|_| true, &|dir| is_dir(dir, around)),
+            &|name| around.environment.raw(name),
+        ),
     )
 }
+
+/// True if a directory is there.
+type IsDir<'a> = &'a dyn Fn(&Path) -> bool;
 
 fn given<'a>(
     layers: &[&Layer],
     around: &Surroundings<'_>,
-    is_dir: &'a dyn Fn(&Path) -> bool,
+    (is_dir, is_dir_here): (IsDir<'a>, IsDir<'a>),
     variable: &'a dyn Fn(&str) -> Option<String>,
 ) -> nginx::Given<'a> {
     let entry = |name: &str| layers.iter().find_map(|layer| layer.entry(name));
@@ -119,18 +160,24 @@ fn given<'a>(
             is_found()
         },
         binds: binds.flat_map(|entry| entry.values.clone()).collect(),
+        sockets: layers
+            .iter()
+            .flat_map(|layer| layer.sockets.clone())
+            .collect(),
         has_deadline: entry("request_timeout").is_some(),
         is_dir,
+        is_dir_here,
         variable,
     }
 }
 
-/// The words behind the name of the program, if that is `uwsgi`: a link of that name takes its command line.
-pub fn called_as_uwsgi() -> Option<Vec<String>> {
+/// The words behind the name of the program, if that is `name`: a link of the name of another server takes its
+/// command line.
+pub fn called_as(name: &str) -> Option<Vec<String>> {
     let mut words = std::env::args_os();
     let program = PathBuf::from(words.next()?);
-    let is_uwsgi = program.file_name()? == "uwsgi";
-    is_uwsgi.then(|| words.map(|word| native::text(&word)).collect())
+    let is_it = program.file_name()? == name;
+    is_it.then(|| words.map(|word| native::text(&word)).collect())
 }
 
 /// Adds what the name `uwsgi` of the program means: the application may import that module.

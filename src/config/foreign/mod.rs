@@ -8,8 +8,10 @@
 //! Nothing here opens a file by itself: [`Surroundings`] carries the functions that do.
 
 mod counterparts;
+pub mod drafting;
 pub mod equivalent;
 pub mod found;
+pub mod gunicorn;
 pub mod nginx;
 pub mod secrets;
 pub mod surroundings;

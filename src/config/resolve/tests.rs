@@ -75,6 +75,7 @@ impl Setup {
         }
         let surroundings = HostFacts {
             uwsgi_command_line: None,
+            gunicorn_command_line: None,
             environment: self
                 .variables
                 .iter()

@@ -1,12 +1,12 @@
 //! What a command of an image becomes: a server becomes pyserve, with the same settings.
 
 use crate::config::foreign::surroundings::FileKind;
-use crate::config::foreign::{Surroundings, Verdict, equivalent};
+use crate::config::foreign::{Verdict, equivalent};
 use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::settings;
 use crate::explain::image::Explained;
 use crate::explain::image::placement::Placement;
-use crate::explain::readers::{self, Reader, Source};
+use crate::explain::readers::{self, Context, Reader, Source};
 use crate::explain::shell;
 use crate::explain::subject::{Kind, Subject};
 
@@ -32,7 +32,7 @@ pub struct Conversion<'a> {
     /// Files whose settings have an address.
     listening: Vec<&'a str>,
     placement: &'a Placement,
-    around: &'a Surroundings<'a>,
+    around: &'a Context<'a>,
 }
 
 impl<'a> Conversion<'a> {
@@ -41,7 +41,7 @@ impl<'a> Conversion<'a> {
         all: &'a [Subject],
         read: &[Explained],
         placement: &'a Placement,
-        around: &'a Surroundings<'a>,
+        around: &'a Context<'a>,
     ) -> Self {
         let files = all.iter().filter_map(|subject| match &subject.kind {
             Kind::Settings(reader, Source::File(name)) => {
@@ -298,7 +298,7 @@ fn with_variables(text: &str, variables: &[String]) -> String {
 }
 
 /// The layer that a command gives as it stands, if it is that of a server.
-pub fn layer_of(words: &[String], around: &Surroundings<'_>) -> Option<Layer> {
+pub fn layer_of(words: &[String], around: &Context<'_>) -> Option<Layer> {
     let at = shell::program(words);
     let reader = readers::of_program(words.get(at)?)?;
     let (_, rest) = (reader.files_of)(&words[at + 1..]);

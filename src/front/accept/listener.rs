@@ -22,6 +22,7 @@ use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 use crate::os::descriptors::has_visitors;
 use crate::os::identity;
+use crate::os::service_manager::PassedSocket;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 
 /// Length of the backlog; the kernel limits it to `net.core.somaxconn`.
@@ -45,18 +46,32 @@ pub struct BindError {
     reason: String,
 }
 
+impl BindError {
+    /// The error for sockets of the service manager.
+    pub fn of_passed(reason: String) -> Self {
+        Self {
+            address: "a socket of the service manager".to_owned(),
+            reason,
+        }
+    }
+}
+
 /// A bound address.
 #[derive(Debug)]
 pub struct Listener {
     socket: ListenSocket,
     /// The address for clients, with the port that the kernel chose for port 0.
     pub address: ListenAddress,
+    /// True for a socket of the service manager. It stays open there, and the connections in its
+    /// backlog wait for the next process.
+    is_passed: bool,
 }
 
 #[derive(Debug)]
 enum ListenSocket {
     Tcp(std::net::TcpListener),
-    Unix(StdUnixListener, RemoveOnDrop),
+    /// With its file, if this process made it.
+    Unix(StdUnixListener, Option<RemoveOnDrop>),
 }
 
 /// Owner and permissions of a Unix socket's file.
@@ -83,6 +98,32 @@ impl Listener {
         bound.map_err(|error| BindError {
             address: address.to_string(),
             reason: remedy(&error, address),
+        })
+    }
+
+    /// A socket that was bound for this process. Its file, if it has one, is not ours.
+    ///
+    /// # Errors
+    /// [`BindError`] if it has no address.
+    pub fn passed(passed: PassedSocket) -> Result<Self, BindError> {
+        let address = if passed.is_tcp {
+            let socket = std::net::TcpListener::from(passed.socket);
+            let address = socket.local_addr().map(ListenAddress::Tcp);
+            address.map(|address| (ListenSocket::Tcp(socket), address))
+        } else {
+            let socket = StdUnixListener::from(passed.socket);
+            let address = socket.local_addr().map(|address| {
+                let path = address.as_pathname().unwrap_or(Path::new("(abstract)"));
+                ListenAddress::Unix(path.to_owned())
+            });
+            address.map(|address| (ListenSocket::Unix(socket, None), address))
+        };
+        let (socket, address) =
+            address.map_err(|error| BindError::of_passed(format!("{}: {error}", passed.name)))?;
+        Ok(Self {
+            socket,
+            address,
+            is_passed: true,
         })
     }
 
@@ -158,7 +199,11 @@ impl Listener {
                 }
             }
         }
-        drain::accept_the_last(listener, &reception).await
+        match self.is_passed {
+            // What closes a socket of our own would close this one for the next process, too.
+            true => Ok(()),
+            false => drain::accept_the_last(listener, &reception).await,
+        }
     }
 }
 
@@ -188,6 +233,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener {
         socket: ListenSocket::Tcp(socket),
         address,
+        is_passed: false,
     })
 }
 
@@ -216,8 +262,9 @@ fn bind_unix(path: &Path, file: &SocketFileSettings) -> io::Result<Listener> {
     rustix::net::listen(&socket, BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(Listener {
-        socket: ListenSocket::Unix(socket, RemoveOnDrop(bound.file)),
+        socket: ListenSocket::Unix(socket, Some(RemoveOnDrop(bound.file))),
         address: ListenAddress::Unix(path.to_owned()),
+        is_passed: false,
     })
 }
 

@@ -47,8 +47,8 @@ impl Reception {
 /// A listening socket registered with the runtime.
 pub(crate) enum Accept {
     Tcp(TcpListener),
-    /// Dropping the second part removes the path.
-    Unix(UnixListener, RemoveOnDrop),
+    /// Dropping the second part removes the path; none for a socket that was passed to this process.
+    Unix(UnixListener, Option<RemoveOnDrop>),
 }
 
 impl AsFd for Accept {

@@ -1,5 +1,6 @@
 //! Limits for clients: connections, rates, memory.
 
+pub mod ask_again;
 pub mod connections;
 pub mod displacement;
 pub mod in_hand;

@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::front::activity::Activity;
+use crate::front::client_limits::ask_again::AskAgain;
 use crate::front::client_limits::memory_budget::{Reservation, Resource};
 use crate::front::client_limits::min_rate::SendRate;
 use crate::front::fast_path::FastPath;
@@ -60,7 +61,7 @@ pub struct Stream {
     /// The socket has bytes of which the runtime does not know.
     has_unread: bool,
     /// Timer for another attempt while there is no memory for the bodies of HTTP/2.
-    no_memory: Option<Pin<Box<Sleep>>>,
+    no_memory: AskAgain,
     /// The client has half-closed the connection, and waits for its responses.
     is_half_closed: bool,
     /// Timer of the next check of a half-closed client.
@@ -110,7 +111,7 @@ impl Stream {
             head: Bytes::new(),
             framing: Framing::default(),
             has_unread: false,
-            no_memory: None,
+            no_memory: AskAgain::default(),
             is_half_closed: false,
             look_again: None,
             taking: SendRate::new(activity.patience),

@@ -26,7 +26,7 @@ use crate::front::request::record::FastPathRecord;
 use crate::front::routing::host::RequestedHost;
 use crate::front::routing::normal_target;
 use crate::front::site::Site;
-use crate::front::static_files::Plainly;
+use crate::front::static_files::{Plainly, Sealed};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::METRICS;
 
@@ -34,6 +34,8 @@ use crate::observe::metrics::METRICS;
 pub struct AtOnce<'a> {
     /// The body.
     pub body: Bytes,
+    /// The memory file of which the body is all, if it is in one.
+    pub sealed: Option<Arc<Sealed>>,
     /// The request's record.
     pub brief: FastPathRecord<'a>,
     /// The access log.
@@ -150,6 +152,7 @@ fn for_file<'a>(
     finish(out, site, &request_id, time);
     Some(AtOnce {
         body: ready.body,
+        sealed: ready.sealed,
         brief: FastPathRecord {
             plain,
             request_id,

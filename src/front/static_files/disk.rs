@@ -24,6 +24,7 @@ use super::negotiate::Coding;
 use super::path::{FilePath, Location};
 use super::representation::{Heads, OpenFile, Representation, Stamp};
 use super::resource::Resource;
+use super::sealed::Sealed;
 use super::types::MediaType;
 use super::{FilePreferences, StaticError};
 use crate::config::{Immutable, StaticSettings};
@@ -213,6 +214,8 @@ impl Disk {
                 validators = validators.for_coding(coding);
             }
             let length = opened.metadata.len();
+            let (bytes, sealed) = bytes.map(Sealed::keep).unzip();
+            let sealed = sealed.flatten();
             let facts = FileFacts {
                 content_type: media_type.value.clone(),
                 cache_control,
@@ -228,6 +231,7 @@ impl Disk {
                 validators,
                 length,
                 bytes,
+                sealed,
                 open: OpenFile::default(),
                 heads: Heads::default(),
             }))

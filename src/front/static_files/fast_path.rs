@@ -3,6 +3,7 @@
 //! The steps and functions of [`StaticFiles::serve`], for requests that need no waiting: requests
 //! that need it, or are refused, are left to `serve`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::conditional::{ConditionOutcome, Conditions};
 use super::headers;
 use super::path::Location;
 use super::representation::{Heads, Representation};
+use super::sealed::Sealed;
 use super::{Accepted, StaticFiles};
 use crate::front::response_rules::ResponseRules;
 
@@ -37,6 +39,8 @@ pub struct Ready {
     pub head: Bytes,
     /// The body; empty for HEAD and 304.
     pub body: Bytes,
+    /// The memory file of which the body is all, if it is in one.
+    pub sealed: Option<Arc<Sealed>>,
 }
 
 impl StaticFiles {
@@ -51,6 +55,9 @@ impl StaticFiles {
     ) -> Option<Ready> {
         let path = rest.split_once('?').map_or(rest, |(path, _)| path);
         let path = location.file_path(path, self.hidden).ok()?;
+        if path.is_directory && !location.has_indexes() {
+            return None;
+        }
         let (memory, place) = self.shared.memory(location);
         let resource = memory.glance(place, &path.file_name(), now)?;
         let form = resource.choose(&asked.accepted);
@@ -64,11 +71,13 @@ impl StaticFiles {
                     true => form.bytes.clone().filter(|bytes| !bytes.is_empty())?,
                     false => Bytes::new(),
                 },
+                sealed: form.sealed.clone().filter(|_| asked.with_body),
             }),
             ConditionOutcome::NotModified => Some(Ready {
                 status: StatusCode::NOT_MODIFIED,
                 head: form.heads.not_modified(form, location.rules()),
                 body: Bytes::new(),
+                sealed: None,
             }),
             ConditionOutcome::Failed => None,
         }

@@ -287,6 +287,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 length: length as u64,
                 bytes: Some(Bytes::from(vec![0; length])),
+                sealed: None,
                 open: OpenFile::default(),
                 heads: Default::default(),
             }),

@@ -35,6 +35,7 @@ mod path;
 mod range;
 mod representation;
 mod resource;
+mod sealed;
 mod types;
 
 use std::io;
@@ -71,6 +72,7 @@ pub use fast_path::{Plainly, Ready};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;
 pub use path::{FilePath, Location, Locations, response_rules};
+pub use sealed::Sealed;
 
 /// Reasons why there is no file to send. `front/error.rs` maps them to responses.
 #[derive(Debug, thiserror::Error)]
@@ -264,6 +266,9 @@ impl StaticFiles {
         query: Option<&str>,
         wish: &FilePreferences,
     ) -> Result<Response<Content>, StaticError> {
+        if path.is_directory && !location.has_indexes() {
+            return Err(StaticError::NotFound);
+        }
         let name = path.file_name();
         let (resource, file) = match self.recall(location, &name, wish).await {
             Some(found) => {
@@ -273,6 +278,7 @@ impl StaticFiles {
             None if self.is_surely_absent(location, &name) => return Err(StaticError::NotFound),
             None => match self.look(location, path, wish).await? {
                 Found::File(resource, file) => (resource, file),
+                Found::Directory if !location.has_indexes() => return Err(StaticError::NotFound),
                 Found::Directory => {
                     let url = location.directory_url(&path.relative, query);
                     return Err(StaticError::RedirectToDirectory(url));

@@ -43,6 +43,7 @@ pub struct Location {
     types: FileTypes,
     predefined: bool,
     access: usize,
+    has_indexes: bool,
     listing: bool,
     rules: ResponseRules,
 }
@@ -133,6 +134,7 @@ impl Location {
             types: location.types,
             predefined: location.predefined,
             access: location.access,
+            has_indexes: location.index,
             listing: location.listing,
             rules,
         })
@@ -182,6 +184,11 @@ impl Location {
     /// The index of its access in the site.
     pub fn access(&self) -> usize {
         self.access
+    }
+
+    /// True if an index answers for its directory.
+    pub(super) fn has_indexes(&self) -> bool {
+        self.has_indexes
     }
 
     /// True if a directory without an index is listed.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 
 use super::conditional::Validators;
+use super::sealed::Sealed;
 use crate::front::body::negotiate::Accepted;
 use crate::front::sendfile::file_source::SharedFile;
 use crate::front::sendfile::residency::Residency;
@@ -30,6 +31,8 @@ pub(super) struct Representation {
     pub(super) length: u64,
     /// The bytes themselves; `None` if they are read from the file each time.
     pub(super) bytes: Option<Bytes>,
+    /// The memory file of which `bytes` are all, if they are in one.
+    pub(super) sealed: Option<Arc<Sealed>>,
     /// The file, while a response sends it.
     pub(super) open: OpenFile,
     /// Variants of `headers`, ready to be sent.

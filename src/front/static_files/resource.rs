@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::headers;
 use super::negotiate::{Accepted, Choice, Coding};
 use super::representation::{Heads, OpenFile, Representation};
+use super::sealed::Sealed;
 
 /// One file and its encoded forms.
 #[derive(Debug, Clone)]
@@ -42,6 +43,7 @@ impl Resource {
         resource.compressible[coding.index()] = false;
         resource.encoded[coding.index()] = bytes.map(|bytes| {
             let original = &*self.identity;
+            let (bytes, sealed) = Sealed::keep(bytes);
             Arc::new(Representation {
                 name: original.name.clone(),
                 stamp: original.stamp,
@@ -49,6 +51,7 @@ impl Resource {
                 headers: headers::encoded(original, coding, bytes.len() as u64),
                 length: bytes.len() as u64,
                 bytes: Some(bytes),
+                sealed,
                 open: OpenFile::default(),
                 heads: Heads::default(),
             })

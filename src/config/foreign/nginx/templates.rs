@@ -62,7 +62,7 @@ pub fn unfilled(
                     .to_owned(),
             );
         }
-        if let Some(name) = underlined(text) {
+        if let Some(name) = enclosed(text) {
             return Some(name.to_owned());
         }
         let mut rest = text;
@@ -80,17 +80,52 @@ pub fn unfilled(
     })
 }
 
-/// `__HOST__` in a text.
-fn underlined(text: &str) -> Option<&str> {
-    let start = text.find("__")?;
-    let inner = &text[start + 2..];
-    let end = inner.find("__")?;
-    let name = &inner[..end];
-    let is_name = !name.is_empty()
-        && name
+/// `__HOST__`, `%%HOST%%`, `%HOST%`, `@HOST@` or `<HOST>` in a text, or a word that says that it stands
+/// for another, `PORT_PLACEHOLDER`.
+fn enclosed(text: &str) -> Option<&str> {
+    let ends = [
+        ("__", "__"),
+        ("%%", "%%"),
+        ("%", "%"),
+        ("@", "@"),
+        ("<", ">"),
+        ("#", "#"),
+    ];
+    let found = ends
+        .iter()
+        .find_map(|(open, close)| between(text, open, close));
+    let word = || {
+        let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.find(|word| {
+            let is_name = word.contains('_') && !word.bytes().any(|byte| byte.is_ascii_lowercase());
+            is_name && (word.ends_with("_PLACEHOLDER") || word.starts_with("PLACEHOLDER_"))
+        })
+    };
+    found.or_else(word)
+}
+
+/// A name in capitals with these marks around it.
+fn between<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
+    let mut from = 0;
+    while let Some(at) = text[from..].find(open) {
+        let start = from + at;
+        let inner = &text[start + open.len()..];
+        let length = inner
             .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    is_name.then(|| &text[start..start + end + 4])
+            .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+            .count();
+        // An underscore may belong to the mark behind the name.
+        let name = inner[..length].trim_end_matches('_');
+        let is_name = name
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_uppercase());
+        if is_name && name.len() > 1 && inner[name.len()..].starts_with(close) {
+            return Some(&text[start..start + open.len() + name.len() + close.len()]);
+        }
+        from = start + open.len();
+    }
+    None
 }
 
 /// True if the file itself gives the variable a value.
@@ -123,11 +158,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn placeholders_of_other_programs_are_found() {
+        for (text, expected) in [
+            ("__HOST__", Some("__HOST__")),
+            ("http://__APP_HOST__:80", Some("__APP_HOST__")),
+            ("%%HOST%%", Some("%%HOST%%")),
+            ("http://@BACKEND@:80", Some("@BACKEND@")),
+            ("<HOST>", Some("<HOST>")),
+            ("PORT_PLACEHOLDER", Some("PORT_PLACEHOLDER")),
+            ("/a__b__c", None),
+            ("%20A%20", None),
+            ("@app", None),
+            ("HTTP_HOST", None),
+            ("%2A%", None),
+        ] {
+            assert_eq!(enclosed(text), expected, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_filled_without_a_panic(text in "(\\PC|[${}A_]){0,30}") {
             let _ = fill(&text, &|_| Some("x".to_owned()));
-            let _ = underlined(&text);
+            let _ = enclosed(&text);
         }
     }
 }

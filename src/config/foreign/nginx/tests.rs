@@ -7,9 +7,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::foreign::Verdict;
-use crate::config::locations;
+use crate::config::layers::{Layer, SettingOrigin};
+use crate::config::{HostFacts, locations};
 
 fn reading(text: &str, app: bool) -> Reading {
+    reading_where(text, app, &|_| true)
+}
+
+/// The reading where these directories are.
+fn reading_where(text: &str, app: bool, is_dir: &dyn Fn(&Path) -> bool) -> Reading {
     let read = |path: &Path| -> io::Result<Vec<u8>> {
         match path == Path::new("/etc/nginx/site.conf") {
             true => Ok(text.as_bytes().to_vec()),
@@ -25,8 +31,10 @@ fn reading(text: &str, app: bool) -> Reading {
         app,
         found_app: None,
         binds: vec!["127.0.0.1:8000".to_owned()],
+        sockets: Vec::new(),
         has_deadline: false,
-        is_dir: &|_| true,
+        is_dir,
+        is_dir_here: is_dir,
         variable: &|_| None,
     };
     meaning::of(&tree, &given)
@@ -208,5 +216,129 @@ fn values_that_nginx_refuses_are_wrong() {
             .iter()
             .any(|line| matches!(line.verdict, Verdict::Wrong(_)));
         assert!(is_wrong, "{line}: {:?}", reading.lines);
+    }
+}
+
+/// A location of a shape that sites have.
+fn location() -> impl Strategy<Value = String> {
+    let places = prop::sample::select(vec![
+        "/",
+        "/a/",
+        "/a",
+        "/a/b/",
+        "^~ /a/",
+        "= /",
+        "= /a",
+        "= /a/",
+        "= /x.txt",
+        "~ ^/(a|c)/",
+        "~ ^/a/(.*)$",
+        "~* \\.(css|js)$",
+        "~ \\.css$",
+        "~ ^/a/.*\\.css$",
+        "~ /\\.",
+        "@app",
+        "@other",
+    ]);
+    let lines = prop::sample::select(vec![
+        "root /tmp;",
+        "alias /tmp/;",
+        "alias /tmp;",
+        "try_files $uri @app;",
+        "try_files $uri $uri/ /index.html;",
+        "try_files $uri =404;",
+        "proxy_pass http://127.0.0.1:9;",
+        "proxy_pass http://b:9/;",
+        "proxy_pass http://b:9/x/;",
+        "uwsgi_pass unix:/s;",
+        "uwsgi_pass x:1;",
+        "return 301 /;",
+        "return 301 /a/;",
+        "return 301 https://$host$request_uri;",
+        "return 302 /c/$1;",
+        "return 200 ok;",
+        "return 444;",
+        "return 404;",
+        "rewrite ^/a/(.*)$ /$1 break;",
+        "rewrite ^/a/?$ /c/ permanent;",
+        "rewrite ^/a/(.*)$ /a/$1 permanent;",
+        "rewrite ^/x\\.txt$ /a/x.txt last;",
+        "expires 1h;",
+        "add_header X-A b always;",
+        "add_header ETag \"\";",
+        "deny all;",
+        "allow 127.0.0.1; deny all;",
+        "internal;",
+        "autoindex on;",
+        "error_page 404 /a/x.txt;",
+        "error_page 502 @other;",
+        "client_max_body_size 1m;",
+        "access_log off;",
+        "satisfy any;",
+        "gzip off;",
+        "proxy_set_header Host $host;",
+        "proxy_redirect off;",
+        "proxy_cookie_path / /a/;",
+        "uwsgi_param A b;",
+        "proxy_read_timeout 5;",
+        "proxy_buffering off;",
+        "gzip_static on;",
+        "default_type text/html;",
+    ]);
+    (places, prop::collection::vec(lines, 0..4))
+        .prop_map(|(place, lines)| format!("location {place} {{ {} }}\n", lines.join(" ")))
+}
+
+fn site() -> impl Strategy<Value = String> {
+    let lines = prop::sample::select(vec![
+        "listen 80;",
+        "listen 81 default_server;",
+        "listen [::]:80;",
+        "server_name a.test;",
+        "server_name *.a.test b.test;",
+        "server_name _;",
+        "root /tmp;",
+        "return 301 https://$host$request_uri;",
+        "if ($host = a.test) { return 301 /x; }",
+        "if ($host != b.test) { return 444; }",
+        "rewrite ^/a$ /b permanent;",
+        "rewrite ^/c/(.*)$ /a/$1 permanent;",
+        "error_page 404 /x.txt;",
+        "listen 443 ssl;",
+    ]);
+    let parts = (
+        prop::collection::vec(lines, 0..4),
+        prop::collection::vec(location(), 0..5),
+    );
+    parts.prop_map(|(lines, locations)| {
+        format!("server {{ {}\n{} }}\n", lines.join(" "), locations.concat())
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_settings_of_a_site_without_a_wrong_line_are_accepted(sites in prop::collection::vec(site(), 1..3), app: bool) {
+        let text = sites.concat();
+        let reading = reading_where(&text, app, &|dir| dir == Path::new("/tmp"));
+        if !reading.lines.iter().any(|line| line.verdict.is_fatal()) {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("hello.wsgi"), "").unwrap();
+            let mut flags = Layer::default();
+            if app {
+                let setting = crate::config::settings::named("app").unwrap();
+                let origin = SettingOrigin::Flag("--app".to_owned());
+                flags.insert(setting, vec!["hello.wsgi".to_owned()], origin);
+            }
+            let host = HostFacts { current_dir: dir.path().to_owned(), ..HostFacts::of_this_process() };
+            let layers = [flags, reading.layer];
+            let resolved = crate::config::resolve::resolve(&layers, None, &host);
+            // A circle of redirects is one in nginx, too.
+            if let Err(problem) = resolved.map_err(|error| error.to_string())
+                && !problem.contains("circles")
+            {
+                let toml = crate::config::foreign::equivalent::file(&layers[1], false);
+                prop_assert!(false, "{problem}\n{text}\n{toml}");
+            }
+        }
     }
 }

@@ -124,7 +124,6 @@ const STANDARD: &[&str] = &[
     "fastcgi_params",
     "fastcgi.conf",
     "scgi_params",
-    "proxy.conf",
 ];
 
 /// Reads the file and all that it includes.

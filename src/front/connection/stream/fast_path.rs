@@ -231,9 +231,15 @@ impl Stream {
         if body.len() <= COPIED {
             out.extend_from_slice(body);
         }
-        let parts = [IoSlice::new(out), IoSlice::new(body)];
-        let count = if out.len() < whole { 2 } else { 1 };
-        let written = match self.socket().try_send(&parts[..count]) {
+        let sent = match &answer.sealed {
+            Some(sealed) => self.socket().try_send_file(out, sealed.file(), body.len()),
+            None => {
+                let parts = [IoSlice::new(out), IoSlice::new(body)];
+                let count = if out.len() < whole { 2 } else { 1 };
+                self.socket().try_send(&parts[..count])
+            }
+        };
+        let written = match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
         };

@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use super::body_at_once::AtOnce;
-use crate::front::client_limits::in_hand::ASK_AGAIN;
 use crate::front::client_limits::memory_budget::HYPER;
 use crate::front::error::Rejection;
 use crate::front::fast_path::FastPath;
@@ -205,15 +204,13 @@ impl Stream {
         let activity = &self.activity;
         let mut has_paused = false;
         loop {
-            if let Some(pause) = &mut self.no_memory {
-                ready!(pause.as_mut().poll(context));
-                self.no_memory = None;
-                has_paused = true;
-            }
-            if activity.unread.may_read(&activity.account, has_paused) {
+            let is_pausing = self.no_memory.is_pausing();
+            if !is_pausing && activity.unread.may_read(&activity.account, has_paused) {
+                self.no_memory.done();
                 return Poll::Ready(());
             }
-            self.no_memory = Some(Box::pin(tokio::time::sleep(ASK_AGAIN)));
+            ready!(self.no_memory.poll(context));
+            has_paused = true;
         }
     }
 

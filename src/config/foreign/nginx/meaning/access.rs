@@ -42,7 +42,7 @@ pub fn enter(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Acce
         return Access::Closed;
     }
     let mut access = Access::Open;
-    if !rules.is_empty() && rules != ["allow all"] {
+    if !rules.is_empty() && (is_any || rules != ["allow all"]) {
         match tables::named("access") {
             Some(_) => {
                 for (at, rule) in all.iter().zip(&rules) {
@@ -100,6 +100,15 @@ pub fn inherit(outer: &Table, inner: &mut Table) -> Access {
 /// The settings of a restricted location.
 const RESTRICTIONS: [&str; 4] = ["access", "basic_auth", "basic_auth_realm", "satisfy"];
 
+/// The path of a file that nginx looks for beside its `nginx.conf`, which all packages have in
+/// `/etc/nginx`.
+fn beside_nginx_conf(path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/etc/nginx/{path}"),
+    }
+}
+
 fn password(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Access {
     let Some(realm) = meaning.scalar(Some(block), "auth_basic") else {
         return Access::Open;
@@ -124,7 +133,7 @@ fn password(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Acces
     }
     let (name, path) = (
         meaning.arg(realm, 0).to_owned(),
-        meaning.arg(file, 0).to_owned(),
+        beside_nginx_conf(meaning.arg(file, 0)),
     );
     meaning.honoured(realm, format!("basic_auth_realm = {name:?}"));
     meaning.honoured(file, format!("basic_auth = {path:?}"));

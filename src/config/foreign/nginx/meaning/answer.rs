@@ -148,7 +148,15 @@ fn behind(
         entries: outer.entries.clone(),
     };
     behind.clear();
+    if meaning.passing.contains(&named) {
+        // nginx: "rewrite or internal redirection cycle".
+        let why = "it passes requests on to itself, which nginx answers with 500";
+        refuse(meaning, named, &mut behind, ("500", why));
+        return vec![behind];
+    }
+    meaning.passing.push(named);
     let mut made = answer(meaning, context, named, path, &mut behind).unwrap_or_default();
+    meaning.passing.pop();
     for table in &mut made {
         // nginx checks the access to the location that passes requests on, then that to this one.
         if access::inherit(outer, table) == access::Access::Unknown {

@@ -92,13 +92,14 @@ fn prefixes(context: &Context<'_>, location: &Location, below: Option<&str>) -> 
             continue;
         };
         // An earlier expression keeps its requests, and so does a prefix with `^~`.
-        if *is_final || (other.is_regex && number(other) < own) {
+        let is_final = *is_final || is_below_final(context, other, location.parent);
+        if is_final || (other.is_regex && number(other) < own) {
             closed.push(path);
             continue;
         }
         let is_inside = location
             .parent
-            .is_none_or(|parent| other.at == parent || other.parent == Some(parent));
+            .is_none_or(|parent| other.at == parent || ancestors(context, other).contains(&parent));
         if is_inside && below.is_none_or(|below| path.starts_with(below)) {
             found.push(path.clone());
         }
@@ -114,4 +115,32 @@ fn prefixes(context: &Context<'_>, location: &Location, below: Option<&str>) -> 
     }
     found.sort_by_key(String::len);
     found
+}
+
+/// The locations around another one, the nearest first.
+fn ancestors(context: &Context<'_>, of: &Location) -> Vec<usize> {
+    let mut all = Vec::new();
+    let mut next = of.parent;
+    while let Some(at) = next {
+        all.push(at);
+        let mut locations = context.locations.iter();
+        next = locations
+            .find(|location| location.at == at)
+            .and_then(|found| found.parent);
+    }
+    all
+}
+
+/// True if a location around another one, up to that of the expression, has `^~`.
+fn is_below_final(context: &Context<'_>, of: &Location, parent: Option<usize>) -> bool {
+    let all = ancestors(context, of);
+    let around = all.iter().take_while(|at| Some(**at) != parent);
+    let is_final = |at: &usize| {
+        let mut locations = context
+            .locations
+            .iter()
+            .filter(|location| location.at == *at);
+        locations.any(|location| matches!(location.paths, Paths::Prefix(_, true)))
+    };
+    around.copied().any(|at| is_final(&at))
 }

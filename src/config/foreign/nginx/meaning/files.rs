@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::locations::{Context, plain};
+use super::locations::{Context, Paths, plain};
 use super::redirects::Fixed;
-use super::try_files::{Missing, missing};
+use super::try_files::{Missing, missing, tries_directories};
 use super::{Meaning, Table, rules};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
@@ -48,7 +48,10 @@ pub fn enter(
         return Content::Made;
     }
     if let Some(why) = unknown_directory(meaning, at, (line, is_alias), &dir) {
-        meaning.unsupported(line, why);
+        match why == OF_NGINX {
+            true => meaning.say(line, Verdict::Noted(why.to_owned())),
+            false => meaning.unsupported(line, why),
+        }
         Fixed::status("404").enter(table, "");
         rules::enter(meaning, context, at, table);
         return Content::Made;
@@ -73,7 +76,14 @@ pub fn enter(
         Fixed::status("404").enter(table, path);
         return Content::Made;
     }
-    if !(meaning.given.is_dir)(Path::new(&target)) {
+    // Below the prefix of a server, an expression mostly finds no directory.
+    let is_below = !table.values("extension").is_empty() && plain(path) != "/";
+    let is_of_server = is_below && has_server(meaning, context, path);
+    let is_dir = match is_of_server {
+        true => meaning.given.is_dir_here,
+        false => meaning.given.is_dir,
+    };
+    if !is_dir(Path::new(&target)) {
         // A regular expression takes requests below prefixes that its directory need not have.
         if table.values("extension").is_empty() || plain(path) == "/" {
             let text = format!("there is no directory {target}, so the location answers 404");
@@ -84,12 +94,20 @@ pub fn enter(
         return Content::Made;
     }
     table.set("static", target.clone());
-    note_alias(meaning, line, path, (&dir, is_alias), &target);
+    note_alias(meaning, at, line, path, (&dir, is_alias), &target);
     index(meaning, at);
     precompressed(meaning, at, table);
     listing(meaning, at, table);
     let missing = missing(meaning, context, at, path);
+    if !tries_directories(meaning, at) {
+        table.set("index", "no");
+    }
     rules::enter(meaning, context, at, table);
+    complete(table, missing)
+}
+
+/// Sets the answer to paths without a file.
+fn complete(table: &mut Table, missing: Missing) -> Content {
     match missing {
         Missing::Refuse => Content::Made,
         Missing::Page(page) => {
@@ -103,6 +121,9 @@ pub fn enter(
     }
 }
 
+/// The verdict of a relative directory.
+const OF_NGINX: &str = "a directory of nginx's installation, which is not here, so the location answers 404: name another one in full";
+
 /// The reason for which a directory is not known; `line` is the `root` or `alias`.
 fn unknown_directory(
     meaning: &Meaning<'_>,
@@ -111,7 +132,7 @@ fn unknown_directory(
     dir: &str,
 ) -> Option<&'static str> {
     if !dir.starts_with('/') {
-        return Some("a directory below nginx's own: name it in full");
+        return Some(OF_NGINX);
     }
     let is_own = meaning.tree.items[line].parent == Some(at);
     let is_regex = meaning.arg(at, 0).starts_with('~');
@@ -128,6 +149,17 @@ fn root(meaning: &Meaning<'_>, at: usize) -> Option<(usize, bool)> {
         (Some(alias), _) => Some((alias, true)),
         (None, root) => root.map(|root| (root, false)),
     }
+}
+
+/// True if an application or a server answers below this prefix.
+fn has_server(meaning: &Meaning<'_>, context: &Context<'_>, prefix: &str) -> bool {
+    let is_it = |paths: &Paths| matches!(paths, Paths::Prefix(path, _) if path == prefix);
+    let mut locations = context.locations.iter();
+    let found = locations.find(|location| is_it(&location.paths));
+    found.is_some_and(|found| {
+        let mut children = meaning.tree.children(Some(found.at));
+        children.any(|child| meaning.name(child).ends_with("_pass"))
+    })
 }
 
 /// True for a path whose last segment has an extension.
@@ -151,11 +183,19 @@ fn is_capture(meaning: &Meaning<'_>, at: usize, dir: &str) -> bool {
 
 fn note_alias(
     meaning: &mut Meaning<'_>,
+    at: usize,
     line: usize,
     path: &str,
     (dir, is_alias): (&str, bool),
     target: &str,
 ) {
+    if meaning.tree.items[line].parent != Some(at) {
+        meaning.honoured(
+            line,
+            "the directory of the locations without one of their own",
+        );
+        return;
+    }
     let has_slash = path.ends_with('/') || !is_alias;
     let verdict = match (has_slash, dir.ends_with('/')) {
         (true, false) if is_alias && path.ends_with('/') && path != "/" => {
@@ -171,6 +211,7 @@ fn note_alias(
         )),
         _ => Verdict::Honoured(format!("static = {target:?}")),
     };
+
     meaning.say(line, verdict);
 }
 

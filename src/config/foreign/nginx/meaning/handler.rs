@@ -46,11 +46,8 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         .locations
         .iter()
         .any(|location| matches!(&location.paths, Paths::Prefix(path, _) if path == "/"));
-    if !has_all
-        && !files_of_server(meaning, &context)
-        && (meaning.has_app() || !site.hosts.is_empty())
-    {
-        // Beside other sites, and beside the application, which answers where nothing else does.
+    if !has_all && !files_of_server(meaning, &context) {
+        // The application would answer where nothing else does, or one be looked for.
         let mut table = Table {
             at: site.at,
             entries: Vec::new(),

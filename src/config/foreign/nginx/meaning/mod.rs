@@ -43,10 +43,14 @@ pub struct Given<'a> {
     pub found_app: Option<String>,
     /// The addresses at which the server of that application would speak HTTP, as in `:8000`.
     pub binds: Vec<String>,
+    /// The addresses at which it would speak uwsgi.
+    pub sockets: Vec<String>,
     /// True if the settings of the application limit the time of a request.
     pub has_deadline: bool,
     /// True if a directory is there; a file that is only explained may be of another machine.
     pub is_dir: &'a dyn Fn(&Path) -> bool,
+    /// True if a directory is there on this machine.
+    pub is_dir_here: &'a dyn Fn(&Path) -> bool,
     /// The value of an environment variable, for templates.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -62,6 +66,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         tables: Vec::new(),
         is_alone: false,
         has_files: false,
+        passing: Vec::new(),
     };
     if tree.fault.is_none() {
         let sites = servers::decide(&mut meaning);
@@ -134,6 +139,8 @@ struct Meaning<'a> {
     is_alone: bool,
     /// True if a location has files.
     has_files: bool,
+    /// The named locations that pass requests on to the one that is read.
+    passing: Vec<usize>,
 }
 
 impl<'a> Meaning<'a> {

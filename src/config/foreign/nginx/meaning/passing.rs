@@ -88,6 +88,11 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("Host", "$host"),
     ("Host", "$http_host"),
     ("UWSGI_SCHEME", "$scheme"),
+    ("DOCUMENT_ROOT", "$document_root"),
+    ("DOCUMENT_URI", "$document_uri"),
+    ("SERVER_SOFTWARE", "nginx/$nginx_version"),
+    ("SERVER_ADDR", "$server_addr"),
+    ("HTTPS", "$https if_not_empty"),
     ("HTTP_X_FORWARDED_FOR", "$proxy_add_x_forwarded_for"),
     ("HTTP_X_FORWARDED_PROTO", "$scheme"),
     ("HTTP_X_REAL_IP", "$remote_addr"),
@@ -229,11 +234,12 @@ fn header(meaning: &mut Meaning<'_>, at: usize, to_server: Option<()>) {
         "host" if to_server.is_none() && value.starts_with('$') => meaning.already(at, "the application gets the Host of the client"),
         "upgrade" | "connection" => meaning.already(at, "upgrades such as WebSocket pass through"),
         "accept-encoding" | "x-request-id" | "content-length" | "content-type" if value.starts_with('$') => meaning.already(at, "it is passed on"),
+        _ if is_forwarded && to_server.is_none() && (value.starts_with('$') || value.is_empty()) => meaning.no_effect(at, "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme"),
         _ if is_forwarded && (value.starts_with('$') || value.is_empty()) => match &*name {
             "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
                 meaning.already(at, "set from the connection, or by a proxy of --trust");
             }
-            _ => meaning.say(at, Verdict::Noted("the application finds the client in REMOTE_ADDR, the scheme in wsgi.url_scheme; servers get X-Forwarded-For, -Proto, -Host and -Port".to_owned())),
+            _ => meaning.say(at, Verdict::Noted("servers get X-Forwarded-For, -Proto, -Host and -Port".to_owned())),
         },
         _ if is_forwarded => meaning.unsupported(at, "the scheme and host are those of the connection, or of a proxy of --trust: name the balancer there"),
         _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => meaning.already(at, "header fields are passed on"),

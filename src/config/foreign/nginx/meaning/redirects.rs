@@ -165,7 +165,8 @@ fn variables() -> Verdict {
     Verdict::Unsupported("a text with variables: have the application answer".to_owned())
 }
 
-/// The type of a text: that of `default_type`, or of an `add_header`, of which nginx would send two.
+/// The type of a text: that of an `add_header`, of which nginx would send two, that of the extension of
+/// an exact path, or that of `default_type`.
 fn content_type(meaning: &mut Meaning<'_>, block: usize) -> Option<String> {
     let added = meaning.nearest(Some(block), "add_header");
     let added = added
@@ -176,12 +177,55 @@ fn content_type(meaning: &mut Meaning<'_>, block: usize) -> Option<String> {
         meaning.honoured(at, format!("content_type = {value:?}, once"));
         return Some(value);
     }
+    if let Some(value) = type_of_path(meaning, block) {
+        return Some(with_charset(meaning, block, value));
+    }
     let at = meaning.scalar(Some(block), "default_type");
-    let value = at.map_or("text/plain", |at| meaning.arg(at, 0)).to_owned();
+    let value = at.map_or("text/plain", |at| meaning.arg(at, 0));
     if let Some(at) = at {
         meaning.honoured(at, format!("content_type = {value:?}"));
     }
-    Some(value)
+    Some(with_charset(meaning, block, value))
+}
+
+/// The type of `location = /robots.txt`, where `mime.types` is read: nginx's own are few.
+fn type_of_path(meaning: &Meaning<'_>, block: usize) -> Option<&'static str> {
+    let args = meaning.args(block);
+    let ["=", path] = args[..] else {
+        return None;
+    };
+    let mut items = meaning.tree.items.iter();
+    let has_types = items.any(|item| item.name == "include" && item.arg(0).ends_with("mime.types"));
+    let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
+    // `types` of ngx_http_core_module without a block, then `mime.types` of nginx's packages.
+    Some(match (extension, has_types) {
+        ("html", _) | ("htm", true) => "text/html",
+        ("gif", _) => "image/gif",
+        ("jpg", _) => "image/jpeg",
+        ("txt", true) => "text/plain",
+        ("json", true) => "application/json",
+        ("xml", true) => "text/xml",
+        ("css", true) => "text/css",
+        ("js", true) => "application/javascript",
+        ("svg", true) => "image/svg+xml",
+        ("ico", true) => "image/x-icon",
+        _ => return None,
+    })
+}
+
+/// The type with the charset that nginx's `charset` adds (`charset_types`).
+fn with_charset(meaning: &mut Meaning<'_>, block: usize, value: &str) -> String {
+    let has_charset = meaning
+        .scalar_value(Some(block), "charset")
+        .is_some_and(|charset| charset.eq_ignore_ascii_case("utf-8"));
+    let is_text = matches!(
+        value,
+        "text/html" | "text/xml" | "text/plain" | "application/javascript" | "application/rss+xml"
+    );
+    match has_charset && is_text {
+        true => format!("{value}; charset=utf-8"),
+        false => value.to_owned(),
+    }
 }
 
 /// A redirect to an address with variables of known places.

@@ -1,8 +1,10 @@
 //! `rewrite` of known shapes: redirects of paths and prefixes, one file in place of another path, and
 //! a prefix that a server does not see.
 
+use std::path::Path;
+
 use super::locations::{Context, Location, Paths, plain, push};
-use super::redirects::{self, Keep};
+use super::redirects::{self, Fixed, Keep};
 use super::{Meaning, Table, regex, rules};
 
 /// Makes the tables of the `rewrite`s of a server, and of its locations, that concern paths of their
@@ -161,7 +163,10 @@ fn file(
             entries: Vec::new(),
         };
         table.set("path", path.as_str());
-        table.set("file", file.clone());
+        match (meaning.given.is_dir)(Path::new(&file).parent().unwrap_or(Path::new("/"))) {
+            true => table.set("file", file.clone()),
+            false => Fixed::status("404").enter(&mut table, path),
+        }
         rules::enter(meaning, context, block, &mut table);
         let shown = table.shown();
         if push(meaning, context.site, table) {

@@ -221,17 +221,37 @@ fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, tabl
             })
             .copied()
             .collect();
+        if !args.is_empty()
+            && args
+                .iter()
+                .all(|code| matches!(*code, "495" | "496" | "497"))
+        {
+            meaning.no_effect(
+                line,
+                "a request without TLS, or without a certificate, has no such status",
+            );
+            continue;
+        }
         if codes.len() != args.len() || codes.is_empty() {
             meaning.unsupported(line, "pages for the statuses 400 to 599");
             continue;
         }
         let Some(file) = page_file(meaning, context, page) else {
+            if is_of_nginx(meaning, context, page) {
+                let text = "a page of nginx's installation: the built-in page is sent".to_owned();
+                meaning.say(line, Verdict::Noted(text));
+                continue;
+            }
             meaning.unsupported(
                 line,
                 "a page for an error is a file, which a location of the same server has",
             );
             continue;
         };
+        if let Some(named) = page.starts_with('@').then(|| context.named(page)).flatten() {
+            meaning.honoured(named, "the page for errors");
+            meaning.say_inside(named, &Verdict::Honoured(format!("the page {file}")));
+        }
         let status = match status {
             None => String::new(),
             Some("=") => "=200 ".to_owned(),
@@ -289,7 +309,17 @@ pub fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Op
     }
     let root = meaning.nearest(Some(block), "root").first().copied()?;
     let dir = meaning.arg(root, 0);
-    (!dir.contains('$')).then(|| format!("{}{page}", dir.trim_end_matches('/')))
+    let is_plain = dir.starts_with('/') && !dir.contains('$');
+    is_plain.then(|| format!("{}{page}", dir.trim_end_matches('/')))
+}
+
+/// True if the page lies in a directory that is relative to nginx's own.
+fn is_of_nginx(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> bool {
+    let is_exact = |paths: &Paths| matches!(paths, Paths::Exact(path) if path == page);
+    let mut all = context.locations.iter();
+    let exact = all.find(|location| is_exact(&location.paths));
+    let root = exact.and_then(|exact| meaning.nearest(Some(exact.at), "root").first().copied());
+    exact.is_some() && root.is_none_or(|root| !meaning.arg(root, 0).starts_with('/'))
 }
 
 /// The one file that a named location answers with, as `rewrite ^ /maintenance.html break` and
@@ -377,7 +407,10 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
         .unwrap_or_default()
         .to_owned();
     if meaning.arg(line, 0) != "off" {
-        site::log_target(meaning, line);
+        match meaning.args(line).iter().any(|arg| arg.starts_with("if=")) {
+            true => meaning.unsupported(line, "a condition for the access log of one location"),
+            false => site::log_target(meaning, line),
+        }
         return;
     }
     let is_everything = path == "/" && table.value("prefix").is_some();

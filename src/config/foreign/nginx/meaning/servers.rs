@@ -89,7 +89,9 @@ fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
                 }
                 true => continue,
                 false => {
-                    let is_own = |host: &String| has_others || site.hosts.contains(host);
+                    let is_own = |host: &String| {
+                        site.hosts.contains(host) || has_others && !named.contains(host)
+                    };
                     if !condition.hosts.iter().all(is_own) || condition.hosts.iter().any(is_taken) {
                         continue;
                     }
@@ -323,6 +325,13 @@ fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
         }
         let own: Vec<_> = meaning.tree.named(Some(site.at), "server_name").collect();
         site.hosts.retain(|host| !seen.contains(host));
+        let mut once = Vec::new();
+        site.hosts.retain(|host| {
+            !once.contains(host) && {
+                once.push(host.clone());
+                true
+            }
+        });
         seen.extend(site.hosts.iter().cloned());
         if number == 0 && !is_alone {
             site.hosts.push("*".to_owned());

@@ -72,6 +72,18 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
     page(meaning, context, (at, line), path, last)
 }
 
+/// True unless a `try_files` names the file alone: nginx then passes directories on.
+pub fn tries_directories(meaning: &Meaning<'_>, at: usize) -> bool {
+    let line = meaning.tree.named(Some(at), "try_files").next();
+    line.is_none_or(|line| {
+        let args = meaning.args(line);
+        let tried = args.split_last().map_or(&[][..], |(_, tried)| tried);
+        tried
+            .iter()
+            .any(|path| path.ends_with('/') || path.ends_with("/index.html"))
+    })
+}
+
 /// The page of the same location that `try_files` names last.
 fn page(
     meaning: &mut Meaning<'_>,

@@ -31,15 +31,15 @@ pub fn enter(
 ) -> Result<(), Verdict> {
     let is_uwsgi = meaning.name(pass) == "uwsgi_pass";
     let target = target(meaning, context, pass, is_uwsgi)?;
+    let is_bound = |binds: &[String]| {
+        let mut all = target.plain.iter();
+        all.any(|address| binds.iter().any(|bind| same_address(bind, address)))
+    };
     let is_app = meaning.has_app()
-        && (is_uwsgi
-            || target.plain.iter().any(|address| {
-                meaning
-                    .given
-                    .binds
-                    .iter()
-                    .any(|bind| same_address(bind, address))
-            }));
+        && match is_uwsgi {
+            true => is_application(meaning, is_bound(&meaning.given.sockets)),
+            false => is_bound(&meaning.given.binds),
+        };
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     if is_app
         && target
@@ -54,22 +54,28 @@ pub fn enter(
             meaning.verdicts[pass] = verdict;
         }
         meaning.honoured(pass, "the application");
+        if let Some(line) = is_uwsgi.then(|| other_application(meaning, pass)).flatten() {
+            let text = format!(
+                "it is the application, as line {line} with another address: if that is another application, give it a [[location]] with app"
+            );
+            meaning.unsupported(pass, text);
+        }
         options_of_application(meaning, block, is_uwsgi);
         return Ok(());
     }
-    if is_uwsgi && target.is_remote {
-        let why = "nothing protects the uwsgi protocol on a network: a client that reaches the port controls the application";
-        meaning.set(pass, "uwsgi_insecure", vec!["yes".to_owned()]);
-        meaning.verdicts[pass] = Some(Verdict::Dangerous(why.to_owned()));
-    }
     table.entries.push(("upstream", target.servers.clone()));
     let setting = tables::named("upstream");
-    meaning.honoured(
-        pass,
-        setting.map_or_else(String::new, |setting| {
-            equivalent::assignment(setting, &target.servers)
-        }),
-    );
+    let mut shown = setting.map_or_else(String::new, |setting| {
+        equivalent::assignment(setting, &target.servers)
+    });
+    if is_uwsgi && target.is_remote {
+        meaning.set(pass, "uwsgi_insecure", vec!["yes".to_owned()]);
+        meaning.verdicts[pass] = None;
+        shown.push_str(
+            ", uwsgi_insecure = true (a client that reaches this port controls the application)",
+        );
+    }
+    meaning.honoured(pass, shown);
     if target.is_sticky {
         table.set("balance", "address");
     }
@@ -95,6 +101,69 @@ pub fn enter(
         table,
     );
     Ok(())
+}
+
+/// True if a `uwsgi_pass` means the application: there is one address, its settings bind this one, or
+/// they bind none of all.
+fn is_application(meaning: &Meaning<'_>, is_bound: bool) -> bool {
+    let all = uwsgi_addresses(meaning);
+    is_bound
+        || all.len() < 2
+        || !all.iter().any(|(_, addresses)| {
+            addresses.iter().any(|address| {
+                let mut sockets = meaning.given.sockets.iter();
+                sockets.any(|socket| same_address(socket, address))
+            })
+        })
+}
+
+/// The line of a `uwsgi_pass` before this one with another address, of which none is known to be the
+/// application's.
+fn other_application(meaning: &Meaning<'_>, pass: usize) -> Option<usize> {
+    let all = uwsgi_addresses(meaning);
+    let own = all.iter().position(|(passes, _)| passes.contains(&pass))?;
+    let is_known = all[own].1.iter().any(|address| {
+        let mut sockets = meaning.given.sockets.iter();
+        sockets.any(|socket| same_address(socket, address))
+    });
+    let first = *all.first()?.0.first()?;
+    (own > 0 && !is_known).then(|| meaning.tree.items[first].line)
+}
+
+/// The groups of `uwsgi_pass` lines with the same address, each with its servers.
+fn uwsgi_addresses(meaning: &Meaning<'_>) -> Vec<(Vec<usize>, Vec<String>)> {
+    let mut all: Vec<(Vec<usize>, Vec<String>)> = Vec::new();
+    for at in 0..meaning.tree.items.len() {
+        if meaning.name(at) != "uwsgi_pass" {
+            continue;
+        }
+        let name = meaning.arg(at, 0);
+        let name = name.strip_prefix("uwsgi://").unwrap_or(name);
+        let servers = match group(meaning, name) {
+            Some(group) => meaning
+                .tree
+                .named(Some(group), "server")
+                .map(|server| meaning.arg(server, 0).to_owned())
+                .collect(),
+            None => vec![name.to_owned()],
+        };
+        match all.iter_mut().find(|(_, known)| *known == servers) {
+            Some((passes, _)) => passes.push(at),
+            None => all.push((vec![at], servers)),
+        }
+    }
+    all
+}
+
+/// The `upstream` block of this name.
+fn group(meaning: &Meaning<'_>, name: &str) -> Option<usize> {
+    let items = meaning.tree.items.iter();
+    let mut items = items
+        .enumerate()
+        .filter(|(_, item)| item.name == "upstream");
+    items
+        .find(|(_, item)| item.is_block && item.arg(0) == name)
+        .map(|(at, _)| at)
 }
 
 /// The path `to` of an address in place of the location's.
@@ -177,11 +246,7 @@ fn target(
             "an address with variables and a path: nginx then sends this path alone",
         );
     }
-    let group = meaning
-        .tree
-        .items
-        .iter()
-        .position(|item| item.name == "upstream" && item.is_block && item.arg(0) == authority);
+    let group = group(meaning, &authority);
     let (addresses, is_sticky) = match group {
         Some(group) => members(meaning, group)?,
         None => (vec![authority], false),
@@ -217,18 +282,28 @@ fn written(address: &str, is_uwsgi: bool) -> String {
         .rsplit_once(':')
         .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     match (address.strip_prefix("unix:"), is_uwsgi) {
-        (Some(path), true) => format!("uwsgi+unix:{path}"),
-        (Some(path), false) => format!("http+unix:{path}"),
+        (Some(path), true) => format!("uwsgi+unix:{}", one_slash(path)),
+        (Some(path), false) => format!("http+unix:{}", one_slash(path)),
         (None, true) => format!("uwsgi://{address}"),
         (None, false) if has_port => format!("http://{address}"),
         (None, false) => format!("http://{address}:80"),
     }
 }
 
+/// `///run/app.sock` with one slash.
+fn one_slash(path: &str) -> String {
+    match path.strip_prefix('/') {
+        Some(rest) => format!("/{}", rest.trim_start_matches('/')),
+        None => path.to_owned(),
+    }
+}
+
 /// True if a server that binds the one is found at the other.
 fn same_address(bind: &str, address: &str) -> bool {
     if bind.starts_with("unix:") || bind.starts_with('/') {
-        return address.strip_prefix("unix:") == Some(bind.strip_prefix("unix:").unwrap_or(bind));
+        let bind = bind.strip_prefix("unix:").unwrap_or(bind);
+        let address = address.strip_prefix("unix:");
+        return address.is_some_and(|address| one_slash(address) == one_slash(bind));
     }
     let port = |text: &str| {
         text.rsplit(':')

@@ -1,0 +1,205 @@
+//! From settings of gunicorn to ours: a verdict for each, and a layer.
+//!
+//! The files below decide about the settings of class `honoured` in the table, each about one concern;
+//! the table decides about all others.
+
+mod application;
+mod listening;
+mod logging;
+mod processes;
+mod tls;
+
+use super::reader::{Item, Settings};
+use super::settings::{Class, Kind};
+use super::value::Value;
+use crate::config::foreign::drafting::Draft;
+use crate::config::foreign::{Line, Reading, Surroundings, Verdict, secrets};
+
+/// The meaning of the settings.
+pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
+    let source = match (&settings.file, settings.items.first()) {
+        (Some(file), _) => file.clone(),
+        (None, Some(item)) => item.place.source.to_string(),
+        (None, None) => "gunicorn".to_owned(),
+    };
+    let mut meaning = Meaning {
+        around,
+        verdicts: vec![None; settings.items.len()],
+        items: settings.items,
+        draft: Draft::default(),
+        source,
+    };
+    meaning.overridden();
+    application::decide(&mut meaning);
+    listening::decide(&mut meaning);
+    processes::decide(&mut meaning);
+    logging::decide(&mut meaning);
+    tls::decide(&mut meaning);
+    meaning.by_table();
+    let secrets: Vec<String> = meaning.items.iter().flat_map(secrets_of).collect();
+    let mut lines = settings.lines;
+    let decided = meaning.items.into_iter().zip(meaning.verdicts);
+    lines.extend(decided.filter_map(|(item, verdict)| {
+        Some(Line {
+            place: item.place,
+            text: item.text,
+            verdict: verdict?,
+        })
+    }));
+    for line in &mut lines {
+        line.text = secrets::hidden(&line.text, &secrets);
+        line.verdict = line.verdict.map(|text| secrets::hidden(text, &secrets));
+    }
+    let mut layer = meaning.draft.layer;
+    layer.secrets = secrets;
+    Reading {
+        layer,
+        lines: in_order(lines),
+        implied: meaning.draft.implied,
+    }
+}
+
+/// The values of variables that are secrets.
+fn secrets_of(item: &Item) -> Vec<String> {
+    let pairs = match item.setting.name {
+        "raw_env" => item.value.texts(),
+        _ => Vec::new(),
+    };
+    let pairs = pairs.iter().filter_map(|pair| pair.split_once('='));
+    let secret = pairs.filter(|(name, _)| secrets::is_secret(name));
+    secret.map(|(_, value)| value.to_owned()).collect()
+}
+
+/// The file, the variable, the command line; by line within the file.
+fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+    let rank = |line: &Line| match &*line.place.source {
+        "GUNICORN_CMD_ARGS" => 1,
+        "command line" => 2,
+        _ => 0,
+    };
+    lines.sort_by_key(|line| (rank(line), line.place.line));
+    lines.dedup();
+    lines
+}
+
+/// Texts of a value, which the command line and files of other servers list between commas.
+fn listed(text: &str) -> Vec<String> {
+    let parts = text.split(',').map(str::trim);
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+struct Meaning<'a> {
+    around: &'a Surroundings<'a>,
+    items: Vec<Item>,
+    verdicts: Vec<Option<Verdict>>,
+    draft: Draft,
+    /// The file, for settings that follow from a default.
+    source: String,
+}
+
+impl Meaning<'_> {
+    /// Decides about settings that a later source gives again.
+    fn overridden(&mut self) {
+        for at in 0..self.items.len() {
+            let item = &self.items[at];
+            let accumulates = item.setting.kind == Kind::List && item.rank > 0;
+            let stronger = self.items[at + 1..].iter().find(|other| {
+                other.setting.name == item.setting.name && !(accumulates && other.rank == item.rank)
+            });
+            if let Some(other) = stronger {
+                let why = match item.setting.name {
+                    "config" => continue,
+                    name => format!("{} sets {name}", other.place),
+                };
+                self.verdicts[at] = Some(Verdict::NoEffect(why));
+            }
+        }
+    }
+
+    /// The items of a setting that count.
+    fn all(&self, name: &str) -> Vec<usize> {
+        let counts =
+            |at: &usize| self.verdicts[*at].is_none() && self.items[*at].setting.name == name;
+        (0..self.items.len()).filter(counts).collect()
+    }
+
+    /// The item of a setting that counts.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.all(name).last().copied()
+    }
+
+    /// The value of a setting that is given, but not as `None`.
+    fn given(&self, name: &str) -> Option<(usize, Value)> {
+        let at = self.find(name)?;
+        let value = self.items[at].value.clone();
+        (value != Value::None).then_some((at, value))
+    }
+
+    fn say(&mut self, at: usize, verdict: Verdict) {
+        self.verdicts[at] = Some(verdict);
+    }
+
+    fn no_effect(&mut self, at: usize, why: &str) {
+        self.say(at, Verdict::NoEffect(why.to_owned()));
+    }
+
+    fn already(&mut self, at: usize, so: &str) {
+        self.say(at, Verdict::AlreadySo(so.to_owned()));
+    }
+
+    fn set(&mut self, at: usize, name: &str, values: Vec<String>) {
+        let item = &self.items[at];
+        let verdict = self.draft.set(&item.place, &item.text, name, values);
+        self.say(at, verdict);
+    }
+
+    fn append(&mut self, at: usize, name: &str, values: &[String]) {
+        let item = &self.items[at];
+        let verdict = self.draft.append(&item.place, &item.text, name, values);
+        self.say(at, verdict);
+    }
+
+    /// Adds something to know to the verdict of a line that is honoured.
+    fn note(&mut self, at: usize, note: &str) {
+        if let Some(Verdict::Honoured(text)) = &mut self.verdicts[at] {
+            text.push_str(&format!(" ({note})"));
+        }
+    }
+
+    fn imply(&mut self, name: &str, values: &[&str], reason: &str) {
+        let source = self.source.clone();
+        self.draft.imply(&source, name, values, reason);
+    }
+
+    /// Decides about everything that is left.
+    fn by_table(&mut self) {
+        for at in 0..self.items.len() {
+            if self.verdicts[at].is_some() {
+                continue;
+            }
+            let item = &self.items[at];
+            let is_default = item.value.is_default_of(item.setting);
+            let reason = item.setting.reason.to_owned();
+            let verdict = match item.setting.class {
+                Class::Honoured if item.setting.name == "config" => {
+                    let text = item.value.text().unwrap_or_default();
+                    Verdict::Read(format!("the settings of {text}"))
+                }
+                Class::Honoured if item.value == Value::None => {
+                    Verdict::AlreadySo("None is the default".to_owned())
+                }
+                Class::Honoured => Verdict::NoEffect("it is empty".to_owned()),
+                Class::AlreadySo => Verdict::AlreadySo(reason),
+                Class::NoEffect => Verdict::NoEffect(reason),
+                _ if is_default => Verdict::AlreadySo("it is off".to_owned()),
+                Class::Noted => Verdict::Noted(reason),
+                Class::Dangerous => Verdict::Dangerous(reason),
+                Class::Unsupported => Verdict::Unsupported(reason),
+            };
+            self.verdicts[at] = Some(verdict);
+        }
+    }
+}

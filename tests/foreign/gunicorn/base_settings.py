@@ -1,0 +1,2 @@
+keepalive = 5
+max_requests = 400

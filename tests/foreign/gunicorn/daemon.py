@@ -1,0 +1,13 @@
+daemon = True
+pidfile = "/run/mysite/gunicorn.pid"
+user = "www-data"
+group = "www-data"
+umask = 0
+chdir = "/"
+pythonpath = "/srv/lib,/srv/vendor"
+tmp_upload_dir = None
+initgroups = True
+proc_name = "mysite"
+worker_tmp_dir = "/dev/shm"
+spew = False
+check_config = False

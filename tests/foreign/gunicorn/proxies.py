@@ -1,0 +1,12 @@
+bind = "127.0.0.1:8000"
+forwarded_allow_ips = "10.0.0.0/8, 192.0.2.1"
+proxy_protocol = True
+proxy_allow_ips = "10.1.1.1"
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+limit_request_line = 8190
+limit_request_fields = 200
+limit_request_field_size = 0
+backlog = 64
+header_map = "dangerous"
+permit_obsolete_folding = False
+strip_header_spaces = True
