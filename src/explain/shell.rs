@@ -166,6 +166,17 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_part)
 }
 
+/// The position of the script in the words `sh -c SCRIPT`.
+pub fn script(words: &[String]) -> Option<usize> {
+    let at = program(words);
+    let base = words.get(at)?.rsplit('/').next()?;
+    let is_shell = matches!(base, "sh" | "bash" | "dash" | "ash");
+    let option = words
+        .get(at + 1)
+        .filter(|word| word.starts_with('-') && word.ends_with('c'));
+    (is_shell && option.is_some() && words.len() > at + 2).then_some(at + 2)
+}
+
 /// A word as one writes it for the shell; variables are still replaced.
 pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+~${}".contains(c);

@@ -13,6 +13,8 @@ const DEEPEST: usize = 6;
 const MOST_ENTRIES: usize = 20_000;
 /// Longest file of a directory that is looked into.
 const LONGEST: u64 = 256 << 10;
+/// Longest file of an image that is read where an argument names it.
+const LONGEST_NAMED: u64 = 4 << 20;
 /// Folders with code of others.
 const SKIPPED: &[&str] = &[
     "node_modules",
@@ -40,13 +42,19 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
     if !path.exists() && argument.contains(char::is_whitespace) {
         return command_line(argument).map(|subject| vec![subject]);
     }
-    let is_short = path.metadata().is_ok_and(|found| found.len() <= LONGEST);
+    let found = path.metadata();
+    let is_short = found.is_ok_and(|found| found.is_file() && found.len() <= LONGEST_NAMED);
     let text = match is_short {
-        true => std::fs::read(&path).unwrap_or_default(),
-        false => Vec::new(),
+        true => std::fs::read(&path).map_err(|error| error.to_string()),
+        false => Err(format!("no file of at most {LONGEST_NAMED} bytes")),
     };
-    let text = String::from_utf8_lossy(&text);
-    let kind = kind_of(argument, &text);
+    let kind = match &text {
+        Ok(text) => kind_of(argument, &String::from_utf8_lossy(text)),
+        Err(_) => kind_of(argument, ""),
+    };
+    if let (Some(Kind::Image(..)), Err(problem)) = (&kind, &text) {
+        return Err(format!("{argument}: {problem}"));
+    }
     Ok(vec![Subject {
         name: argument.to_owned(),
         kind: kind.unwrap_or_else(|| {

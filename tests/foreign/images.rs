@@ -199,8 +199,19 @@ fn names_and_first_lines_tell_the_files_of_an_image() {
         output.contains("   2 - exec uwsgi x.ini\n   2 + exec pyserve --ini x.ini\n"),
         "{output}"
     );
-    let (code, _, error) = explain(dir.path(), &["missing"]);
-    assert_eq!(code, 2, "{error}");
+    for missing in ["missing", "missing/Dockerfile", "Procfile", "missing.sh"] {
+        let (code, _, error) = explain(dir.path(), &[missing]);
+        assert_eq!(code, 2, "{missing}: {error}");
+    }
+    // The default of an argument is part of the base image's name.
+    let text = "ARG PYTHON=3.7\nARG VARIANT=slim\nFROM python:${PYTHON}-$VARIANT\n";
+    write_files(dir.path(), &[("old/Dockerfile", text)]);
+    let (code, output, _) = explain(dir.path(), &["old"]);
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("CPython 3.7: pyserve needs 3.9 or newer"),
+        "{output}"
+    );
     // Only settings are written.
     let (code, _, error) = explain(dir.path(), &["--write", "start", "x.ini"]);
     assert_eq!(code, 0, "{error}");

@@ -119,9 +119,9 @@ impl<'a> Conversion<'a> {
             | "huey_consumer" => {
                 Became::Stays("it may also be a [[companion]], which pyserve watches and restarts")
             }
-            _ => match hidden_server(arguments) {
+            _ => match hidden_server(&words[at..]) {
                 Some(server) => Became::Unsupported(format!(
-                    "{base} starts {server}: have it start pyserve with the same settings"
+                    "the line starts {server} in its own way: have it start pyserve with the same settings"
                 )),
                 None => Became::Stays(""),
             },
@@ -209,13 +209,18 @@ impl<'a> Conversion<'a> {
     }
 }
 
-/// A server that a program which is not known starts, as far as its arguments show.
-fn hidden_server(arguments: &[String]) -> Option<&String> {
-    let pairs = arguments.iter().zip(arguments.iter().skip(1));
-    let mut starts = pairs.filter(|(word, next)| {
-        readers::of_program(word).is_some() && (next.starts_with('-') || next.ends_with(".ini"))
+/// A server that a program which is not known starts, as far as the words show: `$(which uwsgi) -p 4`.
+fn hidden_server(words: &[String]) -> Option<&str> {
+    let plain = |word: &'_ String| -> String {
+        word.trim_matches(['$', '(', ')', '`', '"', '\''])
+            .to_owned()
+    };
+    let mut pairs = words.iter().zip(words.iter().skip(1));
+    let found = pairs.find(|(word, next)| {
+        readers::of_program(&plain(word)).is_some()
+            && (next.starts_with('-') || next.ends_with(".ini"))
     });
-    starts.next().map(|(word, _)| word)
+    found.map(|(word, _)| word.trim_matches(['$', '(', ')', '`', '"', '\'']))
 }
 
 fn development() -> Became {
@@ -306,7 +311,14 @@ pub fn verdict(became: &Became) -> Verdict {
     match became {
         Became::Pyserve(words) => {
             let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
-            Verdict::Honoured(format!("pyserve {}", words.join(" ")).trim_end().to_owned())
+            let has_address = words.iter().any(|word| {
+                word == "--bind" || readers::READERS.iter().any(|reader| reader.flag == word)
+            });
+            let note = match has_address {
+                true => "",
+                false => " (at $PORT, or 127.0.0.1:8000)",
+            };
+            Verdict::Honoured(format!("pyserve {}{note}", words.join(" ")))
         }
         Became::Linked(program, nginx) => {
             let nginx = nginx

@@ -4,7 +4,7 @@ mod start;
 
 use self::start::{Start, json};
 use super::commands::Conversion;
-use super::instructions::{Instruction, instructions};
+use super::instructions::{Instruction, instructions, with_arguments};
 use super::{Report, base, packages, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::explain::shell;
@@ -22,7 +22,13 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
     let mut whole = Vec::new();
     for instruction in [last("ENTRYPOINT"), last("CMD")].into_iter().flatten() {
         match instruction.exec_form() {
-            Some(words) => whole.extend(words),
+            Some(words) => match shell::script(&words) {
+                Some(at) => {
+                    let all = shell::commands(&words[at]).unwrap_or_default();
+                    commands.extend(all.into_iter().map(|command| command.words));
+                }
+                None => whole.extend(words),
+            },
             None => {
                 let all = shell::commands(&instruction.arguments).unwrap_or_default();
                 commands.extend(all.into_iter().map(|command| command.words));
@@ -37,14 +43,14 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
     let all = instructions(text);
     let last_stage = all.iter().rposition(|one| one.keyword == "FROM");
     let start = Start::of(&all[last_stage.unwrap_or(0)..], conversion);
-    let base = last_stage.map(|index| base::of(&all[index].arguments, true));
+    let base = last_stage.map(|index| base::of(&with_arguments(&all[index].arguments, &all), true));
     let is_unneeded = base.is_some_and(|base| base.goes_away);
     for (index, instruction) in all.iter().enumerate() {
         let is_final = last_stage.is_none_or(|stage| index >= stage);
         let (line, lines) = (instruction.line, &instruction.lines);
         let (verdict, after) = match &*instruction.keyword {
             "FROM" => {
-                let found = base::of(&instruction.arguments, is_final);
+                let found = base::of(&with_arguments(&instruction.arguments, &all), is_final);
                 let mut after = match found.instead {
                     Some(image) => vec![format!("FROM {image}")],
                     None => lines.iter().map(|line| (*line).to_owned()).collect(),
@@ -140,15 +146,21 @@ fn copied(
                 None,
             );
         }
+        if matches!(base, "uwsgi_params" | "mime.types" | "proxy_params") {
+            let why = "not needed: pyserve knows them";
+            return (Verdict::NoEffect(why.to_owned()), Some(Vec::new()));
+        }
+        let target = paths.last().map_or("", |target| target.as_str());
+        if base == "nginx.conf" || target.contains("/nginx/") {
+            let advice = "nginx does not run here: give the file to pyserve with --nginx";
+            return (Verdict::Noted(advice.to_owned()), None);
+        }
         if base.starts_with("supervisord")
+            || target.contains("/supervisor")
             || base.starts_with("supervisor") && base.ends_with(".conf")
         {
             let advice = "pyserve watches its processes itself; other programs of the file are [[companion]] tables";
             return (Verdict::Noted(advice.to_owned()), None);
-        }
-        if matches!(base, "uwsgi_params" | "mime.types" | "proxy_params") {
-            let why = "not needed: pyserve knows them";
-            return (Verdict::NoEffect(why.to_owned()), Some(Vec::new()));
         }
     }
     (Verdict::Read("it stays".to_owned()), None)

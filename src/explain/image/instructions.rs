@@ -41,6 +41,7 @@ pub fn instructions(text: &str) -> Vec<Instruction<'_>> {
         Some(line) if line.replace(' ', "").eq_ignore_ascii_case("#escape=`") => '`',
         _ => '\\',
     };
+    let text = text.trim_start_matches('\u{feff}');
     let mut all: Vec<Instruction<'_>> = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
@@ -80,6 +81,28 @@ pub fn instructions(text: &str) -> Vec<Instruction<'_>> {
         });
     }
     all
+}
+
+/// The text with the defaults of `ARG` lines before the first stage in the place of `$NAME` and
+/// `${NAME}`, as `FROM` has them.
+pub fn with_arguments(text: &str, all: &[Instruction<'_>]) -> String {
+    let before = all.iter().take_while(|one| one.keyword != "FROM");
+    let mut defaults: Vec<_> = before
+        .filter(|one| one.keyword == "ARG")
+        .flat_map(Instruction::words)
+        .filter_map(|word| {
+            word.split_once('=')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        })
+        .collect();
+    // `$PYTHON_VERSION` begins with `$PYTHON`.
+    defaults.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    defaults
+        .iter()
+        .fold(text.to_owned(), |text, (name, value)| {
+            let text = text.replace(&format!("${{{name}}}"), value);
+            text.replace(&format!("${name}"), value)
+        })
 }
 
 /// The line that ends the text behind `<<EOF`.

@@ -40,24 +40,28 @@ pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<St
                 .any(|word| word == "install" || word == "add")
     });
     let mut found = Vec::new();
-    let mut is_left = true;
+    // Commands that would install nothing else.
+    let mut needless = Vec::new();
     for command in installs {
         let at = command
             .words
             .iter()
             .position(|word| word == "install" || word == "add");
         let packages = &command.words[at.unwrap_or(0) + 1..];
-        let packages: Vec<_> = packages
-            .iter()
-            .filter(|word| !word.starts_with('-'))
-            .collect();
-        let servers: Vec<_> = packages.iter().filter(|word| is_server(word)).collect();
-        is_left &= servers.len() < packages.len();
+        let names = packages.iter().enumerate().filter(|(index, word)| {
+            // `-r requirements.txt` is a package as well.
+            !word.starts_with('-')
+                || packages.get(index + 1).is_some() && matches!(word.as_str(), "-r" | "-e")
+        });
+        let names: Vec<_> = names.map(|(_, word)| word).collect();
+        let servers: Vec<_> = names.iter().filter(|word| is_server(word)).collect();
+        if servers.len() == names.len() {
+            needless.push(command.span.start);
+        }
         found.extend(servers.into_iter().map(|word| (**word).clone()));
     }
     if found.is_empty() {
-        let writes = ["/etc/nginx", "supervisor", "daemon off"];
-        let is_of_server = writes
+        let is_of_server = ["nginx", "supervisor"]
             .iter()
             .any(|text| instruction.arguments.contains(text));
         return match is_of_server {
@@ -71,14 +75,55 @@ pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<St
     }
     let names = found.join(", ");
     let verdict = Verdict::NoEffect(format!("not needed: {names}; pyserve does their work"));
-    let is_alone = commands.len() == 1 && !is_left;
-    let after = match is_alone {
-        true => Some(Vec::new()),
-        // A command without its last package would fail.
-        false if !is_left => None,
-        false => Some(lines_without(instruction, &found)),
+    let after = match needless.is_empty() {
+        true => lines_without(instruction, &found),
+        false => commands_without(&instruction.arguments, &commands, &needless, &found),
     };
-    (verdict, after)
+    (verdict, Some(after))
+}
+
+/// The instruction without whole commands; the others stand on a line each.
+fn commands_without(
+    text: &str,
+    commands: &[shell::Command],
+    needless: &[usize],
+    removed: &[String],
+) -> Vec<String> {
+    let kept = commands
+        .iter()
+        .filter(|command| !needless.contains(&command.span.start));
+    let mut kept: Vec<_> = kept.collect();
+    // An update of the lists is for an installation that follows.
+    while let Some(last) = kept.last() {
+        let is_preparation = last
+            .words
+            .iter()
+            .any(|word| word == "update" || word == "upgrade")
+            || text[last.span.clone()].starts_with("rm -rf /var/lib/apt");
+        let installs = kept
+            .iter()
+            .any(|command| command.words.iter().any(|word| word == "install"));
+        match is_preparation && !installs {
+            true => kept.pop(),
+            false => break,
+        };
+    }
+    let count = kept.len();
+    let lines = kept.iter().enumerate().map(|(index, command)| {
+        let words = text[command.span.clone()].split_whitespace();
+        let words = words.filter(|word| {
+            !removed
+                .iter()
+                .any(|gone| gone == word.trim_matches(['"', '\'']))
+        });
+        let start = match index {
+            0 => "RUN ".to_owned(),
+            _ => format!("    {} ", kept[index - 1].operator),
+        };
+        let end = if index + 1 < count { " \\" } else { "" };
+        format!("{start}{}{end}", words.collect::<Vec<_>>().join(" "))
+    });
+    lines.collect()
 }
 
 fn is_server(word: &str) -> bool {
@@ -146,7 +191,15 @@ mod tests {
             "RUN pip install -r requirements.txt uWSGI",
             Some(&["RUN pip install -r requirements.txt"]),
         );
-        check("RUN apt-get update && apt-get install -y nginx", None);
+        check("RUN apt-get update && apt-get install -y nginx", Some(&[]));
+        check(
+            "RUN apt-get update && apt-get install -y nginx && make && pip install uwsgi flask",
+            Some(&[
+                "RUN apt-get update \\",
+                "    && make \\",
+                "    && pip install flask",
+            ]),
+        );
         check("RUN pip install flask", None);
         check("RUN make nginx", None);
     }

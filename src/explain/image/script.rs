@@ -90,9 +90,17 @@ pub struct Converted {
 /// Converts the commands of a line; `None` if a quote is not closed.
 pub fn converted(line: &str, conversion: &Conversion<'_>) -> Option<Converted> {
     let commands = shell::commands(line)?;
+    let inner: Vec<_> = commands
+        .iter()
+        .map(|command| inside_shell(&command.words, conversion))
+        .collect();
     let all: Vec<_> = commands
         .iter()
-        .map(|command| conversion.convert(&command.words))
+        .zip(&inner)
+        .map(|(command, inner)| match inner {
+            Some(inner) => inner.became.clone(),
+            None => conversion.convert(&command.words),
+        })
         .collect();
     let rank = |became: &Became| match became {
         Became::Pyserve(_) | Became::Linked(..) => 4,
@@ -107,6 +115,9 @@ pub fn converted(line: &str, conversion: &Conversion<'_>) -> Option<Converted> {
     for (index, (command, became)) in commands.iter().zip(&all).enumerate() {
         let is_last = index + 1 == commands.len();
         match became {
+            _ if inner[index].is_some() => {
+                text.push_str(inner[index].as_ref().map_or("", |inner| &inner.text));
+            }
             Became::Dropped(_) => {}
             Became::Linked(_, nginx) => {
                 let variable = nginx
@@ -143,6 +154,19 @@ pub fn converted(line: &str, conversion: &Conversion<'_>) -> Option<Converted> {
     Some(Converted {
         became: became.unwrap_or(Became::Stays("")),
         text: text.trim_end_matches([' ', '&', ';', '|']).to_owned(),
+    })
+}
+
+/// `sh -c SCRIPT`, with its script converted.
+fn inside_shell(words: &[String], conversion: &Conversion<'_>) -> Option<Converted> {
+    let at = shell::script(words)?;
+    let inner = converted(&words[at], conversion)?;
+    let mut words = words.to_vec();
+    words[at] = inner.text;
+    let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
+    Some(Converted {
+        became: inner.became,
+        text: words.join(" "),
     })
 }
 

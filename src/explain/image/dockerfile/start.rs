@@ -4,6 +4,7 @@ use crate::config::foreign::Verdict;
 use crate::explain::image::commands::{Became, Conversion, verdict};
 use crate::explain::image::instructions::Instruction;
 use crate::explain::image::{base, script};
+use crate::explain::shell;
 
 /// The start of the last stage.
 pub struct Start<'a> {
@@ -34,7 +35,10 @@ impl<'a> Start<'a> {
             && entry.is_none()
             && command.is_none();
         let alone = || match words(command) {
-            Some(words) => Some(conversion.convert(&words)),
+            Some(words) => match shell::script(&words) {
+                Some(at) => Some(script::converted(&words[at], conversion)?.became),
+                None => Some(conversion.convert(&words)),
+            },
             None => Some(script::converted(&command?.arguments, conversion)?.became),
         };
         let has_port = own.iter().any(|one| {
@@ -90,6 +94,9 @@ impl<'a> Start<'a> {
             let became = Became::Stays("the script has verdicts of its own");
             return (verdict(&became), None);
         }
+        if let Some(at) = shell::script(&words) {
+            return self.inner_script(instruction, words, at);
+        }
         let became = self.conversion.convert(&words);
         let after = match &became {
             Became::Pyserve(words) => Some(vec![format!("{keyword} {}", json(words))]),
@@ -97,6 +104,27 @@ impl<'a> Start<'a> {
             _ => self.linked(&became, instruction),
         };
         (verdict(&became), after)
+    }
+
+    /// `["sh", "-c", SCRIPT]`.
+    fn inner_script(
+        &self,
+        instruction: &Instruction<'_>,
+        mut words: Vec<String>,
+        at: usize,
+    ) -> (Verdict, Option<Vec<String>>) {
+        let Some(converted) = script::converted(&words[at], self.conversion) else {
+            return (Verdict::Wrong("a quote is not closed".to_owned()), None);
+        };
+        words[at] = executed(&converted.text);
+        let after = match &converted.became {
+            Became::Pyserve(_) => {
+                let words = array(words.iter().map(String::as_str));
+                Some(vec![format!("{} {words}", instruction.keyword)])
+            }
+            became => self.linked(became, instruction),
+        };
+        (verdict(&converted.became), after)
     }
 
     /// The lines of a command that stays, through a link.
@@ -118,17 +146,21 @@ impl<'a> Start<'a> {
         let Some(converted) = script::converted(&instruction.arguments, self.conversion) else {
             return (Verdict::Wrong("a quote is not closed".to_owned()), None);
         };
-        let text = converted.text.trim();
-        let text = match text.starts_with("pyserve") {
-            true => format!("exec {text}"),
-            // Else the shell gets the signals, and does not pass them on.
-            false => text.replacen("&& pyserve", "&& exec pyserve", 1),
-        };
+        let text = executed(&converted.text);
         let after = match &converted.became {
             Became::Pyserve(_) => Some(vec![format!("{} {text}", instruction.keyword)]),
             became => self.linked(became, instruction),
         };
         (verdict(&converted.became), after)
+    }
+}
+
+/// The line with `exec` before pyserve: else the shell gets the signals, and does not pass them on.
+fn executed(text: &str) -> String {
+    let text = text.trim();
+    match text.starts_with("pyserve") {
+        true => format!("exec {text}"),
+        false => text.replacen("&& pyserve", "&& exec pyserve", 1),
     }
 }
 
