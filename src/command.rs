@@ -12,6 +12,8 @@ use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::front::tls::TlsError;
+use crate::front::tls::certificates::Certificates;
 use crate::manual;
 use crate::observe::codes;
 use crate::observe::diagnostics::{self, WriteOut, say};
@@ -57,7 +59,7 @@ pub fn main() -> ExitCode {
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => return served(invocation.flags),
-        Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
+        Verb::Check => run(invocation.flags, read_only, check),
     };
     ended_with(ended)
 }
@@ -132,6 +134,7 @@ fn message_code(error: &anyhow::Error) -> Option<&'static str> {
         error if error.is::<BindError>() => Some(codes::BIND),
         error if error.is::<DropError>() => Some(codes::DROP_PRIVILEGES),
         error if error.is::<Unreachable>() => Some(codes::NO_PERMISSION),
+        error if error.is::<TlsError>() => Some(codes::CERTIFICATE),
         error => error.downcast_ref::<ConfigError>().map(ConfigError::code),
     }
 }
@@ -140,7 +143,7 @@ fn message_code(error: &anyhow::Error) -> Option<&'static str> {
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
-        error if error.is::<Unreachable>() => 78,
+        error if error.is::<Unreachable>() || error.is::<TlsError>() => 78,
         error if error.is::<BindError>() => 69,
         _ => 1,
     }
@@ -152,10 +155,12 @@ struct Bound {
     listeners: Vec<Listener>,
     admin: Option<Listener>,
     pidfile: Option<PidFile>,
+    /// Read before privileges are dropped: keys are often readable for root only.
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// The first step, as the user that starts the server.
-type First = fn(&Config) -> Result<Bound, BindError>;
+type First = fn(&Config) -> anyhow::Result<Bound>;
 /// The second step, with the settings: serving, or checking them.
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
@@ -224,7 +229,16 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
-fn bind(config: &Config) -> Result<Bound, BindError> {
+/// Reads what a check needs.
+fn read_only(config: &Config) -> anyhow::Result<Bound> {
+    Ok(Bound {
+        certificates: certificates(config)?,
+        ..Bound::default()
+    })
+}
+
+fn bind(config: &Config) -> anyhow::Result<Bound> {
+    let certificates = certificates(config)?;
     let run_as = config.run_as.as_ref();
     let file = SocketFileSettings {
         mode: config.socket_files.mode,
@@ -239,7 +253,31 @@ fn bind(config: &Config) -> Result<Bound, BindError> {
         listeners: listeners.collect::<Result<_, _>>()?,
         admin: config.admin.as_ref().map(bind).transpose()?,
         pidfile: pidfile(config),
+        certificates,
     })
+}
+
+/// Reads the certificates, and logs their defects.
+fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+    let Some(tls) = &config.https.tls else {
+        return Ok(None);
+    };
+    let certificates = Certificates::read(&tls.certificates)?;
+    for warning in certificates.warnings() {
+        tracing::warn!(code = codes::CERTIFICATE, "{warning}");
+    }
+    if let Some(run_as) = &config.run_as {
+        let (uid, gid) = (run_as.uid, run_as.gid);
+        let unreadable = identity::acting_as(uid, gid, || certificates.unreadable())?;
+        for (file, error) in unreadable {
+            tracing::warn!(
+                code = codes::CERTIFICATE,
+                "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
+                file.display()
+            );
+        }
+    }
+    Ok(Some(Arc::new(certificates)))
 }
 
 /// Writes the process id as the user that starts the server. Without the file the server runs as well.
@@ -276,9 +314,16 @@ fn serve(
         listeners,
         admin,
         pidfile: _removed_at_the_end,
+        certificates,
     } = bound;
     runtime
-        .block_on(supervisor::serve(loaded, load, listeners, admin))
+        .block_on(supervisor::serve(
+            loaded,
+            load,
+            listeners,
+            certificates,
+            admin,
+        ))
         .context("cannot start")
 }
 
@@ -286,9 +331,12 @@ fn check(
     runtime: &tokio::runtime::Runtime,
     (resolved, applications): Loaded,
     _load: Load,
-    _bound: Bound,
+    bound: Bound,
 ) -> anyhow::Result<Outcome> {
     report::settings(&resolved)?;
+    if let Some(certificates) = &bound.certificates {
+        report::certificates(certificates)?;
+    }
     if applications.is_empty() {
         print("\nno application")?;
     }

@@ -19,6 +19,8 @@ pub struct Layer {
     pub locations: Vec<SettingsTable>,
     /// Its `[[companion]]` tables, in order; only a settings file has some.
     pub companions: Vec<SettingsTable>,
+    /// Its `[[certificate]]` tables, in order; only a settings file has some.
+    pub certificates: Vec<SettingsTable>,
     /// Values that are hidden wherever a value is shown.
     pub secrets: Vec<String>,
 }

@@ -38,6 +38,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
+use crate::front::tls::certificates::Certificates;
 use crate::observe::codes;
 use crate::os::child;
 use app::{App, AppEvent, TemplateMessage};
@@ -85,6 +86,7 @@ pub async fn serve(
     (resolved, applications): Loaded,
     load: Load,
     listeners: Vec<Listener>,
+    certificates: Option<Arc<Certificates>>,
     admin: Option<Listener>,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
@@ -107,6 +109,7 @@ pub async fn serve(
         config,
         &apps.pools(&apps.serving_ids()),
         listeners,
+        certificates,
         probes.clone(),
     )?;
     let (drained_sender, drained) = mpsc::unbounded_channel();

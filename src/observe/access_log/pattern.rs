@@ -48,7 +48,10 @@ pub const VARIABLES: &[&str] = &[
     "request_time_ms",
     "request_time_us",
     "request_uri",
+    "scheme",
     "server_protocol",
+    "ssl_cipher",
+    "ssl_protocol",
     "status",
     "time_epoch",
     "time_iso8601",
@@ -149,6 +152,12 @@ fn value(name: &str, entry: &AccessLogEntry<'_>) -> (Vec<u8>, usize) {
         "request_time_ms" => text(entry.duration.as_millis().to_string()),
         "request_time_us" => text(entry.duration.as_micros().to_string()),
         "request_uri" => (entry.target.to_vec(), LONGEST_TARGET),
+        "scheme" => text(match entry.tls {
+            Some(_) => "https".to_owned(),
+            None => "http".to_owned(),
+        }),
+        "ssl_cipher" => named(entry.tls.as_ref().map(|tls| tls.cipher.as_bytes())),
+        "ssl_protocol" => named(entry.tls.as_ref().map(|tls| tls.protocol.as_bytes())),
         "server_protocol" => text(entry.protocol.to_owned()),
         "status" => text(entry.status.to_string()),
         "time_epoch" => {
@@ -193,6 +202,7 @@ fn push_json(line: &mut Vec<u8>, value: &[u8], longest: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::TlsSession;
     use crate::observe::handled_by::HandledBy;
     use proptest::prelude::*;
 
@@ -203,6 +213,10 @@ mod tests {
             method: b"GET",
             target,
             protocol: "HTTP/1.1",
+            tls: Some(TlsSession {
+                protocol: "TLSv1.3",
+                cipher: "TLS_AES_128_GCM_SHA256",
+            }),
             status: 404,
             bytes: 12,
             referer: None,
@@ -233,6 +247,10 @@ mod tests {
             "192.0.2.1 - - [14/Jul/2017:02:40:00 +0000] \"GET /a?b=1 HTTP/1.1\" 404 12 \"-\" \"x\\x22y\"",
         );
         check("$time_epoch", "1500000000");
+        check(
+            "$scheme $ssl_protocol $ssl_cipher",
+            "https TLSv1.3 TLS_AES_128_GCM_SHA256",
+        );
         check("$uri $args $request_uri ${status}x", "/a b=1 /a?b=1 404x");
         check(
             "$request_time $request_time_ms $request_time_us",
