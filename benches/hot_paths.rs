@@ -61,6 +61,7 @@ fn environ_building(criterion: &mut Criterion) {
         mount: "",
         path: head.uri.path(),
         ends: &ends,
+        tls: None,
         client: &client,
         request_id: "0123456789abcdef",
         body_length: None,

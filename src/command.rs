@@ -12,6 +12,8 @@ use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::front::tls::TlsError;
+use crate::front::tls::certificates::Certificates;
 use crate::gunicorn_link;
 use crate::manual;
 use crate::observe::codes;
@@ -67,7 +69,7 @@ pub fn main() -> ExitCode {
         Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => return served(invocation.flags),
-        Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
+        Verb::Check => run(invocation.flags, read_only, check),
     };
     ended_with(ended)
 }
@@ -154,6 +156,7 @@ fn message_code(error: &anyhow::Error) -> Option<&'static str> {
         error if error.is::<BindError>() => Some(codes::BIND),
         error if error.is::<DropError>() => Some(codes::DROP_PRIVILEGES),
         error if error.is::<Unreachable>() => Some(codes::NO_PERMISSION),
+        error if error.is::<TlsError>() => Some(codes::CERTIFICATE),
         error => error.downcast_ref::<ConfigError>().map(ConfigError::code),
     }
 }
@@ -163,6 +166,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
         error if error.is::<Unreachable>() || error.is::<LogFileError>() => 78,
+        error if error.is::<TlsError>() => 78,
         error if error.is::<BindError>() => 69,
         _ => 1,
     }
@@ -175,6 +179,8 @@ struct Bound {
     admin: Option<Listener>,
     pidfile: Option<PidFile>,
     notifications: Notifications,
+    /// Read before privileges are dropped: keys are often readable for root only.
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// The first step, as the user that starts the server.
@@ -247,7 +253,16 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
+/// Reads what a check needs.
+fn read_only(config: &Config) -> anyhow::Result<Bound> {
+    Ok(Bound {
+        certificates: certificates(config)?,
+        ..Bound::default()
+    })
+}
+
 fn bind(config: &Config) -> anyhow::Result<Bound> {
+    let certificates = certificates(config)?;
     let run_as = config.run_as.as_ref();
     let becomes = run_as
         .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
@@ -278,12 +293,36 @@ fn bind(config: &Config) -> anyhow::Result<Bound> {
         },
         pidfile: pidfile(config),
         notifications: manager.notifications,
+        certificates,
     })
 }
 
 /// Name of a passed socket (`FileDescriptorName=`) that is the admin listener. All others take the
 /// place of `--bind`.
 const ADMIN_SOCKET: &str = "admin";
+
+/// Reads the certificates, and logs their defects.
+fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+    let Some(tls) = &config.https.tls else {
+        return Ok(None);
+    };
+    let certificates = Certificates::read(&tls.certificates)?;
+    for warning in certificates.warnings() {
+        tracing::warn!(code = codes::CERTIFICATE, "{warning}");
+    }
+    if let Some(run_as) = &config.run_as {
+        let (uid, gid) = (run_as.uid, run_as.gid);
+        let unreadable = identity::acting_as(uid, gid, || certificates.unreadable())?;
+        for (file, error) in unreadable {
+            tracing::warn!(
+                code = codes::CERTIFICATE,
+                "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
+                file.display()
+            );
+        }
+    }
+    Ok(Some(Arc::new(certificates)))
+}
 
 /// Writes the process id as the user that starts the server. Without the file the server runs as well.
 fn pidfile(config: &Config) -> Option<PidFile> {
@@ -320,12 +359,14 @@ fn serve(
         admin,
         pidfile: _removed_at_the_end,
         notifications,
+        certificates,
     } = bound;
     runtime
         .block_on(supervisor::serve(
             loaded,
             load,
             listeners,
+            certificates,
             admin,
             notifications,
         ))
@@ -336,9 +377,12 @@ fn check(
     runtime: &tokio::runtime::Runtime,
     (resolved, applications): Loaded,
     _load: Load,
-    _bound: Bound,
+    bound: Bound,
 ) -> anyhow::Result<Outcome> {
     report::settings(&resolved)?;
+    if let Some(certificates) = &bound.certificates {
+        report::certificates(certificates)?;
+    }
     if applications.is_empty() {
         print("\nno application")?;
     }

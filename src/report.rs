@@ -2,11 +2,13 @@
 //! locations, and facts about each application.
 
 use std::io;
+use std::time::SystemTime;
 
 use pyserve_wire::control::Preload;
 
 use crate::config::settings::{self, Setting};
 use crate::config::{Resolved, StaticLocation};
+use crate::front::tls::certificates::Certificates;
 use crate::os::identity;
 use crate::supervisor::startup::{self, StartupFacts};
 use crate::verbs::print;
@@ -45,6 +47,19 @@ pub fn settings(resolved: &Resolved) -> io::Result<()> {
     }
     for companion in &resolved.config.companions {
         row("companion", &companion.to_string())?;
+    }
+    Ok(())
+}
+
+/// Prints names and validity of the certificates.
+///
+/// # Errors
+/// The error of the system call for standard output.
+pub fn certificates(certificates: &Certificates) -> io::Result<()> {
+    let now = SystemTime::now();
+    for pair in certificates.pairs() {
+        let (file, names, validity) = (pair.cert.display(), pair.names(), pair.validity(now));
+        row("certificate", &format!("{names}: {validity} ({file})"))?;
     }
     Ok(())
 }

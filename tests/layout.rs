@@ -49,6 +49,7 @@ const FRONT: &[&str] = &[
     "header_case",
     "shutdown",
     "socket",
+    "tls",
 ];
 
 /// The same for `src/supervisor/`.

@@ -102,6 +102,7 @@ mod streaming;
 mod targets;
 mod terminal;
 mod titles;
+mod tls;
 mod truncated;
 mod unread_responses;
 mod upstream_health;

@@ -88,7 +88,7 @@ impl Cell {
         })
     }
 
-    /// Deliveries are tried on one listener, with requests that are complete and do not change
+    /// Deliveries are tried on one listener without TLS and one with it, with requests that are complete and do not change
     /// the protocol (RFC 9112 §9.3.2).
     fn is_deliverable(self) -> bool {
         let is_whole = matches!(
@@ -105,7 +105,8 @@ impl Cell {
             // Where no 100 comes, each of these takes its client's patience.
             return self.listener == Listener::PLAIN && self.delivery == Delivery::Whole;
         }
-        self.delivery == Delivery::Whole || self.listener == Listener::PLAIN && is_whole
+        let is_tried = [Listener::PLAIN, Listener::SECURE].contains(&self.listener);
+        self.delivery == Delivery::Whole || is_tried && is_whole
     }
 }
 

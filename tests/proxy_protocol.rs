@@ -152,7 +152,7 @@ fn a_probe_that_says_nothing_is_no_warning_however_it_ends() {
         .args(["--proxy-protocol", "127.0.0.1", "--header-timeout", "100ms"])
         .args(["--log-level", "debug"])
         .ready();
-    let closed_by_us = server.connect();
+    let mut closed_by_us = server.connect();
     closed_by_us.finish_sending();
     drop(closed_by_us);
     let reset = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();

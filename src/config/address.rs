@@ -15,6 +15,8 @@ const LONGEST_SOCKET_PATH: usize = 107;
 pub enum ListenAddress {
     /// Internet address and port; port 0 lets the system choose.
     Tcp(SocketAddr),
+    /// The same, with TLS.
+    Tls(SocketAddr),
     /// Absolute path of a Unix socket.
     Unix(PathBuf),
 }
@@ -24,14 +26,20 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
 impl ListenAddress {
-    /// `8000`, `:8000`, `127.0.0.1:8000`, `[::]:8080`, `localhost:8000`, `unix:PATH`; a
-    /// relative path is below `base`. Without a host it is every IPv4 interface, as in
+    /// True for an address with TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// `8000`, `:8000`, `127.0.0.1:8000`, `[::]:8080`, `localhost:8000`, `unix:PATH`; with TLS behind
+    /// `https://`; a relative path is below `base`. Without a host it is every IPv4 interface, as in
     /// nginx and uWSGI.
     ///
     /// # Errors
@@ -39,6 +47,16 @@ impl ListenAddress {
     pub fn parse(text: &str, base: &Path) -> Result<Self, Invalid> {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path.strip_prefix("//").unwrap_or(path), base);
+        }
+        if let Some(rest) = text.strip_prefix("https://") {
+            let rest = rest.strip_suffix('/').unwrap_or(rest);
+            return match Self::parse(rest, base)? {
+                Self::Tcp(address) => Ok(Self::Tls(address)),
+                Self::Tls(_) | Self::Unix(_) => Err(invalid(
+                    "TLS is for addresses of TCP",
+                    "give `https://0.0.0.0:443`",
+                )),
+            };
         }
         let remedy = "give `127.0.0.1:8000`, `8000`, `[::]:8000` or `unix:/path`";
         if text.starts_with('/') || text.starts_with("./") {
@@ -128,6 +146,9 @@ mod tests {
         check("localhost:8000", "http://127.0.0.1:8000");
         check("[::]:8080", "http://[::]:8080");
         check("[::1]:8080", "http://[::1]:8080");
+        check("https://0.0.0.0:443", "https://0.0.0.0:443");
+        check("https://[::1]:443/", "https://[::1]:443");
+        check("https://:443", "https://0.0.0.0:443");
         check("unix:/run/app.sock", "unix:/run/app.sock");
         check("unix:///run/app.sock", "unix:/run/app.sock");
         check("unix:app.sock", "unix:/base/app.sock");
@@ -150,6 +171,9 @@ mod tests {
         check("", "8000");
         check(":", "8000");
         check("unix:", "unix:/path");
+        check("https://unix:/run/app.sock", "https://0.0.0.0:443");
+        check("https://https://0.0.0.0:443", "https://0.0.0.0:443");
+        check("https://example.org:443", "0.0.0.0");
         check(&format!("unix:/{}", "x".repeat(107)), "shorter");
     }
 

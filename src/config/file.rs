@@ -13,6 +13,10 @@
 //!
 //! [[companion]]                          # likewise, see `super::companions`
 //! command = ["celery", "-A", "mysite", "worker"]
+//!
+//! [[certificate]]                        # likewise, see `super::tls`
+//! cert = "fullchain.pem"
+//! key = "privkey.pem"
 //! ```
 
 use std::borrow::Cow;
@@ -28,6 +32,7 @@ use super::layers::{Layer, SettingOrigin, SettingsTable};
 use super::locations;
 use super::settings::{self, Setting};
 use super::suggest;
+use super::tls::CERTIFICATE_SETTINGS;
 
 /// Reads the text of the settings file `path`: what can be read of it, and the first mistake:
 /// what is no TOML, no setting, or of a type that the setting cannot take.
@@ -50,6 +55,8 @@ pub fn layer(path: &Path, text: &str) -> (Layer, Option<ConfigError>) {
 const LOCATION: &str = "location";
 /// Name of the tables that describe a process beside the application.
 const COMPANION: &str = "companion";
+/// Name of the tables with a certificate.
+const CERTIFICATE: &str = "certificate";
 
 /// A key of the file, for messages.
 struct Place<'a> {
@@ -97,6 +104,10 @@ impl<'a> Place<'a> {
                 let settings: Vec<_> = COMPANION_SETTINGS.iter().collect();
                 layer.companions = self.tables(value, text, COMPANION, &settings)?;
             }
+            CERTIFICATE => {
+                let settings: Vec<_> = CERTIFICATE_SETTINGS.iter().collect();
+                layer.certificates = self.tables(value, text, CERTIFICATE, &settings)?;
+            }
             _ => {
                 let setting = self.setting()?;
                 layer.insert(setting, self.values(setting, value)?, self.origin());
@@ -111,7 +122,7 @@ impl<'a> Place<'a> {
             let names = settings::all()
                 .filter(|setting| setting.is_for_file())
                 .map(|setting| setting.name)
-                .chain([LOCATION, COMPANION]);
+                .chain([LOCATION, COMPANION, CERTIFICATE]);
             self.unknown(names, || "`pyserve --help` lists the settings".to_owned())
         })
     }

@@ -21,6 +21,8 @@ pub struct Layer {
     pub companions: Vec<SettingsTable>,
     /// The options of uWSGI that made it, as they were given.
     pub uwsgi_options: Vec<(String, Option<String>)>,
+    /// Its `[[certificate]]` tables, in order; only a settings file has some.
+    pub certificates: Vec<SettingsTable>,
     /// Values that are hidden wherever a value is shown.
     pub secrets: Vec<String>,
     /// Addresses at which the other server of these settings waits for the server in front of it.

@@ -36,6 +36,7 @@ pub mod settings;
 pub mod sizing;
 mod static_locations;
 pub mod suggest;
+pub mod tls;
 pub mod trust;
 pub mod upstream;
 pub mod values;
@@ -104,6 +105,8 @@ pub struct Config {
     pub physical_dirs: Vec<PathBuf>,
     /// Addresses to listen on; at least one.
     pub bind: Vec<ListenAddress>,
+    /// TLS on the addresses, and what belongs to it.
+    pub https: tls::HttpsSettings,
     /// Locations served from disk, each prefix once.
     pub static_locations: Vec<StaticLocation>,
     /// Locations from which only the application can have files sent, each prefix once.

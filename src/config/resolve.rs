@@ -24,6 +24,7 @@ mod responses;
 mod static_files;
 mod stopping;
 mod tables;
+mod tls;
 mod upstream;
 mod workers;
 
@@ -145,7 +146,8 @@ impl Resolver<'_> {
         self.warn_of_interpreters(&apps);
         let companions = self.companions(run_as.as_ref())?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
-        let mut config = Config {
+        let bind = self.bind(&chdir)?;
+        Ok(application::settled(Config {
             apps,
             companions,
             env: common.env().to_vec(),
@@ -153,7 +155,8 @@ impl Resolver<'_> {
             locations,
             location_settings: settings,
             access,
-            bind: self.bind(&chdir)?,
+            https: self.https(&chdir, &bind)?,
+            bind,
             static_locations,
             internal_locations,
             every_location,
@@ -195,9 +198,7 @@ impl Resolver<'_> {
             physical_dirs: Vec::new(),
             release,
             chdir,
-        };
-        application::settle(&mut config);
-        Ok(config)
+        }))
     }
 
     /// Files of other servers have been read; their names are shown.

@@ -13,6 +13,7 @@ mod listening;
 mod operations;
 mod responses;
 mod static_files;
+mod tls;
 mod upstream;
 mod workers;
 
@@ -154,6 +155,7 @@ const ADVANCED: &[&str] = &[
     "static_hidden",
     "static_links",
     "static_listing",
+    "tls_min",
     "upstream_connect_timeout",
     "upstream_host",
     "upstream_redirects",
@@ -171,6 +173,7 @@ static TABLE: &[&[Setting]] = &[
     upstream::UPSTREAM,
     application::PYTHON,
     listening::LISTENING,
+    tls::TLS,
     static_files::STATIC_FILES,
     responses::RESPONSES,
     workers::WORKERS,

@@ -236,7 +236,9 @@ impl ServerAddress {
         if text.starts_with("unix:") {
             return match ListenAddress::parse(text, base)? {
                 ListenAddress::Unix(path) => Ok(Self::Unix(path)),
-                ListenAddress::Tcp(_) => Err(invalid("no path of a socket", remedy)),
+                ListenAddress::Tcp(_) | ListenAddress::Tls(_) => {
+                    Err(invalid("no path of a socket", remedy))
+                }
             };
         }
         if text.starts_with(['/', '.']) {

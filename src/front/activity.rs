@@ -22,6 +22,7 @@ use super::client_limits::unsent_streams::UnsentStreams;
 use super::context::Endpoints;
 use super::protocol::refused::PendingRefusals;
 use super::sendfile::queue::SendfileQueue;
+use super::tls::facts::TlsFacts;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
@@ -48,6 +49,8 @@ impl Deadlines {
 pub struct Activity {
     /// The addresses of both ends.
     pub ends: Endpoints,
+    /// The facts about its TLS session; `None` without one.
+    pub tls: Option<Arc<TlsFacts>>,
     /// The memory and descriptors that the connection holds.
     pub account: Arc<Account>,
     /// Bytes of responses that hyper holds and has not sent.
@@ -119,6 +122,7 @@ impl Activity {
         METRICS.connections.reading.inc();
         Self {
             ends,
+            tls: None,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
             unsent: UnsentStreams::default(),
@@ -154,6 +158,12 @@ impl Activity {
     /// Charges the connection's resources to `account`.
     pub fn charged_to(mut self, account: Arc<Account>) -> Self {
         self.account = account;
+        self
+    }
+
+    /// Sets the TLS session.
+    pub fn inside(mut self, tls: Option<Arc<TlsFacts>>) -> Self {
+        self.tls = tls;
         self
     }
 

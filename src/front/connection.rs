@@ -1,6 +1,7 @@
 //! One client connection: hyper as its server, its deadlines and its end.
 
 mod conversation;
+mod handshake;
 pub mod lingering_close;
 pub mod proxy_protocol;
 mod service;
@@ -38,12 +39,19 @@ use crate::front::connection::wakeups::Wakeups;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
-/// Serves a connection until it ends or the server stops.
-pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints, stop: Shutdown) {
+/// Serves a connection until it ends or the server stops; with `is_tls` inside a TLS session.
+pub async fn serve(
+    sites: Arc<CurrentSite>,
+    mut socket: Socket,
+    ends: Endpoints,
+    is_tls: bool,
+    stop: Shutdown,
+) {
     let stop = stop.of_one();
     let site = sites.get();
     let deadlines = site.deadlines;
-    let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
+    let Some((mut ends, mut early)) =
+        introduction(&site, &mut socket, ends, &deadlines, &stop).await
     else {
         return;
     };
@@ -57,8 +65,30 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
         None => Account::of_address(),
     });
     let _base = account.hold(memory_budget::CONNECTION);
+    let mut tls = None;
+    let mut _of_session = None;
+    if is_tls {
+        _of_session = Some(account.hold(memory_budget::TLS));
+        let early = std::mem::take(&mut early);
+        // Boxed: plain connections have no room for it in their tasks.
+        let secured = Box::pin(handshake::secure(
+            &site,
+            socket,
+            early,
+            address,
+            deadlines.header,
+            &stop,
+        ));
+        let Some(secured) = secured.await else {
+            return;
+        };
+        socket = secured.socket;
+        tls = Some(secured.facts);
+        ends.scheme = Scheme::Https;
+    }
     let access_log = Arc::clone(&site.access_log);
-    let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
+    let activity = Activity::new(ends, deadlines.send).charged_to(account);
+    let activity = Arc::new(activity.inside(tls));
     let _listed = site
         .connections
         .listed
@@ -152,7 +182,7 @@ fn note_end(log: &AccessLog, activity: &Activity, failure: &Failure) {
         Failure::Http(error) => match broken_http2(error) {
             Some(broken) => http2::log_end(activity.ends.peer, broken),
             None if error.is_parse() => {
-                unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
+                unreadable::note(log, activity, error);
             }
             None => tracing::debug!(peer, %error, "connection ended"),
         },
@@ -168,7 +198,7 @@ fn broken_http2(error: &hyper::Error) -> Option<&h2::Error> {
     is_fault.then_some(error)
 }
 
-/// A connection whose PROXY header has not arrived.
+/// A connection whose PROXY header or TLS handshake is not complete.
 #[derive(Debug)]
 struct Unintroduced {
     since: Instant,

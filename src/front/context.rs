@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, Method};
 
+use super::tls::facts::TlsFacts;
+
 /// The id of a request; taken over from trusted proxies, and sent with every response.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -220,6 +222,8 @@ fn new_id() -> String {
 pub struct RequestFacts<'a> {
     /// The addresses of the connection.
     pub ends: &'a Endpoints,
+    /// The client's TLS session; `None` without one.
+    pub tls: Option<&'a TlsFacts>,
     /// The client and the host it requests.
     pub client: &'a Client,
     /// Decoded path at which the application is mounted, without a trailing slash; usually empty.

@@ -28,4 +28,5 @@ pub mod shutdown;
 pub mod site;
 pub mod socket;
 pub mod static_files;
+pub mod tls;
 pub mod upstream;

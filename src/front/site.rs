@@ -1,5 +1,6 @@
 //! The site: the locations, application, limits and logs that answer requests.
 
+use http::HeaderValue;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
 use super::static_files::found::FoundFiles;
 use super::static_files::internal::InternalFiles;
+use super::tls::Tls;
+use crate::config::tls::HttpsRedirect;
 use crate::config::{CompressTypes, Trust, UnknownHost};
 use crate::observe::access_log::AccessLog;
 
@@ -31,6 +34,8 @@ pub struct Site {
     pub found_files: Arc<FoundFiles>,
     /// The internal locations; `None` where there are none.
     pub internal_files: Option<InternalFiles>,
+    /// TLS with clients, and what belongs to it.
+    pub https: Https,
     /// Time limits for clients.
     pub deadlines: Deadlines,
     /// The location for a path that no file answers.
@@ -71,6 +76,16 @@ pub struct Site {
     pub proxy_protocol: Trust,
     /// The case of the application's header names.
     pub header_case: HeaderCase,
+}
+
+/// TLS with clients, and what belongs to it.
+pub struct Https {
+    /// The sessions; `None` where no listener has TLS.
+    pub tls: Option<Tls>,
+    /// Redirects of requests over plain HTTP.
+    pub redirect: HttpsRedirect,
+    /// The value of `Strict-Transport-Security` over `https`.
+    pub hsts: Option<HeaderValue>,
 }
 
 impl Site {

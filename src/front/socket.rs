@@ -1,5 +1,5 @@
-//! A connected socket, of a client or to an upstream server: TCP or Unix, with one interface for
-//! both.
+//! A connected socket, of a client or to an upstream server: TCP, Unix, or TCP inside a TLS session,
+//! with one interface for all.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::front::tls::stream::TlsStream;
 use crate::os::sendfile;
 use crate::os::sockets::{self, PeerEnd};
 
@@ -22,6 +23,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+    /// TCP inside a TLS session.
+    Tls(Box<TlsStream>),
 }
 
 impl AsFd for Socket {
@@ -29,16 +32,18 @@ impl AsFd for Socket {
         match self {
             Self::Tcp(socket) => socket.as_fd(),
             Self::Unix(socket) => socket.as_fd(),
+            Self::Tls(socket) => socket.as_fd(),
         }
     }
 }
 
 impl Socket {
-    /// Waits until bytes or the end can be read.
+    /// Waits until bytes or the end can be read from the socket, in a session: records.
     pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => socket.poll_read_ready(context),
             Self::Unix(socket) => socket.poll_read_ready(context),
+            Self::Tls(socket) => socket.tcp().poll_read_ready(context),
         }
     }
 
@@ -59,7 +64,42 @@ impl Socket {
     /// True for a TCP socket, where a peer that has disconnected looks like one that has sent all
     /// (half-close).
     pub fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        matches!(self, Self::Tcp(_) | Self::Tls(_))
+    }
+
+    /// True inside a TLS session, where the kernel knows only records.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// True if a session has decrypted bytes, or its end, of which the socket shows nothing.
+    pub fn has_buffered(&mut self) -> bool {
+        match self {
+            Self::Tls(socket) => socket.has_buffered(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
+    /// The socket without its session, of which only the end is left.
+    pub fn without_session(self) -> Self {
+        match self {
+            Self::Tls(socket) => Self::Tcp(socket.into_tcp()),
+            socket => socket,
+        }
+    }
+
+    /// Closes the write side at once.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn end_writing(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(socket) => socket.end_writing(),
+            socket => Ok(rustix::net::shutdown(
+                socket.as_fd(),
+                rustix::net::Shutdown::Write,
+            )?),
+        }
     }
 
     /// Waits until the socket can be written.
@@ -67,27 +107,30 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.poll_write_ready(context),
             Self::Unix(socket) => socket.poll_write_ready(context),
+            Self::Tls(socket) => socket.tcp().poll_write_ready(context),
         }
     }
 
     /// True if nothing can be read, not even the end.
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let read = match self {
             Self::Tcp(socket) => socket.try_read(&mut byte),
             Self::Unix(socket) => socket.try_read(&mut byte),
+            Self::Tls(socket) => socket.try_receive(&mut ReadBuf::new(&mut byte)).map(|()| 1),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// True if neither bytes nor the end of the stream arrive within `time`.
-    pub async fn stays_quiet(&self, time: Duration) -> bool {
+    pub async fn stays_quiet(&mut self, time: Duration) -> bool {
         let comes = async {
             // Readiness may be left from before.
             while self.is_quiet() {
                 let ready = match self {
                     Self::Tcp(socket) => socket.readable().await,
                     Self::Unix(socket) => socket.readable().await,
+                    Self::Tls(socket) => socket.tcp().readable().await,
                 };
                 if ready.is_err() {
                     return;
@@ -101,8 +144,12 @@ impl Socket {
     /// files and takes 0.2 µs more.
     ///
     /// # Errors
-    /// The error of the system call; `WouldBlock` if the socket is not ready.
-    pub fn try_send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// The error of the system call; `WouldBlock` if the socket is not ready. The same bytes have to
+    /// be offered again then ([`TlsStream`]).
+    pub fn try_send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Self::Tls(socket) = self {
+            return socket.try_send(parts);
+        }
         self.try_write_with(|socket| {
             Ok(match parts {
                 [part] => rustix::net::send(socket, part, SendFlags::NOSIGNAL)?,
@@ -115,7 +162,7 @@ impl Socket {
     }
 
     /// Sends `head` and the first `length` bytes of `file`, or as much of them as the socket accepts.
-    /// The file is in memory.
+    /// The file is in memory. Not inside a TLS session.
     ///
     /// # Errors
     /// The error of the first system call; `WouldBlock` if the socket is not ready. What prevents the second one shows at
@@ -131,9 +178,26 @@ impl Socket {
         })
     }
 
+    /// Reads although the runtime takes the socket for not ready.
+    ///
+    /// # Errors
+    /// The error of the system call; `WouldBlock` if there is nothing.
+    pub fn try_receive(&mut self, into: &mut ReadBuf<'_>) -> io::Result<()> {
+        if let Self::Tls(socket) = self {
+            return socket.try_receive(into);
+        }
+        let (length, _) = rustix::net::recv(
+            self.as_fd(),
+            into.initialize_unfilled(),
+            RecvFlags::DONTWAIT,
+        )?;
+        into.advance(length);
+        Ok(())
+    }
+
     /// As [`Socket::try_send`], as soon as the socket is ready.
     pub fn poll_send(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -171,6 +235,10 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.try_io(interest, || call(socket.as_fd())),
             Self::Unix(socket) => socket.try_io(interest, || call(socket.as_fd())),
+            Self::Tls(socket) => {
+                let socket = socket.tcp();
+                socket.try_io(interest, || call(socket.as_fd()))
+            }
         }
     }
 }
@@ -184,6 +252,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(context, into),
             Self::Unix(socket) => Pin::new(socket).poll_read(context, into),
+            Self::Tls(socket) => Pin::new(&mut **socket).poll_read(context, into),
         }
     }
 }
@@ -197,6 +266,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Tls(socket) => Pin::new(&mut **socket).poll_write(context, bytes),
         }
     }
 
@@ -208,6 +278,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
             Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+            Self::Tls(socket) => Pin::new(&mut **socket).poll_write_vectored(context, parts),
         }
     }
 
@@ -219,6 +290,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
             Self::Unix(socket) => Pin::new(socket).poll_flush(context),
+            Self::Tls(socket) => Pin::new(&mut **socket).poll_flush(context),
         }
     }
 
@@ -226,6 +298,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(socket) => Pin::new(&mut **socket).poll_shutdown(context),
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct AccessLogEntry<'a> {
     pub target: &'a [u8],
     /// `HTTP/1.1`; empty if no request could be read.
     pub protocol: &'a str,
+    /// The TLS session of the client's connection; `None` without one.
+    pub tls: Option<TlsSession>,
     /// Status that was sent; 499 if the client left before.
     pub status: u16,
     /// Bytes of the response's body that were sent.
@@ -90,6 +92,14 @@ pub type LogVars = Vec<LogVar>;
 
 /// Name and value of one.
 pub type LogVar = (Box<[u8]>, Box<[u8]>);
+/// The version and the cipher suite of a TLS session, as OpenSSL names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsSession {
+    /// `TLSv1.3`.
+    pub protocol: &'static str,
+    /// `TLS_AES_128_GCM_SHA256`.
+    pub cipher: &'static str,
+}
 
 impl AccessLog {
     /// A log to standard output, or to its file. Its thread begins with the first line, so the process may
@@ -266,6 +276,8 @@ struct JsonLine<'a> {
     method: Cow<'a, str>,
     target: Cow<'a, str>,
     protocol: &'a str,
+    tls_protocol: Option<&'static str>,
+    tls_cipher: Option<&'static str>,
     host: Option<Cow<'a, str>>,
     status: u16,
     bytes: u64,
@@ -287,6 +299,8 @@ fn json(entry: &AccessLogEntry<'_>) -> Vec<u8> {
         method: shown(entry.method, LONGEST_NAME),
         target: shown(entry.target, LONGEST_TARGET),
         protocol: entry.protocol,
+        tls_protocol: entry.tls.map(|session| session.protocol),
+        tls_cipher: entry.tls.map(|session| session.cipher),
         host: entry.host.map(|host| shown(host, LONGEST_NAME)),
         status: entry.status,
         bytes: entry.bytes,
@@ -382,6 +396,7 @@ mod tests {
             method: b"GET",
             target: b"/a?b=1",
             protocol: "HTTP/1.1",
+            tls: None,
             status: 200,
             bytes: 612,
             referer: Some(b"https://example.org/"),
@@ -450,6 +465,8 @@ mod tests {
         let expected = serde_json::json!({
             "time": "2026-11-20T17:54:06.123Z", "remote_addr": "192.0.2.7", "user": null,
             "method": "GET", "target": "/a?b=1", "protocol": "HTTP/1.1",
+                "tls_protocol": null,
+                "tls_cipher": null,
             "host": "example.com", "status": 200, "bytes": 612,
             "referer": "https://example.org/", "user_agent": "curl/8", "request_id": "4f2a",
             "duration_s": 0.001234, "queue_s": 0.000015, "app_s": 0.001, "worker": 2,

@@ -43,6 +43,8 @@ codes! {
     NEEDS_RESTART = "PS-115";
     /// A verb does not reach a server.
     NO_SERVER = "PS-116";
+    /// A certificate has a defect, or cannot be used.
+    CERTIFICATE = "PS-117";
 
     /// The application cannot be imported.
     IMPORT = "PS-201";

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use super::counters::{Counter, Histogram, ReasonCounter};
 use super::handled_by::HandledBy;
+use super::tls::TlsMetrics;
 use super::upstreams::Upstreams;
 
 /// All that is counted.
@@ -18,6 +19,7 @@ pub static METRICS: Metrics = Metrics {
         active: Counter::new(),
         reading: Counter::new(),
     },
+    tls: TlsMetrics::new(),
     requests: Places([const { OnceLock::new() }; PLACES]),
     dropped_log_lines: DroppedLogLines {
         access: Counter::new(),
@@ -43,6 +45,8 @@ pub static METRICS: Metrics = Metrics {
 pub struct Metrics {
     /// Clients' connections.
     pub connections: ConnectionMetrics,
+    /// TLS.
+    pub tls: TlsMetrics,
     /// Requests, by location.
     pub requests: Places,
     /// Lines of the logs that could not be written.

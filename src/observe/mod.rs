@@ -23,4 +23,5 @@ pub mod refusals;
 pub mod status;
 pub mod throttle;
 pub mod timestamp;
+pub mod tls;
 pub mod upstreams;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http::HeaderValue;
 use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
@@ -35,11 +36,13 @@ use crate::front::routing::prefix::Prefix;
 use crate::front::routing::router::{Handler, Route, Router};
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::shutdown::Shutdown;
-use crate::front::site::{CurrentSite, Site};
+use crate::front::site::{CurrentSite, Https, Site};
 use crate::front::static_files;
 use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
+use crate::front::tls::certificates::Certificates;
+use crate::front::tls::{Resumption, Tls, certificates};
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
@@ -76,6 +79,9 @@ struct Kept {
     encoders: Encoders,
     attempts: Arc<Attempts>,
     maintenance: Arc<MaintenanceSwitch>,
+    /// The certificates that were read when keys of root could be read.
+    certificates: Option<Arc<Certificates>>,
+    resumption: Resumption,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -97,6 +103,7 @@ impl Front {
         config: &Config,
         pools: &[Pool],
         listeners: Vec<Listener>,
+        certificates: Option<Arc<Certificates>>,
         probes: Probes,
     ) -> io::Result<Self> {
         let kept = Kept {
@@ -117,6 +124,8 @@ impl Front {
             encoders: Encoders::default(),
             attempts: Arc::default(),
             maintenance: Arc::default(),
+            certificates,
+            resumption: Resumption::new().map_err(io::Error::other)?,
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -144,6 +153,7 @@ impl Front {
             });
         }
         front.look_for_upstreams();
+        front.look_for_certificates();
         Ok(front)
     }
 
@@ -191,6 +201,30 @@ impl Front {
                 }
             });
         }
+    }
+
+    /// Reads certificates again when their files change.
+    fn look_for_certificates(&self) {
+        let (site, stopping) = (Arc::clone(&self.site), self.stop.drain.clone());
+        self.connections.spawn(async move {
+            loop {
+                // Both are cancel-safe: a timer, and a token that stays cancelled.
+                tokio::select! {
+                    () = tokio::time::sleep(certificates::LOOK) => {}
+                    () = stopping.cancelled() => return,
+                }
+                let site = site.get();
+                if let Some(tls) = &site.https.tls {
+                    let certificates = Arc::clone(&tls.certificates);
+                    let look = move || {
+                        certificates.look();
+                        Ok(())
+                    };
+                    // It fails where there is no thread: the next look may find one.
+                    let _looked: io::Result<()> = site.files.run(look).await;
+                }
+            }
+        });
     }
 
     /// Serves the files that application `app` has reported, on the hosts of application number
@@ -246,6 +280,40 @@ impl Kept {
         }
     }
 
+    fn https(&self, config: &Config, before: Option<&Site>) -> io::Result<Https> {
+        let hsts = config.https.hsts.as_deref().map(HeaderValue::from_str);
+        Ok(Https {
+            tls: self.tls(config, before)?,
+            redirect: config.https.redirect,
+            hsts: hsts.transpose().map_err(io::Error::other)?,
+        })
+    }
+
+    /// TLS by these settings. Certificates of the same files are not read again here: keys may have
+    /// become unreadable, and [`Certificates::look`] follows changes.
+    fn tls(&self, config: &Config, before: Option<&Site>) -> io::Result<Option<Tls>> {
+        let before = before.and_then(|site| site.https.tls.as_ref());
+        let Some(settings) = &config.https.tls else {
+            // The addresses stay until a restart.
+            return Ok(before.cloned());
+        };
+        let known = before.map(|tls| &tls.certificates);
+        let mut known = known.or(self.certificates.as_ref()).into_iter();
+        let same = known.find(|known| known.files() == settings.certificates);
+        let certificates = match same {
+            Some(same) => Arc::clone(same),
+            None => {
+                let read = Certificates::read(&settings.certificates).map_err(io::Error::other)?;
+                for warning in read.warnings() {
+                    tracing::warn!(code = codes::CERTIFICATE, "{warning}");
+                }
+                Arc::new(read)
+            }
+        };
+        let tls = Tls::new(settings, certificates, &self.resumption);
+        tls.map(Some).map_err(io::Error::other)
+    }
+
     /// Builds the site of these settings, as the successor of `before`.
     fn site(&self, config: &Config, pools: &[Pool], before: Option<&Site>) -> io::Result<Site> {
         let (files, cache) = (&self.files, self.cache(config));
@@ -264,6 +332,7 @@ impl Kept {
         });
         let routes = routes(config, pools, files)?;
         let access = Access::all(&config.access, files, &self.attempts)?;
+        let https = self.https(config, before)?;
         // From here on nothing fails.
         let limits = &config.client_limits;
         self.connections.limit_each(limits.connections_per_ip);
@@ -313,6 +382,7 @@ impl Kept {
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
             header_case: HeaderCase::default(),
+            https,
             deadlines: Deadlines {
                 header: config.header_timeout,
                 keepalive: config.keepalive_timeout,

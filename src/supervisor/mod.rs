@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
+use crate::front::tls::certificates::Certificates;
 use crate::observe::codes;
 use crate::os::service_manager::Notifications;
 use crate::os::{child, memory};
@@ -89,6 +90,7 @@ pub async fn serve(
     (resolved, applications): Loaded,
     load: Load,
     listeners: Vec<Listener>,
+    certificates: Option<Arc<Certificates>>,
     admin: Option<Listener>,
     notifications: Notifications,
 ) -> io::Result<Outcome> {
@@ -112,6 +114,7 @@ pub async fn serve(
         config,
         &apps.pools(&apps.serving_ids()),
         listeners,
+        certificates,
         probes.clone(),
     )?;
     let (drained_sender, drained) = mpsc::unbounded_channel();

@@ -55,12 +55,14 @@ pub fn listening(format: LogFormat, addresses: &[ListenAddress]) {
 /// A note for an address of every interface: Django's `runserver 8000` is the loopback interface,
 /// our `--bind 8000` is not.
 fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
-    let ListenAddress::Tcp(tcp) = address else {
-        return None;
+    let (tcp, scheme) = match address {
+        ListenAddress::Tcp(tcp) => (tcp, ""),
+        ListenAddress::Tls(tcp) => (tcp, "https://"),
+        ListenAddress::Unix(_) => return None,
     };
     let port = tcp.port();
     let text = format!(
-        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for local connections only)"
+        "{address} is every interface: other machines may connect (--bind {scheme}127.0.0.1:{port} for local connections only)"
     );
     tcp.ip().is_unspecified().then_some(("bind", text))
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::site::Site;
 use crate::support::raw::Connection;
+use crate::support::tls::authority;
 
 /// One way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Protocol {
     Http10,
     Http10KeepAlive,
     Http11,
-    /// Cleartext with prior knowledge (RFC 9113 §3.3).
+    /// In cleartext with prior knowledge (RFC 9113 §3.3), over TLS by ALPN.
     Http2,
 }
 
@@ -39,10 +40,11 @@ pub enum Proxy {
     V2,
 }
 
-/// Room for TLS, of which the rules know nothing: it changes none of them.
+/// TLS, of which the rules know nothing: it changes none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
     Clear,
+    Tls,
 }
 
 /// The client that PROXY headers name.
@@ -55,6 +57,12 @@ impl Listener {
         transport: Transport::Tcp,
         proxy: Proxy::None,
         security: Security::Clear,
+    };
+
+    /// The same over TLS.
+    pub const SECURE: Self = Self {
+        security: Security::Tls,
+        ..Self::PLAIN
     };
 
     pub fn all() -> Vec<Self> {
@@ -76,16 +84,26 @@ impl Listener {
                 }
             }
         }
+        // TLS is over TCP; a balancer's PROXY header comes before it.
+        let over_tls = |listener: &Self| {
+            let is_tried = listener.transport == Transport::Tcp && listener.proxy != Proxy::V2;
+            is_tried.then_some(Self {
+                security: Security::Tls,
+                ..*listener
+            })
+        };
+        let secured: Vec<_> = all.iter().filter_map(over_tls).collect();
+        all.extend(secured);
         all
     }
 
     /// A connection on which HTTP may begin.
     pub fn connect(self, site: &Site) -> Connection {
         let server = site.server(self);
-        let Security::Clear = self.security;
-        let mut connection = match self.transport {
-            Transport::Tcp => server.connect(),
-            Transport::Unix => Connection::unix(&server.probe.path("http.sock")),
+        let mut connection = match (self.transport, self.security) {
+            (Transport::Tcp, Security::Clear) => server.connect(),
+            (Transport::Tcp, Security::Tls) => server.connect_tls_port(),
+            (Transport::Unix, _) => Connection::unix(&server.probe.path("http.sock")),
         };
         match self.proxy {
             Proxy::None => {}
@@ -103,7 +121,15 @@ impl Listener {
                 connection.send(header);
             }
         }
-        connection
+        match self.security {
+            Security::Clear => connection,
+            Security::Tls => {
+                let protocol = if self.is_http2() { "h2" } else { "http/1.1" };
+                let client = authority().client(&[protocol]);
+                let secured = connection.secured(client, "localhost");
+                secured.expect("a handshake")
+            }
+        }
     }
 
     /// The client's address in the access log.
@@ -115,7 +141,7 @@ impl Listener {
         }
     }
 
-    /// One of the twelve listeners that speak HTTP/2.
+    /// One of the listeners that speak HTTP/2.
     pub fn is_http2(self) -> bool {
         self.protocol == Protocol::Http2
     }
@@ -142,6 +168,10 @@ impl fmt::Display for Listener {
             Proxy::None => "",
             Proxy::V1 => ", PROXY v1",
             Proxy::V2 => ", PROXY v2",
+        })?;
+        out.write_str(match self.security {
+            Security::Clear => "",
+            Security::Tls => ", TLS",
         })
     }
 }

@@ -4,8 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::DEADLINE;
+use super::tls::server_name;
 
 /// A connection, and what was received on it but belongs to no response yet.
 pub struct Connection {
@@ -99,6 +103,31 @@ impl Connection {
         Self::over(Socket::Unix(stream))
     }
 
+    /// Begins a TLS session on a connection over TCP, with the handshake.
+    ///
+    /// # Errors
+    /// The error that ended the handshake.
+    pub fn secured(self, config: Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
+        let Socket::Tcp(mut stream) = self.socket else {
+            panic!("not over TCP");
+        };
+        let session = ClientConnection::new(config, server_name(name));
+        let mut session = session.map_err(std::io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        let stream = StreamOwned::new(session, stream);
+        Ok(Self::over(Socket::Tls(Box::new(stream))))
+    }
+
+    /// Its TLS session.
+    pub fn session(&self) -> &ClientConnection {
+        match &self.socket {
+            Socket::Tls(stream) => &stream.conn,
+            Socket::Tcp(_) | Socket::Unix(_) => panic!("no TLS"),
+        }
+    }
+
     fn over(socket: Socket) -> Self {
         Self {
             socket,
@@ -113,7 +142,9 @@ impl Connection {
 
     /// Sends bytes to a server that may close in the middle.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.socket.as_write().write_all(bytes.as_ref())
+        let socket = self.socket.as_write();
+        socket.write_all(bytes.as_ref())?;
+        socket.flush()
     }
 
     /// Changes the longest wait for bytes, which is the deadline of tests at first.
@@ -122,11 +153,12 @@ impl Connection {
         match &self.socket {
             Socket::Tcp(stream) => stream.set_read_timeout(longest).unwrap(),
             Socket::Unix(stream) => stream.set_read_timeout(longest).unwrap(),
+            Socket::Tls(stream) => stream.sock.set_read_timeout(longest).unwrap(),
         }
     }
 
     /// Says that nothing more will be sent.
-    pub fn finish_sending(&self) {
+    pub fn finish_sending(&mut self) {
         self.socket.shutdown(Shutdown::Write);
     }
 
@@ -409,6 +441,7 @@ pub fn latin1(bytes: &[u8]) -> String {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Socket {
@@ -416,6 +449,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream,
             Self::Unix(stream) => stream,
+            Self::Tls(stream) => stream,
         }
     }
 
@@ -423,14 +457,20 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream,
             Self::Unix(stream) => stream,
+            Self::Tls(stream) => stream,
         }
     }
 
-    fn shutdown(&self, how: Shutdown) {
+    fn shutdown(&mut self, how: Shutdown) {
         // Fails only if the peer has gone already.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+            Self::Tls(stream) => {
+                stream.conn.send_close_notify();
+                let sent = stream.flush();
+                sent.and_then(|()| stream.sock.shutdown(how))
+            }
         };
     }
 }

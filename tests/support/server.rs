@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use super::lines::Lines;
 use super::probe::{Held, Probe};
 use super::raw::{Connection, Response};
-use super::{DEADLINE, apps, python};
+use super::{DEADLINE, apps, python, tls};
 
 /// How a server is to be started.
 pub struct Pyserve {
@@ -107,6 +108,20 @@ impl Pyserve {
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
         self
+    }
+
+    /// A flag with a path.
+    pub fn arg_file(self, flag: &str, path: &Path) -> Self {
+        self.args([Path::new(flag), path])
+    }
+
+    /// With a second listener with TLS, and a certificate of the tests' authority for `localhost`.
+    pub fn with_tls(self) -> Self {
+        static ISSUED: LazyLock<tls::Issued> =
+            LazyLock::new(|| tls::authority().issue(&["localhost"]));
+        self.args(["--bind", "127.0.0.1:0", "--bind", "https://127.0.0.1:0"])
+            .args(["--tls-cert"])
+            .args([&ISSUED.cert, Path::new("--tls-key"), &ISSUED.key])
     }
 
     /// One more environment variable.
@@ -270,6 +285,28 @@ impl Server {
     pub fn port(&self) -> u16 {
         assert_ne!(self.port, 0, "the first listener is no TCP socket");
         self.port
+    }
+
+    /// The port of the first listener with TLS.
+    pub fn tls_port(&self) -> u16 {
+        let line = self.stderr.wait_for("starting on https://127.0.0.1:");
+        let (_, port) = line.rsplit_once(':').expect("a port");
+        port.trim_end_matches(|char: char| !char.is_ascii_digit())
+            .parse()
+            .expect("a port number")
+    }
+
+    /// A new connection to [`Server::tls_port`], without its handshake.
+    pub fn connect_tls_port(&self) -> Connection {
+        Connection::tcp(self.tls_port())
+    }
+
+    /// A new connection to [`Server::tls_port`] inside a session for `localhost`, with a
+    /// certificate of the tests' authority; HTTP/1.1.
+    pub fn connect_tls(&self) -> Connection {
+        let client = tls::authority().client(&["http/1.1"]);
+        let secured = self.connect_tls_port().secured(client, "localhost");
+        secured.expect("a handshake")
     }
 
     /// A new connection to [`Server::port`].

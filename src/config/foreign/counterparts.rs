@@ -215,7 +215,7 @@ const TABLE: &[(&[&str], &str)] = &[
             "ssl-certfile",
             "ssl-keyfile",
         ],
-        "there is no TLS: put a balancer or a proxy that has it in front",
+        "it is '--bind https://ADDR --tls-cert FILE --tls-key FILE'",
     ),
     (
         &[

@@ -185,14 +185,14 @@ impl<'a> Resolver<'a> {
 }
 
 /// Replaces the links of the release in all paths that belong to it, and notes what depends on the disk.
-pub(super) fn settle(config: &mut Config) {
+pub(super) fn settled(mut config: Config) -> Config {
     let apps = config.apps.iter();
     config.source_dirs = apps
         .flat_map(|app| std::iter::once(&app.chdir).chain(&app.pythonpath))
         .cloned()
         .collect();
     let release = std::mem::take(&mut config.release);
-    release.settle_config(config);
+    release.settle_config(&mut config);
     config.release = release;
     let internal = config.internal_locations.iter();
     let locations = config.static_locations.iter().chain(internal);
@@ -201,6 +201,7 @@ pub(super) fn settle(config: &mut Config) {
             std::fs::canonicalize(&location.dir).unwrap_or_else(|_| location.dir.clone())
         })
         .collect();
+    config
 }
 
 /// The interpreter that the settings name, by one of two settings with these names.

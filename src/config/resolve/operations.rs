@@ -38,7 +38,13 @@ impl Resolver<'_> {
     pub(super) fn admin(&mut self, chdir: &Path) -> Result<Option<ListenAddress>, ConfigError> {
         let admin = self.optional("admin", |text| match text {
             "off" | "no" | "false" => Ok(None),
-            text => ListenAddress::parse(text, chdir).map(Some),
+            text => match ListenAddress::parse(text, chdir)? {
+                ListenAddress::Tls(address) => Err(invalid(
+                    "the admin listener has no TLS",
+                    format!("give {address}"),
+                )),
+                address => Ok(Some(address)),
+            },
         })?;
         if admin.is_none() {
             self.show_default("admin", "off".to_owned());
@@ -70,7 +76,9 @@ impl Resolver<'_> {
                     let path = text.strip_prefix("unix:").unwrap_or(text);
                     match ListenAddress::parse(&format!("unix:{path}"), chdir)? {
                         ListenAddress::Unix(path) => Ok(Control::At(path)),
-                        ListenAddress::Tcp(_) => Err(invalid("no path", "give one, or `off`")),
+                        ListenAddress::Tcp(_) | ListenAddress::Tls(_) => {
+                            Err(invalid("no path", "give one, or `off`"))
+                        }
                     }
                 }
             })?;

@@ -11,7 +11,7 @@ pub(super) static LISTENING: &[Setting] = &[
         value_name: "ADDR",
         heading: HEADING,
         help: "Address to listen on: `127.0.0.1:8000`, `[::]:8080`, `unix:/run/app.sock`; `8000` and \
-               `:8000` mean every IPv4 interface; repeatable",
+               `:8000` mean every IPv4 interface; `https://0.0.0.0:443` with TLS; repeatable",
         repeatable: true,
         default: Default::Computed("127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set"),
     },

@@ -102,6 +102,7 @@ async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection
     let served = match socket {
         Socket::Tcp(socket) => http.serve_connection(TokioIo::new(socket), service).await,
         Socket::Unix(socket) => http.serve_connection(TokioIo::new(socket), service).await,
+        Socket::Tls(socket) => http.serve_connection(TokioIo::new(socket), service).await,
     };
     if let Err(error) = served {
         tracing::debug!(%error, "admin connection ended");

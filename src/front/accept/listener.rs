@@ -92,7 +92,8 @@ impl Listener {
     /// [`BindError`] with the remedy where there is one.
     pub fn bind(address: &ListenAddress, file: &SocketFileSettings) -> Result<Self, BindError> {
         let bound = match address {
-            ListenAddress::Tcp(address) => bind_tcp(*address),
+            ListenAddress::Tcp(address) => bind_tcp(*address, ListenAddress::Tcp),
+            ListenAddress::Tls(address) => bind_tcp(*address, ListenAddress::Tls),
             ListenAddress::Unix(path) => bind_unix(path, file),
         };
         bound.map_err(|error| BindError {
@@ -143,7 +144,7 @@ impl Listener {
         tasks: TaskTracker,
     ) -> io::Result<()> {
         let listener = self.socket.into_accept()?;
-        let reception = Reception::new(site, stop, tasks);
+        let reception = Reception::new(site, stop, tasks, self.address.is_tls());
         let connections = reception.connections();
         let next = async || {
             // Checked, not kept: another listener may need the slot while no connection arrives
@@ -216,7 +217,7 @@ impl ListenSocket {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+fn bind_tcp(address: SocketAddr, named: fn(SocketAddr) -> ListenAddress) -> io::Result<Listener> {
     let family = if address.is_ipv6() {
         AddressFamily::INET6
     } else {
@@ -229,7 +230,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     let socket = std::net::TcpListener::from(socket);
-    let address = ListenAddress::Tcp(socket.local_addr()?);
+    let address = named(socket.local_addr()?);
     Ok(Listener {
         socket: ListenSocket::Tcp(socket),
         address,
@@ -270,7 +271,7 @@ fn bind_unix(path: &Path, file: &SocketFileSettings) -> io::Result<Listener> {
 
 fn remedy(error: &io::Error, address: &ListenAddress) -> String {
     match (error.kind(), address) {
-        (io::ErrorKind::PermissionDenied, ListenAddress::Tcp(_)) => {
+        (io::ErrorKind::PermissionDenied, ListenAddress::Tcp(_) | ListenAddress::Tls(_)) => {
             "permission denied (run as root or use a port above 1023)".to_owned()
         }
         (io::ErrorKind::PermissionDenied, ListenAddress::Unix(_)) => format!(

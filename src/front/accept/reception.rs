@@ -21,11 +21,23 @@ pub(crate) struct Reception {
     site: Arc<CurrentSite>,
     pub(crate) stop: Shutdown,
     tasks: TaskTracker,
+    /// Connections are inside TLS sessions.
+    is_tls: bool,
 }
 
 impl Reception {
-    pub(crate) fn new(site: Arc<CurrentSite>, stop: Shutdown, tasks: TaskTracker) -> Self {
-        Self { site, stop, tasks }
+    pub(crate) fn new(
+        site: Arc<CurrentSite>,
+        stop: Shutdown,
+        tasks: TaskTracker,
+        is_tls: bool,
+    ) -> Self {
+        Self {
+            site,
+            stop,
+            tasks,
+            is_tls,
+        }
     }
 
     /// The counter of connections, shared by all listeners.
@@ -36,7 +48,7 @@ impl Reception {
     /// Serves a connection in its own task, which holds its slot.
     pub(crate) fn receive(&self, socket: Socket, ends: Endpoints, place: ListenerPermit) {
         let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
-        let serve = connection::serve(site, socket, ends, stop);
+        let serve = connection::serve(site, socket, ends, self.is_tls, stop);
         self.tasks.spawn(async move {
             serve.await;
             drop(place);

@@ -49,6 +49,7 @@ pub(super) fn write(status: &Status, format: Format) -> String {
     };
     requests(&mut page);
     front(&mut page, status);
+    tls(&mut page);
     spool(&mut page);
     logs(&mut page);
     upstreams::write(&mut page);
@@ -182,6 +183,27 @@ fn front(page: &mut Page, status: &Status) {
             &[("from", from)],
             count.get(),
         );
+    }
+}
+
+fn tls(page: &mut Page) {
+    page.family(
+        "pyserve_tls_handshakes",
+        "counter",
+        "TLS handshakes by version and outcome: full, resumed, failed, aborted (by the client), timed_out; those that were not completed have no version",
+    );
+    for (version, outcome, count) in METRICS.tls.handshakes.all() {
+        let labels = [("version", version), ("outcome", outcome)];
+        page.sample("pyserve_tls_handshakes_total", &labels, count);
+    }
+    page.family(
+        "pyserve_tls_certificate_expiry_seconds",
+        "gauge",
+        "Time at which the certificate expires, in seconds since 1970",
+    );
+    for (name, expiry) in METRICS.tls.certificates() {
+        let labels = [("name", &*name)];
+        page.sample("pyserve_tls_certificate_expiry_seconds", &labels, expiry);
     }
 }
 

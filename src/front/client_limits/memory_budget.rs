@@ -20,6 +20,9 @@ use bytes::Bytes;
 /// Bytes of an open connection: its task, and the beginning of a head. Measured: 6 KB while it is
 /// idle (`benches/connections.py`), and 4 KB more of a head.
 pub const CONNECTION: usize = 12 << 10;
+/// Bytes that a TLS session takes beside [`CONNECTION`]: its state, and a buffer for records, which
+/// is 4 KiB while it is idle and 18 KiB while a record arrives.
+pub const TLS: usize = 16 << 10;
 /// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] while hyper serves it. Live
 /// allocations of an unread response of a uwsgi server were counted: hyper's buffers for reading
 /// (16 KiB) and for heads (8 KiB), and 14 KB of tasks, futures, fields and the exchange with the

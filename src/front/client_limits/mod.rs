@@ -3,6 +3,7 @@
 pub mod ask_again;
 pub mod connections;
 pub mod displacement;
+pub mod handshakes;
 pub mod in_hand;
 pub mod memory_budget;
 pub mod min_rate;

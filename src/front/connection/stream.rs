@@ -97,6 +97,12 @@ enum Step {
     Copy(Bytes),
 }
 
+/// Reads the next block of a file that the kernel cannot send.
+fn read(source: &Arc<Source>, offset: u64, length: usize) -> Step {
+    let read = Arc::clone(source).read(offset, BLOCK.min(length));
+    Step::Read(Box::pin(read))
+}
+
 type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Stream {
@@ -184,6 +190,10 @@ impl Stream {
     /// Sends the bytes in front of a file. Without the flag they would leave in a packet of their
     /// own, because the socket does not delay (nginx: `tcp_nopush`).
     fn poll_head(&mut self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        if self.socket().is_tls() {
+            let written = self.socket().poll_send(context, &[IoSlice::new(head)]);
+            return self.in_time(context, written);
+        }
         loop {
             ready!(self.poll_write_ready(context))?;
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
@@ -255,6 +265,10 @@ impl Stream {
                         sending.step = Step::Fetch(Box::pin(fetch));
                         continue;
                     }
+                    if self.socket().is_tls() {
+                        sending.step = read(source, *offset, count);
+                        continue;
+                    }
                     let send = |socket: BorrowedFd<'_>| {
                         sendfile::send(socket, &source.file, *offset, count)
                     };
@@ -264,8 +278,7 @@ impl Stream {
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                            let read = Arc::clone(source).read(*offset, BLOCK.min(*length));
-                            sending.step = Step::Read(Box::pin(read));
+                            sending.step = read(source, *offset, *length);
                         }
                         sent => return self.in_time(context, Poll::Ready(sent)),
                     }
@@ -400,39 +413,58 @@ impl AsyncWrite for Stream {
 impl Stream {
     /// True if the client has sent bytes that are unread, or may be about to, because it does not
     /// wait for one response before its next request. nginx checks the same conditions.
-    fn may_still_receive(&self, socket: &Socket) -> bool {
+    fn may_still_receive(&self, socket: &mut Socket) -> bool {
         self.activity.lingers()
             || !self.early.is_empty()
             || !self.framing.is_between()
-            || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
+            || socket.has_buffered()
+            || rustix::io::ioctl_fionread(&*socket).is_ok_and(|bytes| bytes > 0)
     }
 
     /// True after the last byte of the last response, with the write side closed.
     ///
     /// hyper does not close the connection where a request asked for an upgrade and got a plain
     /// response: it hands the stream over as for an upgrade, and drops it.
-    fn has_said_all(&self, socket: &Socket) -> bool {
+    fn has_said_all(&self, socket: &mut Socket) -> bool {
         let is_plain = !self.activity.has_switched() && !self.http2.is_there();
         let is_dropped_whole = is_plain && self.activity.hyper_ended();
-        self.is_shut_down
-            || is_dropped_whole
-                && rustix::net::shutdown(socket, rustix::net::Shutdown::Write).is_ok()
+        self.is_shut_down || is_dropped_whole && socket.end_writing().is_ok()
+    }
+
+    /// True if no response is in progress, so that the end of the connection truncates none.
+    fn is_between_responses(&self) -> bool {
+        let is_sending = self
+            .fast_path
+            .as_ref()
+            .is_some_and(|lane| lane.unsent.is_some());
+        match self.http2.is_there() {
+            true => self.http2.open_streams() == 0,
+            false => self.framing.is_between() && !is_sending,
+        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.activity.sendfile_queue.end();
+        // A session ends by `close_notify`, also where a timeout ends the connection.
+        if !self.activity.is_broken()
+            && !self.is_shut_down
+            && self.is_between_responses()
+            && let Some(socket) = self.socket.as_mut().filter(|socket| socket.is_tls())
+        {
+            let _peer_gone = socket.end_writing();
+        }
         // A truncated response has to be visible as such at once.
         if self.activity.is_broken() {
             if let Some(socket) = self.socket.take() {
                 abort::abort(socket);
             }
-        } else if let (Some(socket), Some(to)) = (self.socket.take(), self.behind.take())
-            && self.may_still_receive(&socket)
-            && self.has_said_all(&socket)
+        } else if let (Some(mut socket), Some(to)) = (self.socket.take(), self.behind.take())
+            && self.may_still_receive(&mut socket)
+            && self.has_said_all(&mut socket)
         {
-            let _with_the_server = to.send(socket);
+            let _with_the_server = to.send(socket.without_session());
         }
     }
 }

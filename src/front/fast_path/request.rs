@@ -11,11 +11,14 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use http::header::STRICT_TRANSPORT_SECURITY;
 
+use crate::config::tls::HttpsRedirect;
 use crate::front::activity::Activity;
 use crate::front::admin::Probes;
 use crate::front::body::negotiate::Accepted;
 use crate::front::context;
+use crate::front::context::Scheme;
 use crate::front::protocol::forwarded;
 use crate::front::protocol::limits::valid_host;
 use crate::front::protocol::plain;
@@ -114,20 +117,18 @@ fn for_file<'a>(
 ) -> Option<AtOnce<'a>> {
     let (began, time) = (Instant::now(), SystemTime::now());
     let request_id = context::request_id(&plain.fields.forwarded, activity.ends.trusted);
-    let address = match plain.fields.forwarded.is_empty() {
-        true => activity.ends.peer_ip(),
+    let (address, scheme) = match plain.fields.forwarded.is_empty() {
+        true => (activity.ends.peer_ip(), activity.ends.scheme),
         false => {
-            forwarded::resolve(
-                &mut plain.fields.forwarded,
-                None,
-                &activity.ends,
-                &site.trust,
-            )
-            .address
+            let fields = &mut plain.fields.forwarded;
+            let client = forwarded::resolve(fields, None, &activity.ends, &site.trust);
+            (client.address, client.scheme)
         }
     };
     let is_probe = site.probes.is_some() && Probes::on_main(plain.target).is_some();
+    let is_redirected = site.https.redirect != HttpsRedirect::Off && scheme == Scheme::Http;
     if is_probe
+        || is_redirected
         || site.maintenance.is_on()
         || site.connections.is_full()
         || !memo.is_valid_host(plain.fields.host)
@@ -149,7 +150,7 @@ fn for_file<'a>(
     METRICS.static_fast_path.inc();
     activity.answered_at_once(began);
     out.extend_from_slice(&ready.head);
-    finish(out, site, &request_id, time);
+    finish(out, site, &request_id, scheme, time);
     Some(AtOnce {
         body: ready.body,
         sealed: ready.sealed,
@@ -157,6 +158,7 @@ fn for_file<'a>(
             plain,
             request_id,
             remote: address,
+            tls: activity.tls.as_ref().map(|tls| tls.session()),
             began,
             time,
             status: ready.status,
@@ -193,8 +195,12 @@ impl ConnectionMemo {
 }
 
 /// Ends a head: the fields that every response has, and the date, which hyper adds last too.
-fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
-    for field in common_fields(site, request_id) {
+fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, scheme: Scheme, time: SystemTime) {
+    for field in common_fields(site, request_id, scheme) {
+        // The location may have set it.
+        if field.name == STRICT_TRANSPORT_SECURITY && has_field(out, field.written) {
+            continue;
+        }
         out.extend_from_slice(field.written.as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(field.bytes());
@@ -203,6 +209,17 @@ fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(&date(time));
     out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// True if this head has the field.
+fn has_field(head: &[u8], name: &str) -> bool {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let found = line.split_at_checked(name.len());
+        found.is_some_and(|(found, rest)| {
+            found.eq_ignore_ascii_case(name.as_bytes()) && rest.starts_with(b":")
+        })
+    })
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7), formatted once a second in each thread.

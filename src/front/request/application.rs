@@ -149,6 +149,7 @@ async fn call(
 ) -> Result<Box<upstream::Response>, Rejection> {
     let facts = RequestFacts {
         ends: &asked.activity.ends,
+        tls: asked.activity.tls.as_deref(),
         client: asked.client,
         mount: asked.mount,
         path: asked.path,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::observe::access_log::{AccessLog, AccessLogEntry, LogVars};
+use crate::observe::access_log::{AccessLog, AccessLogEntry, LogVars, TlsSession};
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::LocationMetrics;
 
@@ -38,6 +38,8 @@ pub(super) struct Ended<'a> {
     pub(super) target: &'a [u8],
     /// `HTTP/1.1`; empty if no request could be parsed.
     pub(super) protocol: &'a str,
+    /// The client's TLS session, if there is one.
+    pub(super) tls: Option<TlsSession>,
     /// The status of the response.
     pub(super) status: u16,
     /// Bytes of the response's body sent.
@@ -87,6 +89,7 @@ impl Ended<'_> {
             method: self.method,
             target: self.target,
             protocol: self.protocol,
+            tls: self.tls,
             status: self.status,
             bytes: self.bytes,
             user: self.authorization.and_then(basic_user).as_deref(),

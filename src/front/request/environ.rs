@@ -14,6 +14,7 @@ use pyserve_wire::vars;
 
 use crate::front::context::{Client, RequestFacts, Scheme, host_without_port, is_plain};
 use crate::front::error::Rejection;
+use crate::front::tls::facts::TlsFacts;
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
@@ -39,6 +40,9 @@ pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>,
     block.push(b"REQUEST_SCHEME", facts.client.scheme.as_str().as_bytes())?;
     if facts.client.scheme == Scheme::Https {
         block.push(b"HTTPS", b"on")?;
+    }
+    if let Some(tls) = facts.tls {
+        block.session(tls)?;
     }
     block.server(facts)?;
     block.remote(facts.client)?;
@@ -125,6 +129,17 @@ impl Block {
             return Err(Rejection::BadRequest("the path contains a NUL"));
         }
         self.push(b"PATH_INFO", &decoded)
+    }
+
+    /// The variables of mod_ssl, which nginx has under the same names in small letters. Those of the
+    /// client's own connection: a proxy that forwards `https` has no session with us.
+    fn session(&mut self, tls: &TlsFacts) -> Result<(), Rejection> {
+        self.push(b"SSL_PROTOCOL", tls.protocol.as_bytes())?;
+        self.push(b"SSL_CIPHER", tls.cipher.as_bytes())?;
+        match &tls.server_name {
+            Some(name) => self.push(b"SSL_SERVER_NAME", name.as_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, not even on a Unix socket.
@@ -216,6 +231,7 @@ mod tests {
         host.clone_into(&mut client.host);
         let facts = RequestFacts {
             ends: &ends,
+            tls: None,
             client: &client,
             mount: "",
             path: head.uri.path(),
@@ -255,6 +271,7 @@ mod tests {
         let check = |client: &Client, mount: &str, path: &str, expected: [&str; 2]| {
             let facts = RequestFacts {
                 ends: &Endpoints::default(),
+                tls: None,
                 client,
                 mount,
                 path,
@@ -348,6 +365,7 @@ mod tests {
         let (head, ()) = Request::get("/a%00b").body(()).unwrap().into_parts();
         let facts = RequestFacts {
             ends: &Endpoints::default(),
+            tls: None,
             client: &Client::direct(&Endpoints::default()),
             mount: "",
             path: head.uri.path(),

@@ -55,7 +55,7 @@ use super::admin::Probes;
 use super::body::Body;
 use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
-use super::context::{Client, RequestLabel};
+use super::context::{Client, RequestLabel, Scheme};
 use super::error;
 use super::error::Rejection;
 use super::header_case::HeaderNames;
@@ -67,6 +67,7 @@ use super::routing::normal_target::{self, AboveRoot};
 use super::routing::router::Handler;
 use super::site::Site;
 use crate::config::UnknownHost;
+use crate::config::tls::HttpsRedirect;
 use crate::observe::handled_by::HandledBy;
 use crate::observe::refusals::{self, Logged};
 
@@ -107,7 +108,8 @@ pub async fn answer(
         &client,
         head.version,
         &head.headers,
-    );
+    )
+    .inside(activity.tls.as_ref().map(|tls| tls.session()));
     let unread = body.is_unread();
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
@@ -140,7 +142,7 @@ pub async fn answer(
     rules.put_page(&mut response, maker);
     without_content(&mut response);
     rules.change_headers(&mut response);
-    finish(&site, &head, &identity, &mut response);
+    finish(&site, &head, &identity, client.scheme, &mut response);
     if unread && head.version < Version::HTTP_2 {
         end_behind_unread(&activity, record.body_read(), &mut response).await;
     }
@@ -254,10 +256,8 @@ async fn route(
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    if site.maintenance.is_on()
-        && let Some(mode) = site.maintenance.applies_to(client.address)
-    {
-        return Err(Rejection::Maintenance(mode));
+    if let Some(answered) = before_locations(site, client, head, target, raw) {
+        return answered;
     }
     let covering = Covering::of(site, target, host);
     let by_file = match covering.and_then(|files| files.answer(site, route, client, head, record)) {
@@ -301,11 +301,35 @@ async fn route(
             let by = Answerer::Servers(servers);
             application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
-        Handler::Redirect(redirect) => fixed::redirect(redirect, &client.host, received.rest)
-            .ok_or(Rejection::BadRequest("the request names no host")),
+        Handler::Redirect(redirect) => {
+            fixed::redirect(redirect, &client.host, received.rest).ok_or(NO_HOST)
+        }
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
     }
 }
+
+/// The response to a request that reaches no location: a redirect from plain HTTP to `https`, or the
+/// page of maintenance mode.
+fn before_locations(
+    site: &Site,
+    client: &Client,
+    head: &request::Parts,
+    target: &str,
+    raw: &str,
+) -> Option<Result<Response<Body>, Rejection>> {
+    if let HttpsRedirect::To(port) = site.https.redirect
+        && client.scheme == Scheme::Http
+        && !target.starts_with(fixed::ACME_CHALLENGES)
+    {
+        return Some(fixed::to_https(client, port, &head.method, raw).ok_or(NO_HOST));
+    }
+    let is_on = site.maintenance.is_on();
+    let mode = is_on.then(|| site.maintenance.applies_to(client.address));
+    mode.flatten().map(|mode| Err(Rejection::Maintenance(mode)))
+}
+
+/// The rejection of a request whose redirect needs a host.
+const NO_HOST: Rejection = Rejection::BadRequest("the request names no host");
 
 /// The rejection of a request that no location covers.
 fn nothing(site: &Site, host: RequestedHost<'_>) -> Rejection {
@@ -388,10 +412,11 @@ fn finish(
     site: &Site,
     head: &request::Parts,
     identity: &RequestLabel,
+    scheme: Scheme,
     response: &mut Response<Body>,
 ) {
     let headers = response.headers_mut();
-    for field in common_fields(site, &identity.request_id) {
+    for field in common_fields(site, &identity.request_id, scheme) {
         let value = || field.header_value();
         set_if_absent(headers, field.name.clone(), value);
     }

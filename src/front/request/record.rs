@@ -24,7 +24,7 @@ use crate::front::context::{Client, RequestLabel, Target};
 use crate::front::protocol::plain::Plain;
 use crate::front::response_rules::ResponseRules;
 use crate::front::sendfile::queue::Unsent;
-use crate::observe::access_log::AccessLog;
+use crate::observe::access_log::{AccessLog, TlsSession};
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{LocationMetrics, METRICS};
 
@@ -39,6 +39,8 @@ pub struct Record {
     log: Arc<AccessLog>,
     identity: Arc<RequestLabel>,
     remote: Option<IpAddr>,
+    /// The client's TLS session.
+    tls: Option<TlsSession>,
     version: Version,
     headers: Kept,
     began: Instant,
@@ -102,6 +104,7 @@ impl Record {
             log: Arc::clone(log),
             identity: Arc::clone(identity),
             remote: client.address,
+            tls: None,
             version,
             headers,
             began: Instant::now(),
@@ -115,6 +118,12 @@ impl Record {
             is_unlogged: false,
             streamed: None,
         }
+    }
+
+    /// Sets the client's TLS session.
+    pub fn inside(mut self, tls: Option<TlsSession>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Sets the location of the request; until then it is the whole site.
@@ -221,6 +230,8 @@ pub struct FastPathRecord<'a> {
     pub request_id: String,
     /// The client's address.
     pub remote: Option<IpAddr>,
+    /// The client's TLS session.
+    pub tls: Option<TlsSession>,
     /// The time when the request's head was complete.
     pub began: Instant,
     /// That time by the wall clock.
@@ -243,6 +254,7 @@ impl FastPathRecord<'_> {
             method: method.as_str().as_bytes(),
             target: self.plain.target.as_bytes(),
             protocol: protocol(Version::HTTP_11),
+            tls: self.tls,
             status: self.status.as_u16(),
             bytes,
             authorization: fields.authorization,
@@ -276,6 +288,7 @@ impl FastPathRecord<'_> {
             log: Arc::clone(log),
             identity: Arc::new(identity),
             remote: self.remote,
+            tls: self.tls,
             version: Version::HTTP_11,
             headers: Kept {
                 authorization: fields.authorization.and_then(value),
@@ -317,6 +330,7 @@ impl Drop for Record {
             method: self.identity.method_sent(),
             target: self.identity.target_sent(),
             protocol: protocol(self.version),
+            tls: self.tls,
             status: self.status,
             bytes: self.bytes,
             authorization: headers.authorization.as_ref().map(HeaderValue::as_bytes),

@@ -1,20 +1,21 @@
 //! A head that hyper refuses although [`framing`](crate::front::protocol::framing) has accepted it:
 //! hyper answers with a bare status and makes no request of it, so its log lines are written here.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
 
 use super::ended::{Answer, Ended};
+use crate::front::activity::Activity;
 use crate::front::context;
-use crate::front::context::Endpoints;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::refusals::{self, Logged};
 
-/// Logs a head that hyper has refused; `took` counts from its first byte.
-pub fn note(log: &AccessLog, ends: &Endpoints, took: Duration, error: &hyper::Error) {
+/// Logs a head that hyper has refused.
+pub fn note(log: &AccessLog, activity: &Activity, error: &hyper::Error) {
+    let (ends, took) = (&activity.ends, activity.unchanged_for());
     let status = status(error).as_u16();
     let request_id = &context::request_id(&HeaderMap::new(), false);
     let ended = Ended {
@@ -23,6 +24,7 @@ pub fn note(log: &AccessLog, ends: &Endpoints, took: Duration, error: &hyper::Er
         method: b"",
         target: b"",
         protocol: "",
+        tls: activity.tls.as_ref().map(|tls| tls.session()),
         status,
         bytes: 0,
         authorization: None,

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::config::locations::{HOST, Redirect, Respond};
 use crate::front::body::Body;
-use crate::front::context::host_without_port;
+use crate::front::context::{Client, Scheme, host_without_port};
 
 /// A response that is the same for every client, made once.
 pub struct Fixed {
@@ -68,6 +68,33 @@ pub fn redirect(redirect: &Redirect, host: &str, rest: &str) -> Option<Response<
     if let Ok(to) = HeaderValue::try_from(to) {
         response.headers_mut().insert(LOCATION, to);
     }
+    Some(response)
+}
+
+/// Paths that authorities for certificates ask over plain HTTP (RFC 8555 §8.3).
+pub const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// A redirect of a request over plain HTTP to the same target over `https`: with a status that
+/// browsers remember, 308 where it has to keep the method (RFC 9110 §15.4.9). `None` if the request
+/// names no host.
+pub fn to_https(client: &Client, port: u16, method: &Method, raw: &str) -> Option<Response<Body>> {
+    let host = host_without_port(&client.host);
+    (!host.is_empty()).then_some(())?;
+    let mut to = format!("https://{host}");
+    if port != Scheme::Https.port() {
+        to.push(':');
+        to.push_str(itoa::Buffer::new().format(port));
+    }
+    escape(&client.prefix, &mut to);
+    // `OPTIONS *` has no path.
+    escape(if raw == "*" { "/" } else { raw }, &mut to);
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = match *method {
+        Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
+        _ => StatusCode::PERMANENT_REDIRECT,
+    };
+    let to = HeaderValue::try_from(to).ok()?;
+    response.headers_mut().insert(LOCATION, to);
     Some(response)
 }
 

@@ -112,7 +112,7 @@ impl Ownership {
 
     /// The connection reserved for this request, if it is still open.
     pub fn take(&mut self) -> Option<Link> {
-        let link = self.place.as_mut()?.take()?;
+        let mut link = self.place.as_mut()?.take()?;
         link.socket.is_quiet().then_some(link)
     }
 

@@ -215,7 +215,7 @@ impl Servers {
             return;
         }
         let mut idle = self.servers[slot.server()].idle();
-        idle.retain(|(link, since)| since.elapsed() < LONGEST_IDLE && link.is_quiet());
+        idle.retain_mut(|(link, since)| since.elapsed() < LONGEST_IDLE && link.is_quiet());
         if idle.len() < MOST_IDLE {
             idle.push((link, Instant::now()));
         }
@@ -401,7 +401,7 @@ impl Server {
     /// Takes an idle connection that is still open.
     fn take_idle(&self) -> Option<Socket> {
         let mut idle = self.idle();
-        while let Some((link, since)) = idle.pop() {
+        while let Some((mut link, since)) = idle.pop() {
             if since.elapsed() < LONGEST_IDLE && link.is_quiet() {
                 return Some(link);
             }

@@ -53,7 +53,10 @@ pub const VARIABLES: &[&str] = &[
     "request_time_ms",
     "request_time_us",
     "request_uri",
+    "scheme",
     "server_protocol",
+    "ssl_cipher",
+    "ssl_protocol",
     "status",
     "time_epoch",
     "time_iso8601",
@@ -167,6 +170,12 @@ fn value(name: &str, entry: &AccessLogEntry<'_>) -> (Vec<u8>, usize) {
         "request_time_ms" => text(entry.duration.as_millis().to_string()),
         "request_time_us" => text(entry.duration.as_micros().to_string()),
         "request_uri" => (entry.target.to_vec(), LONGEST_TARGET),
+        "scheme" => text(match entry.tls {
+            Some(_) => "https".to_owned(),
+            None => "http".to_owned(),
+        }),
+        "ssl_cipher" => named(entry.tls.as_ref().map(|tls| tls.cipher.as_bytes())),
+        "ssl_protocol" => named(entry.tls.as_ref().map(|tls| tls.protocol.as_bytes())),
         "server_protocol" => text(entry.protocol.to_owned()),
         "status" => text(entry.status.to_string()),
         "time_epoch" => {
@@ -212,6 +221,7 @@ fn push_json(line: &mut Vec<u8>, value: &[u8], longest: usize) {
 mod tests {
     use super::*;
     use crate::observe::access_log::LogVars;
+    use crate::observe::access_log::TlsSession;
     use crate::observe::handled_by::HandledBy;
     use proptest::prelude::*;
 
@@ -222,6 +232,10 @@ mod tests {
             method: b"GET",
             target,
             protocol: "HTTP/1.1",
+            tls: Some(TlsSession {
+                protocol: "TLSv1.3",
+                cipher: "TLS_AES_128_GCM_SHA256",
+            }),
             status: 404,
             bytes: 12,
             referer: None,
@@ -268,6 +282,10 @@ mod tests {
         ] {
             assert_eq!(line(pattern, &entry), expected);
         }
+        check(
+            "$scheme $ssl_protocol $ssl_cipher",
+            "https TLSv1.3 TLS_AES_128_GCM_SHA256",
+        );
         check("$uri $args $request_uri ${status}x", "/a b=1 /a?b=1 404x");
         check(
             "$request_time $request_time_ms $request_time_us",

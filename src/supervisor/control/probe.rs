@@ -14,7 +14,9 @@ const LONGEST_ANSWER: u64 = 16 << 10;
 /// The response of `/-/ready` at this address; a listener that does not answer is not ready.
 pub fn ready(admin: &ListenAddress, within: Duration) -> ControlReply {
     let answer = match admin {
-        ListenAddress::Tcp(address) => over_tcp(reachable(*address), within),
+        ListenAddress::Tcp(address) | ListenAddress::Tls(address) => {
+            over_tcp(reachable(*address), within)
+        }
         ListenAddress::Unix(path) => UnixStream::connect(path).and_then(|stream| {
             stream.set_read_timeout(Some(within))?;
             stream.set_write_timeout(Some(within))?;

@@ -4,6 +4,8 @@ use crate::config::{Config, Resolved, StaticLocation};
 
 /// Name of the companions' tables.
 const COMPANION: &str = "companion";
+/// Name of the tables with a certificate.
+const CERTIFICATE: &str = "certificate";
 /// Name of the setting whose files are kept in memory.
 const ERROR_PAGE: &str = "error_page";
 /// Names of the settings for all responses.
@@ -39,6 +41,19 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     if rules && !changed.iter().any(|name| OF_RULES.contains(&&**name)) {
         // A page has another content.
         changed.push(ERROR_PAGE.to_owned());
+    }
+    let tables = |config: &Config| {
+        config
+            .https
+            .tls
+            .as_ref()
+            .map(|tls| tls.certificates.clone())
+    };
+    let is_named = changed
+        .iter()
+        .any(|name| name.starts_with("tls_") || name == "bind");
+    if !is_named && tables(before) != tables(after) {
+        changed.push(CERTIFICATE.to_owned());
     }
     if before.companions != after.companions {
         changed.push(COMPANION.to_owned());

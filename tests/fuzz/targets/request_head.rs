@@ -121,6 +121,7 @@ fn check_variables(mut head: request::Parts, host: String) {
     client.host = host;
     let target = head.uri.path_and_query().expect("a path").as_str();
     let facts = RequestFacts {
+        tls: None,
         ends: &ends,
         client: &client,
         mount: "",

@@ -62,6 +62,8 @@ impl Stream {
         }
         let body = match length - used {
             0 => Some(Bytes::copy_from_slice(&received[..used])),
+            // The socket does not show how many bytes its records have.
+            _ if self.socket().is_tls() => None,
             missing => self.receive_all(&received[..used], missing)?,
         };
         let charged = |body: Bytes| match memory {

@@ -1,13 +1,12 @@
 //! Reads one request for hyper, then waits for the client to disconnect.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
@@ -242,10 +241,8 @@ impl Stream {
     fn end_http2(&mut self, end: End) -> io::Error {
         http2::log_end(self.activity.ends.peer, &end);
         if let Some(goaway) = self.http2.goaway(end) {
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &goaway, flags)?);
             // A client that floods may not read either.
-            let _sent = self.socket().try_write_with(send);
+            let _sent = self.socket().try_send(&[IoSlice::new(&goaway)]);
         }
         io::Error::other(end)
     }
@@ -299,7 +296,10 @@ impl Stream {
         self.framing.settle();
         self.activity.hyper_holds_nothing();
         // hyper has read before this, and found nothing.
-        let is_more = !self.early.is_empty() || self.has_unread || self.is_half_closed;
+        let is_more = !self.early.is_empty()
+            || self.has_unread
+            || self.is_half_closed
+            || self.socket().has_buffered();
         if is_more || self.framing.is_last() {
             context.waker().wake_by_ref();
         }
@@ -313,21 +313,20 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         if self.has_unread {
             // The runtime's readiness was cleared although there is something.
-            let room = into.initialize_unfilled();
-            let most = room.len();
-            let received = rustix::net::recv(self.socket(), room, RecvFlags::DONTWAIT);
-            match received {
-                Ok((length, _)) => {
-                    into.advance(length);
-                    self.has_unread = length == most;
+            match self.socket().try_receive(into) {
+                Ok(()) => {
+                    // Records that are read do not show how many there are.
+                    self.has_unread = into.remaining() == 0 || self.socket().is_tls();
                     return Poll::Ready(Ok(()));
                 }
-                Err(rustix::io::Errno::AGAIN) => self.has_unread = false,
-                Err(rustix::io::Errno::INTR) => {
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Err(error) => return Poll::Ready(Err(error.into())),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.has_unread = false,
+                    io::ErrorKind::Interrupted => {
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    _ => return Poll::Ready(Err(error)),
+                },
             }
         }
         Pin::new(self.socket()).poll_read(context, into)

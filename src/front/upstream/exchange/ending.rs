@@ -31,7 +31,7 @@ impl Receiving<'_> {
 
     /// Keeps the connection if no stray bytes follow the response.
     pub(super) async fn keep_if_quiet(self, writer: WriteHalf<Socket>) {
-        let socket = self.reader.unsplit(writer);
+        let mut socket = self.reader.unsplit(writer);
         // The client has its response; its next request waits for this connection.
         if socket.stays_quiet(STRAY).await {
             keep(self.ground, self.slot, self.ownership, socket);

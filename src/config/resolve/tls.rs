@@ -1,0 +1,186 @@
+//! TLS on the listeners: pairs of certificates and keys, and the addresses that need them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Resolver, single, wrong};
+use crate::config::error::{ConfigError, Invalid, invalid};
+use crate::config::layers::{SettingEntry, SettingsTable};
+use crate::config::tls::{CertificateFiles, HttpsRedirect, HttpsSettings, TlsSettings, TlsVersion};
+use crate::config::{ListenAddress, native, values};
+
+impl Resolver<'_> {
+    pub(super) fn https(
+        &mut self,
+        chdir: &Path,
+        bind: &[ListenAddress],
+    ) -> Result<HttpsSettings, ConfigError> {
+        Ok(HttpsSettings {
+            tls: self.tls(chdir, bind)?,
+            redirect: self.redirect_to_https(bind)?,
+            hsts: self.hsts()?,
+        })
+    }
+
+    /// The settings of TLS; `None` where no address has it.
+    fn tls(
+        &mut self,
+        chdir: &Path,
+        bind: &[ListenAddress],
+    ) -> Result<Option<TlsSettings>, ConfigError> {
+        let certs = self.many("tls_cert", |text| file(text, chdir))?;
+        let keys = self.many("tls_key", |text| file(text, chdir))?;
+        let mut certificates = pairs(certs.unwrap_or_default(), keys.unwrap_or_default())
+            .map_err(|problem| self.refuse_tls(problem))?;
+        for table in self.layers.iter().flat_map(|layer| &layer.certificates) {
+            certificates.push(of_table(table, chdir)?);
+        }
+        let min = self.one("tls_min", |text| match text {
+            "1.2" => Ok(TlsVersion::Tls12),
+            "1.3" => Ok(TlsVersion::Tls13),
+            _ => Err(invalid("no such version", "give `1.2` or `1.3`")),
+        })?;
+        let is_used = bind.iter().any(ListenAddress::is_tls);
+        match (is_used, certificates.is_empty()) {
+            (true, true) => {
+                let problem = invalid(
+                    "an `https://` address needs a certificate",
+                    "give --tls-cert FILE and --tls-key FILE",
+                );
+                Err(self.refuse("bind", problem))
+            }
+            (false, false) => {
+                self.warnings.push(
+                    "the certificates are not used: no address of --bind begins with https:// (give --bind https://0.0.0.0:443)"
+                        .to_owned(),
+                );
+                Ok(None)
+            }
+            (false, true) => Ok(None),
+            (true, false) => Ok(Some(TlsSettings { certificates, min })),
+        }
+    }
+
+    fn redirect_to_https(&mut self, bind: &[ListenAddress]) -> Result<HttpsRedirect, ConfigError> {
+        let own = bind.iter().find_map(|address| match address {
+            ListenAddress::Tls(address) => Some(address.port()),
+            ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
+        });
+        self.one("redirect_to_https", |text| match (text, own) {
+            ("no" | "off" | "false", _) => Ok(HttpsRedirect::Off),
+            ("yes" | "on" | "true", Some(0)) => Err(invalid(
+                "the port is chosen by the system",
+                "give the port to which clients are redirected",
+            )),
+            ("yes" | "on" | "true", Some(port)) => Ok(HttpsRedirect::To(port)),
+            ("yes" | "on" | "true", None) => Err(invalid(
+                "no address has TLS",
+                "give --bind https://0.0.0.0:443, or the port of the server that has it",
+            )),
+            (port, _) => {
+                let port = values::count(port, 1, u32::from(u16::MAX));
+                let port = port.map_err(|Invalid { problem, .. }| {
+                    invalid(problem, "give `yes`, `no`, or a port")
+                })?;
+                Ok(HttpsRedirect::To(port as u16))
+            }
+        })
+    }
+
+    /// The value of `Strict-Transport-Security` (RFC 6797 §6.1).
+    fn hsts(&mut self) -> Result<Option<String>, ConfigError> {
+        self.one("hsts", |text| match text {
+            "no" | "off" | "false" => Ok(None),
+            // Has browsers forget it.
+            text => seconds(text).map(|time| Some(format!("max-age={}", time.as_secs()))),
+        })
+    }
+
+    fn refuse_tls(&self, problem: Invalid) -> ConfigError {
+        match self.entry("tls_key").is_some() {
+            true => self.refuse("tls_key", problem),
+            false => self.refuse("tls_cert", problem),
+        }
+    }
+
+    fn refuse(&self, name: &str, problem: Invalid) -> ConfigError {
+        match self.entry(name) {
+            Some(entry) => wrong(name, &entry.values.join(" "), &entry.origin, problem),
+            None => wrong(
+                name,
+                "",
+                &crate::config::layers::SettingOrigin::Default,
+                problem,
+            ),
+        }
+    }
+}
+
+/// A whole number of seconds; two years, as browsers' lists want it, are more than other settings
+/// allow.
+fn seconds(text: &str) -> Result<Duration, Invalid> {
+    match text.strip_suffix('d').unwrap_or_default().parse::<u32>() {
+        Ok(days) => Ok(Duration::from_secs(u64::from(days) * 86_400)),
+        Err(_) => match text.parse::<u32>() {
+            Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+            Err(_) => values::duration(text),
+        },
+    }
+}
+
+fn file(text: &str, chdir: &Path) -> Result<PathBuf, Invalid> {
+    if text.is_empty() {
+        return Err(invalid("no file", "give one in PEM"));
+    }
+    Ok(chdir.join(native::path(text)))
+}
+
+/// Certificates with their keys, by their places in the lists. Directories have no key.
+fn pairs(certs: Vec<PathBuf>, keys: Vec<PathBuf>) -> Result<Vec<CertificateFiles>, Invalid> {
+    let mut keys = keys.into_iter();
+    let mut all = Vec::new();
+    for cert in certs {
+        if cert.is_dir() {
+            all.push(CertificateFiles::Directory(cert));
+            continue;
+        }
+        let key = keys.next().ok_or_else(|| {
+            invalid(
+                format!("no key belongs to {}", cert.display()),
+                "give one --tls-key for each --tls-cert that is a file, in the same order",
+            )
+        })?;
+        all.push(CertificateFiles::Pair { cert, key });
+    }
+    match keys.next() {
+        Some(key) => Err(invalid(
+            format!("no certificate belongs to {}", key.display()),
+            "give one --tls-cert for each --tls-key, in the same order",
+        )),
+        None => Ok(all),
+    }
+}
+
+fn of_table(table: &SettingsTable, chdir: &Path) -> Result<CertificateFiles, ConfigError> {
+    let path = |name: &str, entry: &SettingEntry| single(name, entry, |text| file(text, chdir));
+    let refuse = |problem: Invalid| wrong("certificate", "", &table.origin, problem);
+    let Some(cert) = table.entry("cert") else {
+        return Err(refuse(invalid(
+            "no `cert`",
+            "give a file in PEM, or a directory of pairs",
+        )));
+    };
+    let cert = path("cert", cert)?;
+    match (cert.is_dir(), table.entry("key")) {
+        (true, None) => Ok(CertificateFiles::Directory(cert)),
+        (true, Some(_)) => Err(refuse(invalid(
+            "a `key` beside a directory of pairs",
+            "remove it, or name a file as `cert`",
+        ))),
+        (false, None) => Err(refuse(invalid("no `key`", "give the file of the key"))),
+        (false, Some(key)) => Ok(CertificateFiles::Pair {
+            cert,
+            key: path("key", key)?,
+        }),
+    }
+}

@@ -1,0 +1,325 @@
+//! The certificates of the server: chosen by the name that a client asks for, and read again when
+//! their files change.
+//!
+//! 1. [`Certificates::read`] reads all pairs at the start; an error ends it.
+//! 2. [`Certificates::look`], called now and then, compares the state of the files with the one in
+//!    which they were read. A pair that changed is read again. If it cannot be used, the one before
+//!    stays: certificate and key are rarely written at the same moment, so only a pair that stays
+//!    like this for [`SETTLES`] is reported.
+//! 3. rustls asks for the certificate of each handshake.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Mutex, RwLock};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::TlsError;
+use super::pair::{DAYS_OF_WARNING, Pair, Stamp};
+use crate::config::tls::CertificateFiles;
+use crate::observe::codes;
+use crate::observe::metrics::METRICS;
+
+/// Interval between two looks at the files.
+pub const LOOK: Duration = Duration::from_secs(1);
+/// Time for which a broken pair is taken for one that is being written.
+const SETTLES: Duration = Duration::from_secs(2);
+/// Interval of the warnings that a certificate expires.
+const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// The certificates of the server.
+#[derive(Debug)]
+pub struct Certificates {
+    files: Vec<CertificateFiles>,
+    current: RwLock<Arc<Named>>,
+    watch: Mutex<Watch>,
+}
+
+/// State of the looks at the files.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Changed pairs that cannot be used, by the certificate's file.
+    broken: HashMap<PathBuf, Broken>,
+    /// Times of the last warnings of an expiry, by the certificate's file.
+    warned: HashMap<PathBuf, Instant>,
+}
+
+#[derive(Debug)]
+struct Broken {
+    stamp: Stamp,
+    since: Instant,
+    error: String,
+    is_reported: bool,
+}
+
+/// Pairs, and the positions of those with a name.
+#[derive(Debug)]
+struct Named {
+    pairs: Vec<Arc<Pair>>,
+    by_name: HashMap<String, Vec<usize>>,
+}
+
+impl Certificates {
+    /// Reads all certificates. Blocks.
+    ///
+    /// # Errors
+    /// The first pair that cannot be used.
+    pub fn read(files: &[CertificateFiles]) -> Result<Self, TlsError> {
+        let now = SystemTime::now();
+        let mut pairs = Vec::new();
+        for one in files {
+            let found = places(one);
+            if found.is_empty() {
+                return Err(TlsError::new(format!(
+                    "no certificates in {one} (tls.crt with tls.key, fullchain.pem with privkey.pem, or NAME.crt with NAME.key, there or in its directories)"
+                )));
+            }
+            for (cert, key) in found {
+                pairs.push(Arc::new(Pair::read(&cert, &key, now)?));
+            }
+        }
+        let certificates = Self {
+            files: files.to_vec(),
+            current: RwLock::new(Arc::new(Named::new(pairs))),
+            watch: Mutex::default(),
+        };
+        certificates.publish();
+        Ok(certificates)
+    }
+
+    /// Files that the user of this thread cannot read, with the reasons. Blocks.
+    #[allow(clippy::disallowed_methods, reason = "called at the start")]
+    pub fn unreadable(&self) -> Vec<(PathBuf, std::io::Error)> {
+        let pairs = self.pairs();
+        let files = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        let open = |file: &PathBuf| Some((file.clone(), std::fs::File::open(file).err()?));
+        files.filter_map(open).collect()
+    }
+
+    /// The files of the certificates.
+    pub fn files(&self) -> &[CertificateFiles] {
+        &self.files
+    }
+
+    /// The current pairs.
+    pub fn pairs(&self) -> Vec<Arc<Pair>> {
+        self.current.read().pairs.clone()
+    }
+
+    /// Defects of the current pairs; the expiry is not warned of again for a day.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut watch = self.watch.lock();
+        let pairs = self.pairs();
+        for pair in &pairs {
+            watch.warned.insert(pair.cert.clone(), Instant::now());
+        }
+        let warnings = pairs.iter().flat_map(|pair| &pair.warnings);
+        warnings.cloned().collect()
+    }
+
+    /// Reads pairs whose files have changed, and logs what came of it. Blocks.
+    pub fn look(&self) {
+        let mut watch = self.watch.lock();
+        let (now, time) = (Instant::now(), SystemTime::now());
+        let before = self.pairs();
+        let mut pairs = Vec::new();
+        let mut has_changed = false;
+        for (cert, key) in self.files.iter().flat_map(places) {
+            let old = before.iter().find(|pair| pair.cert == cert);
+            let stamp = Stamp::of(&cert, &key);
+            if let Some(old) = old.filter(|old| old.stamp == stamp) {
+                watch.broken.remove(&cert);
+                pairs.push(Arc::clone(old));
+                continue;
+            }
+            match watch.read(&cert, &key, stamp, (now, time), old.is_some()) {
+                Some(pair) => {
+                    has_changed = true;
+                    pairs.push(Arc::new(pair));
+                }
+                None => pairs.extend(old.cloned()),
+            }
+        }
+        // A directory whose links are just being exchanged may seem empty.
+        if has_changed || pairs.len() != before.len() && !pairs.is_empty() {
+            *self.current.write() = Arc::new(Named::new(pairs));
+            self.publish();
+        }
+        self.warn_of_expiry(&mut watch, now, time);
+    }
+
+    fn warn_of_expiry(&self, watch: &mut Watch, now: Instant, time: SystemTime) {
+        for pair in self.pairs() {
+            let is_near = pair.certificate.days_left(time) < DAYS_OF_WARNING;
+            let last = watch.warned.get(&pair.cert);
+            let is_due = last.is_none_or(|last| now.duration_since(*last) >= WARN_AGAIN);
+            if is_near && is_due {
+                watch.warned.insert(pair.cert.clone(), now);
+                tracing::warn!(code = codes::CERTIFICATE, names = pair.names(), file = %pair.cert.display(),
+                    "certificate expires: {}", pair.validity(time));
+            }
+        }
+    }
+
+    /// Sets the metrics of expiry.
+    fn publish(&self) {
+        let pairs = self.pairs();
+        let all = pairs.iter().map(|pair| {
+            let certificate = &pair.certificate;
+            (certificate.name().to_owned(), certificate.expiry())
+        });
+        METRICS.tls.set_certificates(all.collect());
+    }
+}
+
+impl Watch {
+    /// Reads a pair that is new or has changed. `None`: it cannot be used, which is logged once.
+    fn read(
+        &mut self,
+        cert: &Path,
+        key: &Path,
+        stamp: Stamp,
+        (now, time): (Instant, SystemTime),
+        has_old: bool,
+    ) -> Option<Pair> {
+        if let Some(broken) = self.broken.get_mut(cert)
+            && broken.stamp == stamp
+        {
+            if !broken.is_reported && now.duration_since(broken.since) >= SETTLES {
+                broken.is_reported = true;
+                let meanwhile = match has_old {
+                    true => "the one before stays in use",
+                    false => "it is not used",
+                };
+                tracing::error!(
+                    code = codes::CERTIFICATE,
+                    error = broken.error,
+                    "new certificate refused: {meanwhile}"
+                );
+            }
+            return None;
+        }
+        match Pair::read(cert, key, time) {
+            Ok(pair) => {
+                self.broken.remove(cert);
+                self.warned.insert(cert.to_owned(), now);
+                tracing::info!(names = pair.names(), file = %cert.display(), "certificate read: {}", pair.validity(time));
+                for warning in &pair.warnings {
+                    tracing::warn!(code = codes::CERTIFICATE, "{warning}");
+                }
+                Some(pair)
+            }
+            Err(error) => {
+                let broken = Broken {
+                    stamp,
+                    since: now,
+                    error: error.to_string(),
+                    is_reported: false,
+                };
+                self.broken.insert(cert.to_owned(), broken);
+                None
+            }
+        }
+    }
+}
+
+impl Named {
+    fn new(pairs: Vec<Arc<Pair>>) -> Self {
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, pair) in pairs.iter().enumerate() {
+            for name in &pair.certificate.names {
+                by_name.entry(name.clone()).or_default().push(at);
+            }
+        }
+        Self { pairs, by_name }
+    }
+
+    /// The pairs for a name: those that have it, else those with a wildcard for it, else the first.
+    fn of(&self, name: Option<&str>) -> impl Iterator<Item = &Arc<Pair>> {
+        let exact = name.and_then(|name| self.by_name.get(name));
+        let found = exact.or_else(|| {
+            // RFC 9525 §6.3: for one label.
+            let (_, parent) = name?.split_once('.')?;
+            self.by_name.get(&format!("*.{parent}"))
+        });
+        let found = found.map_or(&[0][..], Vec::as_slice);
+        found.iter().filter_map(|at| self.pairs.get(*at))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let current = Arc::clone(&self.current.read());
+        let mut candidates = current.of(name.as_deref());
+        let first = candidates.next()?;
+        // There may be an RSA and an ECDSA certificate for one name.
+        let is_usable = |pair: &&Arc<Pair>| {
+            let schemes = hello.signature_schemes();
+            pair.certified.key.choose_scheme(schemes).is_some()
+        };
+        let chosen = std::iter::once(first).chain(candidates).find(is_usable);
+        Some(Arc::clone(&chosen.unwrap_or(first).certified))
+    }
+}
+
+/// The pairs of files at a place.
+fn places(files: &CertificateFiles) -> Vec<(PathBuf, PathBuf)> {
+    match files {
+        CertificateFiles::Pair { cert, key } => vec![(cert.clone(), key.clone())],
+        CertificateFiles::Directory(dir) => {
+            let mut found = pairs_in(dir);
+            for below in entries(dir) {
+                // `..data` and `..2026_11_28` of Kubernetes are targets of the links beside them.
+                let is_hidden = below
+                    .file_name()
+                    .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+                if !is_hidden && below.is_dir() {
+                    found.extend(pairs_in(&below));
+                }
+            }
+            found
+        }
+    }
+}
+
+/// Names of a certificate and its key: Kubernetes' and certbot's.
+const FIXED_NAMES: [(&str, &str); 2] = [("tls.crt", "tls.key"), ("fullchain.pem", "privkey.pem")];
+
+fn pairs_in(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let mut found = Vec::new();
+    for (cert, key) in FIXED_NAMES {
+        let (cert, key) = (dir.join(cert), dir.join(key));
+        if cert.is_file() && key.is_file() {
+            found.push((cert, key));
+        }
+    }
+    for cert in entries(dir) {
+        let is_certificate = cert
+            .extension()
+            .is_some_and(|ending| ending == "crt" || ending == "pem");
+        let key = cert.with_extension("key");
+        let is_known = found.iter().any(|(known, _)| *known == cert);
+        if is_certificate && !is_known && key.is_file() {
+            found.push((cert, key));
+        }
+    }
+    found
+}
+
+/// The entries of a directory, sorted: the first pair is the default.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "called at the start, and in the FilePool"
+)]
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut all: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    all.sort();
+    all
+}

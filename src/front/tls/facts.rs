@@ -1,0 +1,75 @@
+//! The facts about a TLS session that applications and logs see, in the words of OpenSSL, which
+//! nginx and mod_ssl use as well.
+
+use rustls::{CipherSuite, CommonState, ProtocolVersion};
+
+use crate::observe::access_log::TlsSession;
+
+/// The facts about one session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1.3`: `SSL_PROTOCOL`.
+    pub protocol: &'static str,
+    /// `TLS_AES_128_GCM_SHA256`: `SSL_CIPHER`.
+    pub cipher: &'static str,
+    /// The name that the client asked for by SNI (RFC 6066 §3), in lower case: `SSL_SERVER_NAME`.
+    pub server_name: Option<Box<str>>,
+}
+
+impl TlsFacts {
+    /// The part for the log.
+    pub fn session(&self) -> TlsSession {
+        TlsSession {
+            protocol: self.protocol,
+            cipher: self.cipher,
+        }
+    }
+
+    /// The facts about a session whose handshake is complete.
+    pub fn of(session: &CommonState, server_name: Option<&str>) -> Self {
+        let suite = session.negotiated_cipher_suite();
+        Self {
+            protocol: session.protocol_version().map_or("", protocol),
+            cipher: suite.map_or("", |suite| cipher(suite.suite())),
+            server_name: server_name.map(|name| name.to_ascii_lowercase().into()),
+        }
+    }
+}
+
+fn protocol(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        _ => "",
+    }
+}
+
+/// OpenSSL's name of a cipher suite that the provider has.
+fn cipher(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
+            "ECDHE-ECDSA-CHACHA20-POLY1305"
+        }
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_of_the_provider_has_a_name() {
+        for suite in &crate::front::tls::provider().cipher_suites {
+            assert_ne!(cipher(suite.suite()), "", "{suite:?}");
+        }
+    }
+}

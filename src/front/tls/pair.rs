@@ -1,0 +1,243 @@
+//! A certificate with its key, read from two files in PEM and checked.
+//!
+//! Errors are what makes a pair useless: files that cannot be read, a key of another certificate.
+//! All else is a warning: a server that starts with an expired certificate can be reached by those
+//! who repair it.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::x509::Certificate;
+use super::{TlsError, provider};
+
+/// A file of a certificate with its chain is a few KiB long.
+const LONGEST_FILE: u64 = 1 << 20;
+/// Days before the expiry from which on it is worth a warning.
+pub const DAYS_OF_WARNING: i64 = 14;
+
+/// A pair that can be used.
+#[derive(Debug)]
+pub struct Pair {
+    /// The certificate's file.
+    pub cert: PathBuf,
+    /// The key's file.
+    pub key: PathBuf,
+    /// The state of both files when they were read.
+    pub stamp: Stamp,
+    /// The facts in the certificate.
+    pub certificate: Certificate,
+    /// Certificate, chain and key as rustls has them.
+    pub certified: Arc<CertifiedKey>,
+    /// Its defects.
+    pub warnings: Vec<String>,
+}
+
+/// The state of two files, by which a change is noticed: links are followed, so the target of a link
+/// counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp([(u64, u64, i64, i64, u64); 2]);
+
+impl Stamp {
+    /// The state of these files; zeros for one that is missing.
+    pub fn of(cert: &Path, key: &Path) -> Self {
+        Self([cert, key].map(|path| {
+            let state = |file: Metadata| {
+                let changed = file.ctime() * 1_000_000_000 + file.ctime_nsec();
+                let modified = file.mtime() * 1_000_000_000 + file.mtime_nsec();
+                (file.dev(), file.ino(), modified, changed, file.size())
+            };
+            metadata(path).map_or_else(|_| Default::default(), state)
+        }))
+    }
+}
+
+impl Pair {
+    /// Reads a pair. Blocks.
+    ///
+    /// # Errors
+    /// Files that cannot be read or used, with the file and the reason.
+    pub fn read(cert: &Path, key: &Path, now: SystemTime) -> Result<Self, TlsError> {
+        // Before the reads: a change after them is noticed at the next look.
+        let stamp = Stamp::of(cert, key);
+        let certs = certificates(cert)?;
+        let certificate = of_file(cert, Certificate::read(&certs[0]))?;
+        let private = private_key(key)?;
+        let signer = provider().key_provider.load_private_key(private);
+        let signer = signer.map_err(|error| {
+            problem(
+                "use the key",
+                key,
+                format!("{error} (give an RSA, ECDSA or Ed25519 key in PEM)"),
+            )
+        })?;
+        let certified = CertifiedKey::new(certs, signer);
+        match certified.keys_match() {
+            // A key without a public part to compare.
+            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+            Err(_) => {
+                return Err(TlsError::new(format!(
+                    "the key {} does not belong to the certificate {} for {}",
+                    key.display(),
+                    cert.display(),
+                    certificate.name()
+                )));
+            }
+        }
+        let mut pair = Self {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            stamp,
+            certificate,
+            certified: Arc::new(certified),
+            warnings: Vec::new(),
+        };
+        pair.warnings = pair.defects(now);
+        Ok(pair)
+    }
+
+    /// `example.org, *.example.org`; the subject where there is no name.
+    pub fn names(&self) -> String {
+        match self.certificate.names.is_empty() {
+            true => self.certificate.subject.clone(),
+            false => self.certificate.names.join(", "),
+        }
+    }
+
+    /// `60 days left`.
+    pub fn validity(&self, now: SystemTime) -> String {
+        match self.certificate.days_left(now) {
+            _ if now < self.certificate.not_before => "not valid yet".to_owned(),
+            left @ ..0 => format!("expired {} ago", days(-left)),
+            left => format!("{} left", days(left)),
+        }
+    }
+
+    fn defects(&self, now: SystemTime) -> Vec<String> {
+        let (certificate, cert) = (&self.certificate, self.cert.display());
+        let mut defects = Vec::new();
+        let left = certificate.days_left(now);
+        let validity = self.validity(now);
+        if now < certificate.not_before || left < DAYS_OF_WARNING {
+            defects.push(format!(
+                "the certificate {cert} for {}: {validity}",
+                self.names()
+            ));
+        }
+        if certificate.names.is_empty() {
+            defects.push(format!(
+                "the certificate {cert} names no host (subjectAltName): browsers refuse it"
+            ));
+        }
+        defects.extend(self.defect_of_chain());
+        let mode = metadata(&self.key).map_or(0, |file| file.mode());
+        if mode & 0o004 != 0 {
+            defects.push(format!(
+                "every user can read the key {} (chmod o-r)",
+                self.key.display()
+            ));
+        }
+        defects
+    }
+
+    /// RFC 8446 §4.4.2: each certificate certifies the one before it; the root may be left out.
+    fn defect_of_chain(&self) -> Option<String> {
+        let cert = self.cert.display();
+        let mut issuer = &self.certificate.issuer;
+        if self.certified.cert.len() == 1 && !self.certificate.is_self_issued() {
+            return Some(format!(
+                "the file {cert} has no intermediate certificate: clients that do not know {issuer} refuse it (give the file with the chain, as fullchain.pem of certbot)"
+            ));
+        }
+        let chain = self.certified.cert.iter().skip(1);
+        let chain: Vec<_> = chain.map(|der| Certificate::read(der)).collect();
+        for next in &chain {
+            match next {
+                Ok(next) if next.subject == *issuer => issuer = &next.issuer,
+                _ => {
+                    return Some(format!(
+                        "the chain in {cert} is out of order: behind a certificate of {issuer} that one has to follow"
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn days(days: i64) -> String {
+    match days {
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(path, "certificate")?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let all = all.map_err(|error| problem("use the certificate", path, error))?;
+    match all.is_empty() {
+        true => Err(problem(
+            "use the certificate",
+            path,
+            "it has no `BEGIN CERTIFICATE` (give a file in PEM)",
+        )),
+        false => Ok(all),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = read(path, "key")?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let is_encrypted = text
+            .windows(ENCRYPTED.len())
+            .any(|bytes| bytes == ENCRYPTED);
+        match is_encrypted {
+            true => problem(
+                "use the key",
+                path,
+                "it is encrypted with a password (decrypt it: openssl pkey -in FILE -out FILE)",
+            ),
+            false => problem("use the key", path, error),
+        }
+    })
+}
+
+/// In the first line of PKCS #8, or in the header of older files.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "called at the start, and in the FilePool"
+)]
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, TlsError> {
+    let doing = format!("read the {what}");
+    let length = metadata(path).map_err(|error| problem(&doing, path, error))?;
+    if !length.is_file() || length.len() > LONGEST_FILE {
+        return Err(problem(&doing, path, "not a file in PEM"));
+    }
+    std::fs::read(path).map_err(|error| problem(&doing, path, error))
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "called at the start, and in the FilePool"
+)]
+fn metadata(path: &Path) -> io::Result<Metadata> {
+    std::fs::metadata(path)
+}
+
+fn of_file<T>(path: &Path, read: Result<T, TlsError>) -> Result<T, TlsError> {
+    read.map_err(|error| problem("use the certificate", path, error))
+}
+
+fn problem(doing: &str, path: &Path, why: impl std::fmt::Display) -> TlsError {
+    TlsError::new(format!("cannot {doing} {}: {why}", path.display()))
+}

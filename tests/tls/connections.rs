@@ -1,0 +1,200 @@
+//! How connections with TLS begin and end.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use rustls::HandshakeKind;
+
+use crate::support::raw::{Connection, End};
+use crate::support::server::{Pyserve, Server, get};
+use crate::support::tls::authority;
+use crate::support::{temp_dir, write_files};
+
+fn handshakes(server: &Server, version: &str, outcome: &str) -> f64 {
+    let name =
+        format!("pyserve_tls_handshakes_total{{version=\"{version}\",outcome=\"{outcome}\"}}");
+    server.metric(&name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn sessions_are_resumed_and_handshakes_counted() {
+    let server = Pyserve::app("environ.py").with_tls().watched().ready();
+    for (version, name) in [
+        (&rustls::version::TLS12, "TLSv1.2"),
+        (&rustls::version::TLS13, "TLSv1.3"),
+    ] {
+        let client = authority().client_with(&["http/1.1"], &[version], None);
+        let connect = || {
+            let client = client.clone();
+            let secured = server.connect_tls_port().secured(client, "localhost");
+            let mut connection = secured.unwrap();
+            // Tickets of TLS 1.3 come behind the handshake.
+            assert_eq!(connection.exchange(get("/")).status(), 200);
+            connection.session().handshake_kind()
+        };
+        assert_eq!(connect(), Some(HandshakeKind::Full), "{name}");
+        assert_eq!(connect(), Some(HandshakeKind::Resumed), "{name}");
+        assert_eq!(handshakes(&server, name, "full"), 1.0);
+        assert_eq!(handshakes(&server, name, "resumed"), 1.0);
+    }
+}
+
+#[test]
+fn a_silent_and_a_slow_handshake_are_bounded_as_a_slow_head_is() {
+    let server = Pyserve::app("environ.py")
+        .with_tls()
+        .watched()
+        .args(["--header-timeout", "500ms"])
+        .ready();
+    let began = Instant::now();
+    let mut silent = server.connect_tls_port();
+    // A record that announces 512 bytes, of which one comes now and then.
+    let mut slow = server.connect_tls_port();
+    slow.send([0x16, 3, 1, 2, 0]);
+    let mut sent = 0;
+    while slow.try_send([1]).is_ok() && began.elapsed() < Duration::from_secs(20) {
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(sent < 300, "{sent}");
+    assert_ne!(silent.rest().1, End::TimedOut);
+    server.wait_for_metric(
+        "pyserve_tls_handshakes_total{version=\"\",outcome=\"timed_out\"}",
+        2.0,
+    );
+}
+
+#[test]
+fn what_is_no_tls_is_counted_and_closed() {
+    let server = Pyserve::app("environ.py").with_tls().watched().ready();
+    let mut connection = server.connect_tls_port();
+    connection.send(get("/"));
+    assert_ne!(connection.rest().1, End::TimedOut);
+    server.wait_for_metric(
+        "pyserve_tls_handshakes_total{version=\"\",outcome=\"failed\"}",
+        1.0,
+    );
+    drop(server.connect_tls_port());
+    server.wait_for_metric(
+        "pyserve_tls_handshakes_total{version=\"\",outcome=\"aborted\"}",
+        1.0,
+    );
+}
+
+#[test]
+fn an_idle_connection_ends_with_close_notify() {
+    let server = Pyserve::app("environ.py")
+        .with_tls()
+        .args(["--keepalive-timeout", "300ms"])
+        .ready();
+    let mut connection = server.connect_tls();
+    assert_eq!(connection.exchange(get("/")).status(), 200);
+    // An end without it is an error of rustls: `End::Reset`.
+    assert_eq!(connection.rest(), (Vec::new(), End::Closed));
+    // HTTP/2 sends GOAWAY before.
+    let client = authority().client(&["h2"]);
+    let secured = server.connect_tls_port().secured(client, "localhost");
+    let mut connection = secured.unwrap();
+    connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert_eq!(connection.rest().1, End::Closed);
+}
+
+#[test]
+fn a_stop_finishes_responses_and_ends_sessions_in_order() {
+    let mut server = Pyserve::app("held.py").with_tls().ready();
+    let mut idle = server.connect_tls();
+    let mut busy = server.connect_tls();
+    busy.send(get("/held"));
+    let held = server.probe.held("/held");
+    server.signal(Signal::TERM);
+    assert_eq!(idle.rest(), (Vec::new(), End::Closed));
+    held.release();
+    let response = busy.response();
+    assert_eq!((response.status(), response.broken), (200, None));
+    assert_eq!(response.header("Connection").as_deref(), Some("close"));
+    assert_eq!(busy.rest(), (Vec::new(), End::Closed));
+    assert_eq!(server.wait_exit(), 0);
+}
+
+#[test]
+fn a_reload_keeps_sessions_and_tickets() {
+    let server = Pyserve::app("environ.py").with_tls().ready();
+    let client = authority().client(&["http/1.1"]);
+    let connect = || {
+        let secured = server
+            .connect_tls_port()
+            .secured(client.clone(), "localhost");
+        secured.unwrap()
+    };
+    let mut kept = connect();
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    let mut resumed = connect();
+    assert_eq!(resumed.exchange(get("/")).status(), 200);
+    let kind = resumed.session().handshake_kind();
+    assert_eq!(kind, Some(HandshakeKind::Resumed));
+}
+
+#[test]
+fn a_large_file_arrives_whole_at_a_client_that_reads_slowly() {
+    const LENGTH: usize = 6 << 20;
+    let dir = temp_dir();
+    let bytes: String = (0..LENGTH / 8).map(|at| format!("{at:08}")).collect();
+    write_files(dir.path(), &[("static/large.bin", &bytes)]);
+    let server = Pyserve::new()
+        .with_tls()
+        .arg_file("--root", dir.path())
+        .ready();
+    let connection = Connection::tcp_that_takes_little(server.tls_port());
+    let client = authority().client(&["http/1.1"]);
+    let mut connection = connection.secured(client, "localhost").unwrap();
+    for _ in 0..2 {
+        connection.send(get("/static/large.bin"));
+        let head = connection.response_to_head();
+        assert_eq!(head.status(), 200);
+        let mut received = Vec::new();
+        while received.len() < LENGTH {
+            let part = (LENGTH - received.len()).min(100_000);
+            received.extend(connection.exactly(part));
+        }
+        assert!(received == bytes.as_bytes());
+    }
+}
+
+#[test]
+fn a_flood_of_handshakes_leaves_others_their_turn() {
+    let server = Pyserve::app("environ.py").with_tls().watched().ready();
+    let mut kept = server.connect();
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            for _ in 0..4 {
+                let hello = client_hello();
+                let connections: Vec<_> = (0..100)
+                    .map(|_| {
+                        let mut one = Connection::tcp_from([127, 0, 0, 9], server.tls_port());
+                        one.send(&hello);
+                        one
+                    })
+                    .collect();
+                drop(connections);
+            }
+        });
+        while !flood.is_finished() {
+            assert_eq!(kept.exchange(get("/")).status(), 200);
+            assert_eq!(server.connect_tls().exchange(get("/")).status(), 200);
+        }
+    });
+}
+
+/// The first flight of a client.
+fn client_hello() -> Vec<u8> {
+    let client = authority().client(&["http/1.1"]);
+    let name = crate::support::tls::server_name("localhost");
+    let mut session = rustls::ClientConnection::new(client, name).unwrap();
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).unwrap();
+    hello
+}
