@@ -312,6 +312,8 @@ pub struct AppSettings {
     pub request_timeout: Option<Duration>,
     /// Address space of each of its processes in bytes; `None` for no limit.
     pub limit_as: Option<u64>,
+    /// The file of gunicorn whose hooks the workers run, or `python:MODULE`.
+    pub gunicorn_hooks: Option<PathBuf>,
     /// True if tracebacks may be shown to clients.
     pub dev: bool,
     /// Directory for the host extension if memory files are forbidden; absolute.

@@ -32,7 +32,7 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{breakpoints, fork, greenlets, log, package, promotion, stacks};
+use crate::{breakpoints, fork, greenlets, gunicorn_hooks, log, package, promotion, stacks};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -281,6 +281,7 @@ fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>
 fn start(py: Python<'_>, origin: &Inherited, worker: u32) -> Result<Started, String> {
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
+    gunicorn_hooks::load(py, &origin.boot, worker).map_err(raised)?;
     let started = match &origin.app {
         Some(app) => {
             objects::reseed(py);

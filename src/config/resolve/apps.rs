@@ -15,7 +15,7 @@ use super::{LONGEST_QUEUE, Resolver, existing_directory, wrong};
 use crate::config::app::AppRef;
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::interpreter::PythonChoice;
-use crate::config::{AppSettings, Recycle, Workers, values};
+use crate::config::{AppSettings, Recycle, Workers, native, values};
 
 /// Settings of applications that do not override them.
 pub(super) struct Common {
@@ -39,6 +39,7 @@ pub(super) struct Common {
     short_first: bool,
     request_timeout: Option<Duration>,
     limit_as: Option<u64>,
+    gunicorn_hooks: Option<PathBuf>,
     dev: bool,
     temp_dir: PathBuf,
 }
@@ -47,6 +48,20 @@ impl Resolver<'_> {
     /// Environment variables of applications, companions and `before_start`.
     fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
         Ok(self.many("env", variable)?.unwrap_or_default())
+    }
+
+    /// The file is relative to the current directory, as in gunicorn.
+    fn gunicorn_hooks(&mut self) -> Result<Option<PathBuf>, ConfigError> {
+        let current = &self.surroundings.current_dir;
+        let file = self.optional("gunicorn_hooks", |text| match text {
+            "" => Err(invalid("no path", "give one, as in `gunicorn.conf.py`")),
+            text if text.starts_with("python:") => Ok(native::path(text)),
+            text => Ok(current.join(native::path(text.strip_prefix("file:").unwrap_or(text)))),
+        })?;
+        if file.is_none() {
+            self.show_default("gunicorn_hooks", "none".to_owned());
+        }
+        Ok(file)
     }
 
     /// Warns once of each interpreter that was passed over.
@@ -95,6 +110,7 @@ impl Resolver<'_> {
             short_first: self.one("short_first", values::yes_or_no)?,
             request_timeout: self.request_timeout(dev)?,
             limit_as: self.limit_as()?,
+            gunicorn_hooks: self.gunicorn_hooks()?,
             dev,
             temp_dir: temp_dir.to_owned(),
         })
@@ -178,6 +194,7 @@ impl Common {
             short_first: self.short_first,
             request_timeout: self.request_timeout,
             limit_as: self.limit_as,
+            gunicorn_hooks: self.gunicorn_hooks.clone(),
             dev: self.dev,
             temp_dir: self.temp_dir.clone(),
         })

@@ -38,8 +38,10 @@ pub struct Settings {
     pub lines: Vec<Line>,
     /// The application that the command line names.
     pub app: Option<String>,
-    /// The file that was evaluated.
+    /// The file that was evaluated, for people.
     pub file: Option<String>,
+    /// Its name as `gunicorn -c` has it.
+    pub location: Option<String>,
 }
 
 /// The name of the file that gunicorn reads without being told.
@@ -159,6 +161,7 @@ impl Settings {
             Ok(evaluated) => evaluated,
             Err(problem) => return self.line(&whole, name, Verdict::Wrong(problem)),
         };
+        self.location = Some(location.to_owned());
         self.file = Some(match location.strip_prefix("python:") {
             Some(_) => evaluated.file.clone(),
             None => name.to_owned(),

@@ -4,6 +4,7 @@
 //! the table decides about all others.
 
 mod application;
+mod hooks;
 mod listening;
 mod logging;
 mod processes;
@@ -35,6 +36,7 @@ pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
     processes::decide(&mut meaning);
     logging::decide(&mut meaning);
     tls::decide(&mut meaning);
+    hooks::decide(&mut meaning, settings.location.as_deref());
     meaning.by_table();
     let secrets: Vec<String> = meaning.items.iter().flat_map(secrets_of).collect();
     let mut lines = settings.lines;
