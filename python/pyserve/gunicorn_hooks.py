@@ -1,7 +1,8 @@
-"""The hooks of a configuration file of gunicorn, run in a worker of pyserve.
+"""The hooks of a configuration file of gunicorn, run by pyserve.
 
-The host calls `load` after the fork; `post_fork` runs before the application is imported, unless the
-template has imported it, as in gunicorn. `server` and `worker` have what hooks use most; anything else
+In a worker the host calls `load` after the fork; `post_fork` runs before the application is imported,
+unless the template has imported it, as in gunicorn. `accompany` runs the hooks of gunicorn's master in
+a process beside the server. `server` and `worker` have what hooks use most; anything else
 raises AttributeError with a sentence.
 """
 
@@ -10,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import logging
 import os
+import signal
 import sys
 
 
@@ -108,3 +110,26 @@ def load(location, number):
     if names.get("worker_exit"):
         exiting = function(names["worker_exit"])
         pyserve.before_exit(lambda: exiting(server, worker))
+
+
+def accompany(location, directory):
+    """Runs `when_ready` now, and `on_exit` when SIGTERM asks this process to end."""
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    sys.argv = ["gunicorn"]
+    sys.path[:1] = [directory]
+    names = names_of(location)
+    log = logger()
+    settings = {name: value for name, value in names.items() if not name.startswith("__")}
+    server = Server(Settings(settings), log)
+
+    def run(name):
+        try:
+            if names.get(name):
+                function(names[name])(server)
+        except Exception:
+            log.exception("the hook %s raised", name)
+
+    run("when_ready")
+    signal.sigwait(ends)
+    run("on_exit")

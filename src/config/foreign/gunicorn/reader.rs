@@ -42,6 +42,8 @@ pub struct Settings {
     pub file: Option<String>,
     /// Its name as `gunicorn -c` has it.
     pub location: Option<String>,
+    /// The interpreter that evaluated it.
+    pub python: String,
 }
 
 /// The name of the file that gunicorn reads without being told.
@@ -162,6 +164,7 @@ impl Settings {
             Err(problem) => return self.line(&whole, name, Verdict::Wrong(problem)),
         };
         self.location = Some(location.to_owned());
+        self.python = native::text(evaluated.python.as_os_str());
         self.file = Some(match location.strip_prefix("python:") {
             Some(_) => evaluated.file.clone(),
             None => name.to_owned(),

@@ -36,7 +36,7 @@ pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
     processes::decide(&mut meaning);
     logging::decide(&mut meaning);
     tls::decide(&mut meaning);
-    hooks::decide(&mut meaning, settings.location.as_deref());
+    hooks::decide(&mut meaning, settings.location.as_deref(), &settings.python);
     meaning.by_table();
     let secrets: Vec<String> = meaning.items.iter().flat_map(secrets_of).collect();
     let mut lines = settings.lines;
