@@ -688,7 +688,7 @@ mod tests {
             (&["--http=:80"], "'--bind ADDR'"),
             (&["--wsgi-file", "x.py"], "'--app MODULE"),
             (&["--module", "x"], "'--app MODULE"),
-            (&["--log-file", "x"], "standard error"),
+            (&["--error-logfile", "x"], "standard error"),
             (&["--reload"], "'--dev'"),
             (&["--harakiri", "3"], "'--request-timeout TIME'"),
             (&["check", "--master"], "omit it"),

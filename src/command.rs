@@ -57,6 +57,10 @@ pub fn main() -> ExitCode {
     if let Some(words) = foreign::found::called_as("gunicorn") {
         return as_gunicorn(&words);
     }
+    if let Some(problem) = gunicorn_link::become_hooks() {
+        say(&format!("pyserve: {problem}"));
+        return ExitCode::FAILURE;
+    }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => return answer(&error),

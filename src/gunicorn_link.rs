@@ -3,7 +3,12 @@
 //! The options are read with the settings ([`crate::config::foreign`]). This file finds those that
 //! start no server: `--version`, `--help`, `--check-config` and `--print-config`.
 
-use crate::config::foreign::gunicorn::switches;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::config::foreign::gunicorn::{HOOKS_VERB, switches};
 
 /// The role of a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,33 @@ This is pyserve, called as gunicorn: it takes the command line of gunicorn, and 
   gunicorn --print-config mysite.wsgi    show all settings with their origins as well
 
 `pyserve explain \"gunicorn ...\"` shows the meaning of each option, `pyserve help` the manual.";
+
+/// The functions that run hooks.
+const HOOKS: &str = include_str!("../python/pyserve/gunicorn_hooks.py");
+/// Runs those of gunicorn's master.
+const ACCOMPANY: &str = "\naccompany(*sys.argv[1:])\n";
+
+/// Becomes the process that runs the hooks of gunicorn's master, if the words ask for that:
+/// `pyserve gunicorn-hooks PYTHON FILE DIRECTORY`, the companion that a reading of gunicorn's file makes.
+/// Returns the error if that fails.
+pub fn become_hooks() -> Option<String> {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let [verb, python, file, directory] = &words[..] else {
+        return None;
+    };
+    if verb != HOOKS_VERB {
+        return None;
+    }
+    let error = Command::new(python)
+        .arg("-c")
+        .arg(format!("{HOOKS}{ACCOMPANY}"))
+        .args([file, directory])
+        .exec();
+    Some(format!(
+        "cannot run {}: {error}",
+        Path::new(python).display()
+    ))
+}
 
 /// The role of these words, and of `GUNICORN_CMD_ARGS`.
 pub fn role(words: &[String], variable: Option<&str>) -> Role {

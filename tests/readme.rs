@@ -101,6 +101,10 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "seconds",
         "help",
         "version",
+        // Of gunicorn.
+        "check-config",
+        "print-config",
+        "timeout",
         // Of `pyserve maintenance`.
         "allow",
         "page",

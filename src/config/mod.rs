@@ -317,6 +317,8 @@ pub struct AppSettings {
     pub limit_as: Option<u64>,
     /// The module `uwsgi` of its processes; `None`: they have none.
     pub uwsgi_module: Option<UwsgiModule>,
+    /// The file of gunicorn whose hooks the workers run, or `python:MODULE`.
+    pub gunicorn_hooks: Option<PathBuf>,
     /// True if tracebacks may be shown to clients.
     pub dev: bool,
     /// Directory for the host extension if memory files are forbidden; absolute.

@@ -164,6 +164,7 @@ impl Python {
             mount: settings.mount.clone(),
             find_static: settings.django_static,
             find_media: settings.django_media,
+            gunicorn_hooks: settings.gunicorn_hooks.clone().unwrap_or_default(),
             refork: settings.refork.is_some(),
             apart: false,
             inherited: descriptors::inherited().to_vec(),

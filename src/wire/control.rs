@@ -129,6 +129,9 @@ pub struct Boot {
     pub find_static: bool,
     /// Ask the application for its uploaded files.
     pub find_media: bool,
+    /// The file of gunicorn whose hooks workers run, or `python:MODULE`; mostly empty.
+    #[serde(with = "native")]
+    pub gunicorn_hooks: PathBuf,
     /// Name of the application in the titles of its processes.
     pub name: String,
     /// Version of pyserve.
@@ -297,6 +300,7 @@ mod tests {
             mount: "/shop".into(),
             find_static: true,
             find_media: true,
+            gunicorn_hooks: "/srv/gunicorn.conf.py".into(),
             refork: true,
             apart: true,
             inherited: vec![3, 17],

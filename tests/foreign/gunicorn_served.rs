@@ -352,3 +352,73 @@ fn the_link_answers_the_options_that_start_no_server() {
         assert_eq!(ended.code, 78, "{words:?}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn hooks_of_a_worker_run_around_its_life_as_in_gunicorn() {
+    let dir = temp_dir();
+    let note = "import os\n\ndef note(text):\n    with open(os.environ['NOTES'], 'a') as file:\n        file.write(text + '\\n')\n";
+    let app = "import notes\nnotes.note('import')\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'x']\n";
+    let conf = "import notes, os\nwsgi_app = 'mysite'\nbind = '127.0.0.1:0'\nworkers = 1\npreload_app = False\n\n\
+                def post_fork(server, worker):\n    notes.note('post_fork %s %s' % (worker.age, server.cfg.workers))\n    \
+                server.log.info('spawned as %s', worker.age)\n\n\
+                def post_worker_init(worker):\n    notes.note('post_worker_init')\n\n\
+                def worker_exit(server, worker):\n    notes.note('worker_exit')\n\n\
+                def when_ready(server):\n    server.log.info('when_ready ran')\n    open('ready', 'w').close()\n\n\
+                def on_exit(server):\n    notes.note('on_exit %s' % os.path.exists('ready'))\n";
+    write_files(
+        dir.path(),
+        &[
+            ("notes.py", note),
+            ("mysite.py", app),
+            ("gunicorn.conf.py", conf),
+        ],
+    );
+    let notes = dir.path().join("notes.txt");
+    let mut server = pyserve(dir.path())
+        .env("NOTES", &notes)
+        .args(["--gunicorn", "gunicorn.conf.py"])
+        .ready();
+    server.stderr.wait_for("spawned as 1");
+    server.stderr.wait_for("when_ready ran");
+    assert_eq!(server.get("/").status(), 200);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    let text = std::fs::read_to_string(&notes).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "post_fork 1 1",
+            "import",
+            "post_worker_init",
+            "worker_exit",
+            "on_exit True"
+        ]
+    );
+}
+
+#[test]
+fn a_hook_that_raises_prevents_the_start_of_its_worker() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            (
+                "gunicorn.conf.py",
+                "wsgi_app = 'mysite'\nbind = '127.0.0.1:0'\ndef post_fork(server, worker):\n    server.nothing_of_the_kind\n",
+            ),
+        ],
+    );
+    let ended = pyserve(dir.path())
+        .args(["--gunicorn", "gunicorn.conf.py"])
+        .run();
+    assert_ne!(ended.code, 0);
+    assert!(
+        ended
+            .stderr
+            .contains("server.nothing_of_the_kind is not there under pyserve"),
+        "{}",
+        ended.stderr
+    );
+}

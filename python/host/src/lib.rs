@@ -22,6 +22,7 @@ mod breakpoints;
 mod ffi;
 mod fork;
 mod greenlets;
+mod gunicorn_hooks;
 mod import_app;
 mod inherited;
 mod log;

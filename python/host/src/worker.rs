@@ -32,7 +32,9 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{breakpoints, fork, greenlets, log, package, promotion, stacks, uwsgi_module};
+use crate::{
+    breakpoints, fork, greenlets, gunicorn_hooks, log, package, promotion, stacks, uwsgi_module,
+};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -283,6 +285,7 @@ fn start(py: Python<'_>, origin: &Inherited, worker: u32) -> Result<Started, Str
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
     uwsgi_module::set_worker(py, origin, worker).map_err(raised)?;
+    gunicorn_hooks::load(py, &origin.boot, worker).map_err(raised)?;
     let started = match &origin.app {
         Some(app) => {
             objects::reseed(py);

@@ -41,6 +41,7 @@ pub(super) struct Common {
     request_timeout: Option<Duration>,
     limit_as: Option<u64>,
     uwsgi_module: Option<UwsgiModule>,
+    gunicorn_hooks: Option<PathBuf>,
     dev: bool,
     temp_dir: PathBuf,
 }
@@ -74,6 +75,20 @@ impl Resolver<'_> {
             options.push((name.clone(), value));
         }
         Ok(Some(UwsgiModule { cache, options }))
+    }
+
+    /// The file is relative to the current directory, as in gunicorn.
+    fn gunicorn_hooks(&mut self) -> Result<Option<PathBuf>, ConfigError> {
+        let current = &self.surroundings.current_dir;
+        let file = self.optional("gunicorn_hooks", |text| match text {
+            "" => Err(invalid("no path", "give one, as in `gunicorn.conf.py`")),
+            text if text.starts_with("python:") => Ok(native::path(text)),
+            text => Ok(current.join(native::path(text.strip_prefix("file:").unwrap_or(text)))),
+        })?;
+        if file.is_none() {
+            self.show_default("gunicorn_hooks", "none".to_owned());
+        }
+        Ok(file)
     }
 
     /// Warns once of each interpreter that was passed over.
@@ -123,6 +138,7 @@ impl Resolver<'_> {
             request_timeout: self.request_timeout(dev)?,
             limit_as: self.limit_as()?,
             uwsgi_module: self.uwsgi_module()?,
+            gunicorn_hooks: self.gunicorn_hooks()?,
             dev,
             temp_dir: temp_dir.to_owned(),
         })
@@ -207,6 +223,7 @@ impl Common {
             request_timeout: self.request_timeout,
             limit_as: self.limit_as,
             uwsgi_module: self.uwsgi_module.clone(),
+            gunicorn_hooks: self.gunicorn_hooks.clone(),
             dev: self.dev,
             temp_dir: self.temp_dir.clone(),
         })

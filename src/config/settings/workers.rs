@@ -103,6 +103,15 @@ pub(super) static WORKERS: &[Setting] = &[
         default: Default::Value("0"),
     },
     Setting {
+        name: "gunicorn_hooks",
+        value_name: "FILE",
+        heading: HEADING,
+        help: "Configuration file of gunicorn whose hooks each worker runs: post_fork, post_worker_init and \
+               worker_exit; relative to the current directory",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
         name: "before_start",
         value_name: "COMMAND",
         heading: HEADING,

@@ -33,6 +33,8 @@ pub struct Evaluated {
     pub error: Option<(usize, String)>,
     /// What it printed.
     pub printed: String,
+    /// The interpreter that evaluated it.
+    pub python: PathBuf,
 }
 
 /// A statement of the file; of one with a body, the part before that.
@@ -92,6 +94,7 @@ impl Evaluator {
         evaluated
             .map(|evaluated| Evaluated {
                 printed: printed.clone(),
+                python: self.python.clone(),
                 ..evaluated
             })
             .ok_or_else(|| {
@@ -135,6 +138,7 @@ fn of_json(json: &Json) -> Option<Evaluated> {
             (line, text.unwrap_or_default().to_owned())
         }),
         printed: String::new(),
+        python: PathBuf::new(),
     })
 }
 

@@ -48,6 +48,9 @@ pub fn switches(words: &[String], variable: Option<&str>) -> Vec<&'static str> {
     on.map(|(setting, ..)| setting.name).collect()
 }
 
+/// The first argument of the process that runs the hooks of gunicorn's master.
+pub const HOOKS_VERB: &str = "gunicorn-hooks";
+
 /// True for the text of a file of gunicorn: it assigns some of its settings.
 pub fn is_gunicorn(name: &str, text: &str) -> bool {
     let base = name.rsplit('/').next().unwrap_or(name);

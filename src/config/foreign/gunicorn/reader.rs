@@ -38,8 +38,12 @@ pub struct Settings {
     pub lines: Vec<Line>,
     /// The application that the command line names.
     pub app: Option<String>,
-    /// The file that was evaluated.
+    /// The file that was evaluated, for people.
     pub file: Option<String>,
+    /// Its name as `gunicorn -c` has it.
+    pub location: Option<String>,
+    /// The interpreter that evaluated it.
+    pub python: String,
 }
 
 /// The name of the file that gunicorn reads without being told.
@@ -159,6 +163,8 @@ impl Settings {
             Ok(evaluated) => evaluated,
             Err(problem) => return self.line(&whole, name, Verdict::Wrong(problem)),
         };
+        self.location = Some(location.to_owned());
+        self.python = native::text(evaluated.python.as_os_str());
         self.file = Some(match location.strip_prefix("python:") {
             Some(_) => evaluated.file.clone(),
             None => name.to_owned(),

@@ -130,7 +130,7 @@ fn web_concurrency_is_the_number_of_workers_where_no_line_sets_it() {
     let read = reading("", &empty, &[("WEB_CONCURRENCY", "7")], &sources);
     assert_eq!(value(&read, "workers"), "none");
     let read = reading("", &empty, &[], &sources);
-    assert_eq!(value(&read, "workers"), "1 from gunicorn.conf.py");
+    assert_eq!(value(&read, "workers"), "1 from default of gunicorn");
 }
 
 #[test]

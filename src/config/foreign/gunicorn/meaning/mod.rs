@@ -4,6 +4,7 @@
 //! the table decides about all others.
 
 mod application;
+mod hooks;
 mod listening;
 mod logging;
 mod processes;
@@ -17,17 +18,11 @@ use crate::config::foreign::{Line, Reading, Surroundings, Verdict, secrets};
 
 /// The meaning of the settings.
 pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
-    let source = match (&settings.file, settings.items.first()) {
-        (Some(file), _) => file.clone(),
-        (None, Some(item)) => item.place.source.to_string(),
-        (None, None) => "gunicorn".to_owned(),
-    };
     let mut meaning = Meaning {
         around,
         verdicts: vec![None; settings.items.len()],
         items: settings.items,
         draft: Draft::default(),
-        source,
     };
     meaning.overridden();
     application::decide(&mut meaning);
@@ -35,6 +30,7 @@ pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
     processes::decide(&mut meaning);
     logging::decide(&mut meaning);
     tls::decide(&mut meaning);
+    hooks::decide(&mut meaning, settings.location.as_deref(), &settings.python);
     meaning.by_table();
     let secrets: Vec<String> = meaning.items.iter().flat_map(secrets_of).collect();
     let mut lines = settings.lines;
@@ -96,8 +92,6 @@ struct Meaning<'a> {
     items: Vec<Item>,
     verdicts: Vec<Option<Verdict>>,
     draft: Draft,
-    /// The file, for settings that follow from a default.
-    source: String,
 }
 
 impl Meaning<'_> {
@@ -170,8 +164,8 @@ impl Meaning<'_> {
     }
 
     fn imply(&mut self, name: &str, values: &[&str], reason: &str) {
-        let source = self.source.clone();
-        self.draft.imply(&source, name, values, reason);
+        self.draft
+            .imply("default of gunicorn", name, values, reason);
     }
 
     /// Decides about everything that is left.
