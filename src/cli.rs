@@ -280,7 +280,7 @@ fn explain_verb() -> Command {
             .action(ArgAction::SetTrue)
     };
     Command::new("explain")
-        .about("Explain files of uWSGI, nginx and gunicorn line by line, with the pyserve.toml of the same meaning")
+        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and of images line by line, with the pyserve.toml of the same meaning")
         .override_usage("pyserve explain [OPTIONS] PATH...")
         .args(hidden)
         .arg(

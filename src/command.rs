@@ -7,14 +7,16 @@ use std::time::Duration;
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
 use crate::config::reach::{self, Unreachable};
-use crate::config::{self, Config, ConfigError, HostFacts, foreign};
+use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::gunicorn_link;
 use crate::manual;
 use crate::observe::codes;
 use crate::observe::diagnostics::{self, WriteOut, say};
+use crate::observe::log_files::{self, LogFileError};
 use crate::observe::logs;
 use crate::os::identity::{self, DropError};
 use crate::os::memory;
@@ -28,10 +30,12 @@ use crate::reference;
 use crate::report;
 use crate::schema;
 use crate::supervisor::reload::{Load, Loaded};
+use crate::supervisor::startup::StartupFacts;
 use crate::supervisor::{self, Outcome};
 use crate::uwsgi_link;
 use crate::verbs::{self, ControlCommand, print};
 use anyhow::Context;
+use pyserve_wire::control::Preload;
 
 /// Longest wait for file system jobs at the exit of the server. Those of a hung network file system
 /// never end.
@@ -48,6 +52,9 @@ pub fn main() -> ExitCode {
             None => served(Layer::default()),
         };
     }
+    if let Some(words) = foreign::found::called_as("gunicorn") {
+        return as_gunicorn(&words);
+    }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => return answer(&error),
@@ -63,6 +70,18 @@ pub fn main() -> ExitCode {
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
     ended_with(ended)
+}
+
+/// Runs what the command line of gunicorn asks for.
+fn as_gunicorn(words: &[String]) -> ExitCode {
+    let nothing = |_: &Config| Ok(Bound::default());
+    let variable = std::env::var("GUNICORN_CMD_ARGS").ok();
+    match gunicorn_link::role(words, variable.as_deref()) {
+        gunicorn_link::Role::Answer(text) => printed(print(&text)),
+        gunicorn_link::Role::Serve => served(Layer::default()),
+        gunicorn_link::Role::Show => ended_with(run(Layer::default(), nothing, check)),
+        gunicorn_link::Role::Check => ended_with(run(Layer::default(), nothing, check_quietly)),
+    }
 }
 
 /// Runs the server to its end.
@@ -143,7 +162,7 @@ fn message_code(error: &anyhow::Error) -> Option<&'static str> {
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
-        error if error.is::<Unreachable>() => 78,
+        error if error.is::<Unreachable>() || error.is::<LogFileError>() => 78,
         error if error.is::<BindError>() => 69,
         _ => 1,
     }
@@ -159,7 +178,7 @@ struct Bound {
 }
 
 /// The first step, as the user that starts the server.
-type First = fn(&Config) -> Result<Bound, BindError>;
+type First = fn(&Config) -> anyhow::Result<Bound>;
 /// The second step, with the settings: serving, or checking them.
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
@@ -175,7 +194,7 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     logs::init(
         resolved.config.log_format,
         &resolved.config.log_level,
-        Standard::Error.has_colours(),
+        resolved.config.log_files.diagnostics.is_none() && Standard::Error.has_colours(),
     )
     .map_err(anyhow::Error::msg)?;
     for warning in &resolved.config.warnings {
@@ -228,14 +247,16 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
-fn bind(config: &Config) -> Result<Bound, BindError> {
+fn bind(config: &Config) -> anyhow::Result<Bound> {
     let run_as = config.run_as.as_ref();
+    let becomes = run_as
+        .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
+        .map(|run_as| (run_as.uid, run_as.gid));
+    log_files::open(&config.log_files, becomes)?;
     let file = SocketFileSettings {
         mode: config.socket_files.mode,
         owner: config.socket_files.owner,
-        becomes: run_as
-            .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
-            .map(|run_as| (run_as.uid, run_as.gid)),
+        becomes,
     };
     let bind = |address| Listener::bind(address, &file);
     let manager = ServiceManager::take().map_err(BindError::of_passed)?;
@@ -321,13 +342,33 @@ fn check(
     if applications.is_empty() {
         print("\nno application")?;
     }
+    imported(runtime, applications, |index, preload, facts| {
+        report::application(&resolved.config.place_of(index), preload, facts)
+    })
+}
+
+fn check_quietly(
+    runtime: &tokio::runtime::Runtime,
+    (_, applications): Loaded,
+    _load: Load,
+    _bound: Bound,
+) -> anyhow::Result<Outcome> {
+    imported(runtime, applications, |_, _, _| Ok(()))
+}
+
+/// Imports each application, and reports the facts about it.
+fn imported(
+    runtime: &tokio::runtime::Runtime,
+    applications: Vec<AppSettings>,
+    report: impl Fn(usize, Preload, &StartupFacts) -> std::io::Result<()>,
+) -> anyhow::Result<Outcome> {
     for (index, settings) in applications.into_iter().enumerate() {
         reach::check(&settings)?;
         let preload = settings.preload;
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;
-        report::application(&resolved.config.place_of(index), preload, &facts)?;
+        report(index, preload, &facts)?;
         if outcome.code != 0 {
             return Ok(outcome);
         }

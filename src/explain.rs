@@ -1,10 +1,14 @@
 //! `pyserve explain`: files of other servers, line by line, and the `pyserve.toml` of the same meaning.
 //!
 //! 1. [`subjects`] finds what the arguments name: files, all files of a directory, a command line.
-//! 2. [`crate::config::foreign`] reads each.
+//! 2. [`readers`] reads settings of servers, [`image`] the files by which an image starts.
 //! 3. [`render`] prints it for people or as JSON, without secrets.
 
+mod image;
+mod readers;
 mod render;
+mod shell;
+mod subject;
 mod subjects;
 
 use std::fs::OpenOptions;
@@ -12,13 +16,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
-use crate::config::foreign::{self, Reading, equivalent};
+use crate::config::foreign::{self, equivalent};
 use crate::config::layers::Layer;
 use crate::config::{HostFacts, environment};
 use crate::observe::diagnostics::say;
 use crate::verbs::print;
 
-use self::subjects::{Subject, SubjectSources};
+use self::image::Explained;
+use self::readers::Context;
+use self::subject::{Kind, Subject};
 
 /// The arguments of `pyserve explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,33 +48,26 @@ const WRITTEN: &str = "pyserve.toml";
 pub fn run(request: &Request) -> ExitCode {
     let host = HostFacts::of_this_process();
     let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(&host, &files).with_root_rights();
     let (variables, _) = environment::layer(&host.environment);
-    let layers = [request.flags.clone(), variables];
+    let context = Context {
+        around: foreign::Surroundings::of(&host, &files).with_root_rights(),
+        host: &host,
+        chosen: &[request.flags.clone(), variables],
+    };
     let mut code = 0;
-    let mut found: Vec<(Subject, Reading)> = Vec::new();
+    let mut subjects = Vec::new();
     for argument in &request.subjects {
         match subjects::find(argument, &host.current_dir) {
-            Ok(subjects) => found.extend(subjects.into_iter().map(|subject| {
-                let reading = match &subject.sources {
-                    SubjectSources::Uwsgi(sources) => foreign::uwsgi::read(sources, &around),
-                    SubjectSources::Gunicorn(sources) => {
-                        foreign::found::read_gunicorn(sources, &layers, &host, &around)
-                    }
-                    // It depends on the others.
-                    SubjectSources::Nginx(_) => Reading::default(),
-                };
-                (subject, reading)
-            })),
+            Ok(found) => subjects.extend(found),
             Err(problem) => {
                 say(&format!("pyserve: {problem}"));
                 code = UNREADABLE;
             }
         }
     }
-    read_nginx(&mut found, &around);
-    let worst = found.iter().map(|(_, reading)| reading.exit_code()).max();
-    code = code.max(worst.unwrap_or_default());
+    let found = explained(subjects, &context);
+    let worst = found.iter().map(|(_, found)| found.reading.exit_code());
+    code = code.max(worst.max().unwrap_or_default());
     let text = match request.json {
         true => render::json(&found),
         false => render::text(&found),
@@ -86,25 +85,48 @@ pub fn run(request: &Request) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Reads the files of nginx, in front of the applications that the other files name.
-fn read_nginx(found: &mut [(Subject, Reading)], around: &foreign::Surroundings<'_>) {
-    let applications: Vec<Layer> = found
-        .iter()
-        .map(|(_, reading)| reading.layer.clone())
-        .collect();
-    for (subject, reading) in found {
-        if let SubjectSources::Nginx(name) = &subject.sources {
-            *reading = foreign::found::explain_nginx(name, &applications, around);
+/// Reads everything: settings in the order of their readers, then the files of images.
+fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Explained)> {
+    let mut all: Vec<Explained> = subjects.iter().map(|_| Explained::default()).collect();
+    let mut layers: Vec<Layer> = Vec::new();
+    let mut order: Vec<usize> = (0..subjects.len()).collect();
+    order.sort_by_key(|index| match &subjects[*index].kind {
+        Kind::Settings(reader, _) => (0, readers::rank(reader)),
+        Kind::Image(..) => (1, 0),
+    });
+    // Before proxies are read, the commands of images count as well.
+    for subject in &subjects {
+        if let Kind::Image(file, text) = &subject.kind {
+            layers.extend(image::layers(*file, text, context));
         }
     }
+    for index in order {
+        let subject = &subjects[index];
+        match &subject.kind {
+            Kind::Settings(reader, source) => {
+                let reading = (reader.read)(source, &layers, context);
+                layers.push(reading.layer.clone());
+                all[index].reading = reading;
+            }
+            Kind::Image(file, text) => {
+                let beside = (&subjects[..], &all[..]);
+                all[index] = image::explain(*file, &subject.name, text, beside, context);
+            }
+        }
+    }
+    subjects.into_iter().zip(all).collect()
 }
 
 /// Writes the settings of the one subject, with its secrets, which only the owner may read.
-fn write(found: &[(Subject, Reading)]) -> Result<(), String> {
-    let [(subject, reading)] = found else {
+fn write(found: &[(Subject, Explained)]) -> Result<(), String> {
+    let settings = found
+        .iter()
+        .filter(|(subject, _)| matches!(subject.kind, Kind::Settings(..)));
+    let settings: Vec<_> = settings.collect();
+    let [(subject, Explained { reading, .. })] = settings[..] else {
         return Err(format!(
             "{WRITTEN} is not written: it has the settings of one server, and {} were found (name one file)",
-            found.len()
+            settings.len()
         ));
     };
     if reading.exit_code() == UNREADABLE {

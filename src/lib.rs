@@ -18,6 +18,7 @@ mod config;
 )]
 mod explain;
 mod front;
+mod gunicorn_link;
 mod manual;
 mod observe;
 #[allow(

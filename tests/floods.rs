@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, Signal, getrlimit};
 
-use crate::support::cost::{grown, many_descriptors, memory, most_memory};
+use crate::support::cost::{grown, many_descriptors, memory, most_memory, reset_most_memory};
 use crate::support::others::Others;
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
@@ -89,7 +89,7 @@ fn many_uploads_beyond_the_room_on_disk_are_refused_and_cost_no_memory() {
         .args(["--max-spool", "10M", "--threads", "2"])
         .ready();
     let mut others = Others::of(&server);
-    let before = memory(&server);
+    let before = reset_most_memory(&server);
     let head = "POST /journal HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n";
     let part = vec![b'x'; 500_000];
     let mut uploads: Vec<_> = (0..100)

@@ -4,7 +4,11 @@
 mod corpus;
 mod differential;
 mod gunicorn_corpus;
+mod gunicorn_differential;
 mod gunicorn_served;
+mod images;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;
+mod supervisord_corpus;
+mod uwsgi_differential;

@@ -9,8 +9,12 @@ use crate::support::{DEADLINE, apps, temp_dir, write_files};
 
 /// Two workers of the hostile application, and another application beside them.
 fn server(dir: &tempfile::TempDir) -> Server {
+    server_with(dir, "2")
+}
+
+fn server_with(dir: &tempfile::TempDir, request_timeout: &str) -> Server {
     let toml = format!(
-        "app = {hostile:?}\nworkers = 2\nrequest_timeout = 2\n\
+        "app = {hostile:?}\nworkers = 2\nrequest_timeout = {request_timeout}\n\
          [[location]]\nprefix = '/neighbour'\napp = {hello:?}\nworkers = 1\n",
         hostile = apps().join("hostile.py"),
         hello = apps().join("hello.py"),
@@ -191,6 +195,16 @@ fn a_worker_that_violates_the_reply_protocol_is_killed() {
         let server = server(&dir);
         do_damage(&server, damage);
         server.stderr.wait_for("worker violated the reply protocol");
+        heals(&server, damage);
+    }
+}
+
+#[test]
+fn requests_of_a_worker_that_erases_all_it_shares_end_without_a_deadline() {
+    let dir = temp_dir();
+    for damage in ["zero_everything", "fill_everything", "close_everything"] {
+        let server = server_with(&dir, "0");
+        do_damage(&server, damage);
         heals(&server, damage);
     }
 }

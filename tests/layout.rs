@@ -66,6 +66,7 @@ const SUPERVISOR: &[&str] = &[
     "app",
     "generation",
     "template",
+    "uwsgi_service",
     "plan",
     "policy",
     "starting",

@@ -62,6 +62,7 @@ mod locations;
 mod logs;
 mod maintenance;
 mod manual;
+mod mapped_files;
 mod matrix;
 mod memory_budget;
 mod memory_limit;

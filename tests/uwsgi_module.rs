@@ -239,6 +239,12 @@ fn a_worker_that_misuses_the_service_harms_itself_alone() {
     assert_eq!(eval(&server, garbage), "(100, b'\\x02')");
     let wrong_kind = "(lambda s, a: [s.sendmsg([b'x'], [(a.SOL_SOCKET, a.SCM_RIGHTS, n.to_bytes(4, 'little'))]) for n in (0, 1, 2) * 10])(uwsgi._socket.socket(fileno=os.dup(uwsgi._door)), uwsgi._socket).count(1)";
     assert_eq!(eval(&server, wrong_kind), "30");
+    let many = "(lambda u: [(uwsgi._local.__dict__.clear(), u.append(uwsgi._connection())) and None for n in range(700)].count(None))([])";
+    let ended = eval(&server, many);
+    assert!(ended == "700" || ended.contains("OSError"), "{ended}");
+    server
+        .stderr
+        .wait_for("a connection of `import uwsgi` was refused");
     let unread =
         "[uwsgi._connection().send(uwsgi._HEADER.pack(12, 0, 0, 0, 0)) for n in range(3000)]";
     let ended = eval(&server, unread);
@@ -383,4 +389,25 @@ fn a_program_called_uwsgi_has_the_module_and_pyserve_toml_turns_it_off() {
         .env("PYSERVE_CONFIG", dir.path().join("pyserve.toml"))
         .run();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
+}
+
+#[test]
+fn a_request_over_its_deadline_neither_keeps_a_lock_nor_waits_for_one() {
+    let server = pyserve()
+        .args(["--workers", "2", "--request-timeout", "1"])
+        .ready();
+    let mut holds = begin(
+        &server,
+        "uwsgi.lock(), uwsgi.cache_set('held', 'x'), hold('never')",
+    );
+    wait_for(&server, "uwsgi.cache_exists('held')", "True");
+    let mut waits = begin(&server, "uwsgi.lock(), uwsgi.unlock()");
+    assert_eq!(holds.response().status(), 504);
+    // It gets the lock of the other, or its own time is over before.
+    let status = waits.response().status();
+    assert!([200, 504].contains(&status), "{status}");
+    wait_for(&server, "uwsgi.lock(), uwsgi.unlock()", "(None, None)");
+    wait_for(&server, "uwsgi.is_locked()", "False");
+    let workers = eval(&server, "len(uwsgi.workers())");
+    assert_eq!(workers, "2");
 }

@@ -400,6 +400,13 @@ def _after_fork_in_child():
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _end_request():
+    """Releases what a request that exceeded its time has left locked."""
+    known = getattr(_local, "connection", None)
+    if known is not None:
+        _close(known[1])
+
+
 def _become_worker(number):
     global _worker
     _worker = number + 1

@@ -70,6 +70,7 @@ pub use values::Rate;
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::access_log::filter::{AccessLogFilter, AccessLogLines};
 pub use crate::observe::access_log::pattern::Pattern;
+pub use crate::observe::log_files::LogFiles;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
@@ -149,6 +150,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Requests that have a line in it, and its pattern.
     pub access_log_lines: AccessLogLines,
+    /// The files of both logs.
+    pub log_files: LogFiles,
     /// Permissions that new files do not get; `None`: as the process that starts the server has it.
     pub umask: Option<u32>,
     /// The file with the process id; absolute.
@@ -572,12 +575,14 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
     let gunicorn = gunicorn
         .map(|sources| foreign::found::read_gunicorn(&sources, &layers, surroundings, &around));
+    let supervisord = foreign::found::supervisord_file(&layers)
+        .map(|name| foreign::found::read_supervisord(&name, &layers, surroundings, &around));
     let nginx = foreign::found::nginx_file(&layers).map(|name| {
         let others = gunicorn.iter().chain(&uwsgi).map(|reading| &reading.layer);
         let known = layers.iter().chain(others);
         foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
     });
-    for mut reading in [nginx, gunicorn, uwsgi].into_iter().flatten() {
+    for mut reading in [nginx, gunicorn, uwsgi, supervisord].into_iter().flatten() {
         warnings.extend(reading.warnings());
         mistake = mistake.or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);

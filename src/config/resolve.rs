@@ -52,6 +52,7 @@ pub fn resolve(
         shown: BTreeMap::new(),
         warnings: Vec::new(),
     };
+    resolver.foreign_files()?;
     let config = resolver.config(settings_file)?;
     let origins = settings::all()
         .filter_map(|setting| {
@@ -121,7 +122,6 @@ impl Resolver<'_> {
     fn config(&mut self, settings_file: Option<PathBuf>) -> Result<Config, ConfigError> {
         let chdir = self.chdir()?;
         let settings_file = self.settings_file(settings_file, &chdir);
-        self.foreign_files()?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let run_as = self.run_as()?;
@@ -172,6 +172,7 @@ impl Resolver<'_> {
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log(dev)?,
             access_log_lines: self.access_log_lines()?,
+            log_files: self.log_files(&chdir)?,
             umask: self.umask()?,
             pidfile: self.pidfile(&chdir)?,
             autoreload: self.autoreload(dev)?,
@@ -202,7 +203,7 @@ impl Resolver<'_> {
     /// Files of other servers have been read; their names are shown.
     fn foreign_files(&mut self) -> Result<(), ConfigError> {
         self.many("ini", |_| Ok(()))?;
-        for name in ["nginx", "gunicorn"] {
+        for name in ["nginx", "gunicorn", "supervisord"] {
             if self.optional(name, |_| Ok(()))?.is_none() {
                 self.show_default(name, "none".to_owned());
             }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::subjects::Subject;
+use super::image::{Explained, Replacement};
+use super::subject::{Kind, Subject};
 use crate::config::foreign::{Reading, equivalent};
 use crate::config::native;
 
@@ -13,21 +14,43 @@ use crate::config::native;
 const COLUMN: usize = 44;
 
 /// Each line with its verdict, then the settings.
-pub fn text(found: &[(Subject, Reading)]) -> String {
+pub fn text(found: &[(Subject, Explained)]) -> String {
     let mut text = String::new();
-    for (subject, reading) in found {
+    for (subject, explained) in found {
+        let reading = &explained.reading;
         if !text.is_empty() {
             text.push('\n');
         }
         lines(&mut text, subject, reading);
+        if matches!(subject.kind, Kind::Image(..)) {
+            replaced(&mut text, &explained.replacements);
+            continue;
+        }
         let settings = equivalent::file(&reading.layer, true);
         let _infallible = write!(text, "\n# pyserve.toml of the same meaning\n{settings}");
     }
     text
 }
 
+/// Lines before and after, as a patch shows them.
+fn replaced(text: &mut String, replacements: &[Replacement]) {
+    if replacements.is_empty() {
+        return;
+    }
+    text.push_str("\n# lines to replace\n");
+    for replacement in replacements {
+        for (sign, lines) in [('-', &replacement.before), ('+', &replacement.after)] {
+            let mut number = replacement.line.to_string();
+            for line in lines {
+                let _infallible = writeln!(text, "{number:>4} {sign} {}", shown(line));
+                number.clear();
+            }
+        }
+    }
+}
+
 fn lines(text: &mut String, subject: &Subject, reading: &Reading) {
-    let _infallible = writeln!(text, "# {} ({})", shown(&subject.name), subject.server);
+    let _infallible = writeln!(text, "# {} ({})", shown(&subject.name), subject.server());
     let mut source = subject.name.as_str();
     for line in &reading.lines {
         if *line.place.source != *source {
@@ -78,8 +101,13 @@ fn shown(text: &str) -> String {
 }
 
 /// The same with names for programs.
-pub fn json(found: &[(Subject, Reading)]) -> String {
-    let files = found.iter().map(|(subject, reading)| {
+pub fn json(found: &[(Subject, Explained)]) -> String {
+    let files = found.iter().map(|(subject, explained)| {
+        let reading = &explained.reading;
+        let replacements = explained
+            .replacements
+            .iter()
+            .map(|one| json!({ "line": one.line, "before": one.before, "after": one.after }));
         let lines = reading.lines.iter().map(|line| {
             json!({
                 "file": native::shown(&line.place.source),
@@ -94,9 +122,10 @@ pub fn json(found: &[(Subject, Reading)]) -> String {
             implied.map(|(setting, reason)| json!({ "setting": setting, "reason": reason }));
         json!({
             "name": native::shown(&subject.name),
-            "server": subject.server,
+            "server": subject.server(),
             "lines": lines.collect::<Vec<Value>>(),
             "implied": implied.collect::<Vec<Value>>(),
+            "replace": replacements.collect::<Vec<Value>>(),
             "pyserve_toml": equivalent::file(&reading.layer, true),
             "exit_code": reading.exit_code(),
         })

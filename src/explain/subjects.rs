@@ -2,33 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::foreign::found::form_of;
-use crate::config::foreign::gunicorn::{self, is_gunicorn};
-use crate::config::foreign::nginx::is_nginx;
-use crate::config::foreign::uwsgi::{Form, Sources, is_uwsgi};
+use super::readers::{self, Source};
+use super::subject::{Kind, Subject};
+use super::{image, shell};
 use crate::config::native;
-
-/// One configuration to explain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// The file or command line, for people.
-    pub name: String,
-    /// The server that it is for.
-    pub server: &'static str,
-    /// Its sources.
-    pub sources: SubjectSources,
-}
-
-/// The sources of a subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SubjectSources {
-    /// Those of a uWSGI.
-    Uwsgi(Sources),
-    /// The file of a site or of a whole nginx.
-    Nginx(String),
-    /// Those of a gunicorn.
-    Gunicorn(gunicorn::Sources),
-}
 
 /// Deepest folder that is searched.
 const DEEPEST: usize = 6;
@@ -36,6 +13,8 @@ const DEEPEST: usize = 6;
 const MOST_ENTRIES: usize = 20_000;
 /// Longest file of a directory that is looked into.
 const LONGEST: u64 = 256 << 10;
+/// Longest file of an image that is read where an argument names it.
+const LONGEST_NAMED: u64 = 4 << 20;
 /// Folders with code of others.
 const SKIPPED: &[&str] = &[
     "node_modules",
@@ -55,7 +34,7 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
         search(&path, Path::new(argument), &mut found);
         return match found.is_empty() {
             true => Err(format!(
-                "{argument}: no configuration of uWSGI, nginx or gunicorn is in there"
+                "{argument}: nothing to explain is in there: no file of uWSGI, nginx, gunicorn or supervisord, Dockerfile, Procfile or entry script"
             )),
             false => Ok(found),
         };
@@ -63,140 +42,56 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
     if !path.exists() && argument.contains(char::is_whitespace) {
         return command_line(argument).map(|subject| vec![subject]);
     }
-    let text = std::fs::read(&path).unwrap_or_default();
-    Ok(vec![if argument.ends_with(".py") {
-        gunicorn(argument)
-    } else if is_nginx_file(&path, &text) {
-        nginx(argument)
-    } else {
-        uwsgi(argument, form_of(argument))
+    let found = path.metadata();
+    let is_short = found.is_ok_and(|found| found.is_file() && found.len() <= LONGEST_NAMED);
+    let text = match is_short {
+        true => std::fs::read(&path).map_err(|error| error.to_string()),
+        false => Err(format!("no file of at most {LONGEST_NAMED} bytes")),
+    };
+    let kind = match &text {
+        Ok(text) => kind_of(argument, &String::from_utf8_lossy(text)),
+        Err(_) => kind_of(argument, ""),
+    };
+    if let (Some(Kind::Image(..)), Err(problem)) = (&kind, &text) {
+        return Err(format!("{argument}: {problem}"));
+    }
+    Ok(vec![Subject {
+        name: argument.to_owned(),
+        kind: kind.unwrap_or_else(|| {
+            Kind::Settings(
+                readers::otherwise(argument),
+                Source::File(argument.to_owned()),
+            )
+        }),
     }])
 }
 
-fn gunicorn(name: &str) -> Subject {
-    Subject {
-        name: name.to_owned(),
-        server: "gunicorn",
-        sources: SubjectSources::Gunicorn(gunicorn::Sources {
-            file: Some(name.to_owned()),
-            ..gunicorn::Sources::default()
-        }),
+/// What reads a file of this name and text, if anything does.
+fn kind_of(name: &str, text: &str) -> Option<Kind> {
+    if let Some(reader) = readers::of_file(name, text) {
+        return Some(Kind::Settings(reader, Source::File(name.to_owned())));
     }
-}
-
-fn nginx(name: &str) -> Subject {
-    Subject {
-        name: name.to_owned(),
-        server: "nginx",
-        sources: SubjectSources::Nginx(name.to_owned()),
-    }
-}
-
-/// True for a file of nginx: by its text, as such files have any name.
-fn is_nginx_file(path: &Path, text: &[u8]) -> bool {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().into_owned());
-    let is_other = matches!(
-        ending.as_deref(),
-        Some(
-            "ini"
-                | "yaml"
-                | "yml"
-                | "json"
-                | "js"
-                | "xml"
-                | "py"
-                | "md"
-                | "sh"
-                | "html"
-                | "rst"
-                | "go"
-                | "java"
-                | "ts"
-                | "css"
-        )
-    );
-    let is_main = name.is_some_and(|name| name == "nginx.conf");
-    is_main || (!is_other && is_nginx(&String::from_utf8_lossy(text)))
-}
-
-fn uwsgi(name: &str, form: Form) -> Subject {
-    Subject {
-        name: name.to_owned(),
-        server: "uWSGI",
-        sources: SubjectSources::Uwsgi(Sources {
-            files: vec![(name.to_owned(), form)],
-            ..Sources::default()
-        }),
-    }
+    let file = image::kind_of(name, text)?;
+    Some(Kind::Image(file, text.to_owned()))
 }
 
 /// `uwsgi --http :8000 --module mysite.wsgi`, with variables before it perhaps.
 fn command_line(line: &str) -> Result<Subject, String> {
-    let words = words(line).ok_or("a quote of the command line is not closed")?;
-    let mut words = words.into_iter();
-    let program = words.find(|word| {
-        let is_variable = word
-            .split('/')
-            .next()
-            .is_some_and(|start| start.contains('='));
-        !is_variable && word != "exec"
-    });
-    let program = program.unwrap_or_default();
-    let base = program.rsplit('/').next().unwrap_or_default();
-    if base.starts_with("gunicorn") {
-        return Ok(Subject {
-            name: "command line".to_owned(),
-            server: "gunicorn",
-            sources: SubjectSources::Gunicorn(gunicorn::Sources {
-                command_line: Some(words.collect()),
-                file: None,
-            }),
-        });
-    }
-    if !base.starts_with("uwsgi") {
-        return Err(format!(
-            "{program}: neither a file nor a command line of uWSGI or gunicorn"
-        ));
-    }
+    let words = shell::words(line).ok_or("a quote of the command line is not closed")?;
+    let at = shell::program(&words);
+    let program = words.get(at).map(String::as_str).unwrap_or_default();
+    let reader = readers::of_program(program).ok_or_else(|| {
+        let known = readers::READERS.iter().flat_map(|reader| reader.programs);
+        let known: Vec<_> = known.take(1).copied().collect();
+        format!(
+            "{program}: neither a file nor a command line that is read ({})",
+            known.join(", ")
+        )
+    })?;
     Ok(Subject {
         name: "command line".to_owned(),
-        server: "uWSGI",
-        sources: SubjectSources::Uwsgi(Sources {
-            command_line: words.collect(),
-            ..Sources::default()
-        }),
+        kind: Kind::Settings(reader, Source::Words(words[at + 1..].to_vec())),
     })
-}
-
-/// The words of a line for the shell: quotes and backslashes, and nothing else of it.
-fn words(line: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = line.chars();
-    while let Some(char) = chars.next() {
-        match (quote, char) {
-            (None, char) if char.is_whitespace() => words.extend(word.take()),
-            (None, '\'' | '"') => {
-                quote = Some(char);
-                word.get_or_insert_default();
-            }
-            (Some(open), _) if open == char => quote = None,
-            (None | Some('"'), '\\') => match chars.next() {
-                // A line that goes on.
-                Some('\n') => {}
-                next => word.get_or_insert_default().extend(next),
-            },
-            _ => word.get_or_insert_default().push(char),
-        }
-    }
-    words.extend(word.take());
-    quote.is_none().then_some(words)
 }
 
 /// Every configuration in a directory and below, by name.
@@ -230,22 +125,14 @@ fn search(dir: &Path, shown: &Path, found: &mut Vec<Subject>) {
     }
     files.sort();
     for (path, shown) in files {
-        let form = Form::of_name(&path.to_string_lossy());
         let is_short = path.metadata().is_ok_and(|found| found.len() <= LONGEST);
         let text = match is_short {
             true => std::fs::read(&path).unwrap_or_default(),
             false => continue,
         };
-        let shown = native::text(shown.as_os_str());
-        match form {
-            Some(form) if is_uwsgi(form, &String::from_utf8_lossy(&text)) => {
-                found.push(uwsgi(&shown, form))
-            }
-            None if is_nginx_file(&path, &text) => found.push(nginx(&shown)),
-            None if is_gunicorn(&shown, &String::from_utf8_lossy(&text)) => {
-                found.push(gunicorn(&shown));
-            }
-            _ => {}
+        let name = native::text(shown.as_os_str());
+        if let Some(kind) = kind_of(&name, &String::from_utf8_lossy(&text)) {
+            found.push(Subject { name, kind });
         }
     }
 }
@@ -255,28 +142,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_is_split_as_the_shell_splits_it() {
-        let check = |line: &str, expected: Option<&[&str]>| {
-            let split = words(line);
-            let split = split.as_ref().map(|words| {
-                let words: Vec<_> = words.iter().map(String::as_str).collect();
-                words
-            });
-            assert_eq!(split.as_deref(), expected, "{line}");
-        };
-        check("a  b", Some(&["a", "b"]));
-        check("a 'b c' \"d \\\" e\"", Some(&["a", "b c", "d \" e"]));
-        check("a \\\n b\\ c ''", Some(&["a", "b c", ""]));
-        check("a 'b", None);
-    }
-
-    #[test]
     fn variables_before_the_program_belong_to_the_shell() {
         let subject = command_line("PORT=1 exec /usr/bin/uwsgi --http :8000").unwrap();
-        let SubjectSources::Uwsgi(sources) = subject.sources else {
+        let Kind::Settings(reader, Source::Words(words)) = subject.kind else {
             panic!("{subject:?}");
         };
-        assert_eq!(sources.command_line, ["--http", ":8000"]);
+        assert_eq!(reader.server, "uWSGI");
+        assert_eq!(words, ["--http", ":8000"]);
         assert!(command_line("gunzip x").is_err());
     }
 }

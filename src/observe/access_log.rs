@@ -18,11 +18,11 @@ use self::filter::AccessLogLines;
 use super::codes;
 use super::handled_by::HandledBy;
 use super::line_writer::{LineWriter, Log};
+use super::log_files::Destination;
 use super::metrics::METRICS;
 use super::timestamp::Timestamp;
-use crate::os::standard::Standard;
 
-/// Takes finished requests and writes a line for each to standard output.
+/// Takes finished requests and writes a line for each.
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
@@ -92,10 +92,11 @@ pub type LogVars = Vec<LogVar>;
 pub type LogVar = (Box<[u8]>, Box<[u8]>);
 
 impl AccessLog {
-    /// A log to standard output. Its thread begins with the first line, so the process may
+    /// A log to standard output, or to its file. Its thread begins with the first line, so the process may
     /// still fork before.
     pub fn new(format: Format, lines: AccessLogLines) -> Self {
-        let mut log = Self::to(format, Standard::Output.has_colours(), Standard::Output);
+        let out = Destination::Access;
+        let mut log = Self::to(format, out.has_colours(), out);
         log.lines = lines;
         log
     }

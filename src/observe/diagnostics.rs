@@ -1,4 +1,4 @@
-//! Standard error of this process, as one log: every text for it goes through here.
+//! Standard error of this process, or the file in its place, as one log: every text for it goes through here.
 //!
 //! A thread of its own writes, so a full disk, a closed pipe or a reader that has stalled
 //! costs lines and nothing else; dropped lines are counted ([`METRICS`]) and reported when
@@ -14,8 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::codes;
 use super::line_writer::{LineWriter, Log};
+use super::log_files::Destination;
 use super::metrics::METRICS;
-use crate::os::standard::Standard;
 
 /// Writes `text`, and a line break behind it where there is none. Never waits, never fails.
 pub fn say(text: &str) {
@@ -90,7 +90,7 @@ static WRITER: LazyLock<LineWriter> = LazyLock::new(|| {
         },
         reports_elsewhere: false,
     };
-    LineWriter::held(log, Standard::Error)
+    LineWriter::held(log, Destination::Diagnostics)
 });
 
 /// Longest pause of a reader of standard error at the end of the process, as long as a

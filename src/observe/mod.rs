@@ -1,7 +1,7 @@
 //! Everything that shows a running server to the outside.
 //!
-//! - [`logs`]: diagnostics, through `tracing`, to [`diagnostics`], which is standard error;
-//! - [`access_log`]: one line for each request, to standard output;
+//! - [`logs`]: diagnostics, through `tracing`, to [`diagnostics`], which is standard error or a file of [`log_files`];
+//! - [`access_log`]: one line for each request, to standard output or such a file;
 //! - [`metrics`]: the counters of the process, made of [`counters`];
 //! - [`upstreams`]: the counters of upstream servers;
 //! - [`throttle`]: limits equal log lines; [`refusals`] does so for malformed requests, in both
@@ -16,6 +16,7 @@ pub mod counters;
 pub mod diagnostics;
 pub mod handled_by;
 mod line_writer;
+pub mod log_files;
 pub mod logs;
 pub mod metrics;
 pub mod refusals;

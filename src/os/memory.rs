@@ -2,16 +2,17 @@
 //! process does not need any more, and the size of its pages.
 #![allow(unsafe_code)]
 
-use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use std::{fs, io};
 
+use pyserve_wire::maps;
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
 };
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
 
 /// Gives the kernel back what the calling thread has freed. The allocator keeps it otherwise,
@@ -27,6 +28,19 @@ pub fn give_back() {
 // SAFETY: declared as in mimalloc.h.
 unsafe extern "C" {
     fn mi_collect(force: bool);
+}
+
+/// Unmaps the pages of files that this process has not changed, as the code that only the start
+/// needs. The kernel maps a page again when it is used. Without `smaps`, nothing changes.
+pub fn unmap_clean_pages() {
+    let smaps = fs::read("/proc/self/smaps").unwrap_or_default();
+    for mapping in maps::clean_mappings(&String::from_utf8_lossy(&smaps)) {
+        let length = (mapping.end - mapping.start) as usize;
+        let start = std::ptr::without_provenance_mut(mapping.start as usize);
+        // SAFETY: a private mapping without write permission, all of whose pages are those of its
+        // file: a later access finds the same bytes (madvise(2)).
+        let _refused = unsafe { madvise(start, length, Advice::LinuxDontNeed) };
+    }
 }
 
 /// True if [`use_small_pages`] has changed the setting of this process.

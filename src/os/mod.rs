@@ -15,6 +15,7 @@ pub mod identity;
 pub mod idle_cpus;
 pub mod inotify;
 pub mod listening;
+pub mod log_file;
 pub mod memory;
 pub mod memory_group;
 pub mod pidfile;

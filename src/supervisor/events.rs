@@ -10,6 +10,7 @@ use super::{Supervisor, sleep_until};
 use crate::config::ConfigError;
 use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Report;
+use crate::observe::log_files;
 
 /// The sources of events.
 pub(super) struct Events {
@@ -46,9 +47,7 @@ impl Supervisor {
             _ = events.signals.quit.recv() => self.stopping(ShutdownEvent::Now(128 + 3)),
             _ = events.signals.more.recv() => self.resize(1),
             _ = events.signals.fewer.recv() => self.resize(-1),
-            _ = events.signals.reopen.recv() => {
-                tracing::info!("no log files to reopen: logs go to standard output and standard error");
-            }
+            _ = events.signals.reopen.recv() => reopen_log_files(),
             name = events.signals.meaningless.recv() => tracing::warn!("ignored {name}: the server does not handle this signal"),
             _ = events.signals.suspend.recv() => signals::suspend::with(&self.groups()),
             _ = events.signals.hangup.recv() => self.reload(None),
@@ -59,5 +58,18 @@ impl Supervisor {
             Some(()) = events.drained.recv() => self.stopping(ShutdownEvent::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => self.timer(),
         }
+    }
+}
+
+fn reopen_log_files() {
+    let (count, failed) = log_files::reopen();
+    for (file, error) in &failed {
+        tracing::warn!(file = %file.display(), %error, "cannot open a log file again: the one from before is kept");
+    }
+    match count {
+        0 => {
+            tracing::info!("no log files to reopen: logs go to standard output and standard error")
+        }
+        count => tracing::info!(count = count - failed.len(), "log files opened again"),
     }
 }

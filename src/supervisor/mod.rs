@@ -41,8 +41,8 @@ use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
-use crate::os::child;
 use crate::os::service_manager::Notifications;
+use crate::os::{child, memory};
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
@@ -439,7 +439,11 @@ impl Supervisor {
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
         // Counting the files of the static locations needs its own thread: a hung file system may
         // hold all threads of the front.
-        let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
+        let announce = move || {
+            startup::ready(&resolved.config, &addresses, &facts, took);
+            // Only the start needs nearly half of the code that is in memory by now.
+            memory::unmap_clean_pages();
+        };
         let thread = std::thread::Builder::new().name("pyserve-ready".into());
         if thread.spawn(announce.clone()).is_err() {
             // Without a thread nothing is counted, so this does not block.

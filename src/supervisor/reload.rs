@@ -43,6 +43,8 @@ const AT_START: &[&str] = &[
     "access_log_format",
     "access_log_status",
     "access_log_skip",
+    "access_log_file",
+    "log_file",
     "log_format",
     "log_level",
     "admin",

@@ -280,9 +280,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    #[test]
-    fn every_message_reads_back_as_written() {
-        let boot = Boot {
+    fn full_boot() -> Boot {
+        Boot {
             app: "hello.wsgi".into(),
             app_is_file: true,
             callable: "make".into(),
@@ -311,9 +310,13 @@ mod tests {
                 master: 7,
                 is_reload: true,
             }),
-        };
+        }
+    }
+
+    #[test]
+    fn every_message_reads_back_as_written() {
         for message in [
-            ToTemplate::Boot(Box::new(boot)),
+            ToTemplate::Boot(Box::new(full_boot())),
             ToTemplate::Fork { worker: 3 },
         ] {
             assert_eq!(

@@ -8,6 +8,7 @@
 //! - [`control`]: supervisor and template;
 //! - [`request_ring`], [`reply_ring`]: the layout of the shared memory through which requests and
 //!   replies travel;
+//! - [`maps`]: the kernel's text of a process's memory map;
 //! - [`orders`]: messages from the front to a worker beside the queue;
 //! - [`record`]: log records of the Python side;
 //! - [`shared_bytes`]: bytes in such memory;
@@ -15,6 +16,7 @@
 
 pub mod control;
 pub mod frames;
+pub mod maps;
 pub mod orders;
 pub mod pieces;
 pub mod record;

@@ -285,6 +285,27 @@ def refuse_room():
         reply_word(READ).value = 0
 
 
+def set_everything(value):
+    """Overwrites all memory that this process shares with others."""
+    with open("/proc/self/maps") as maps:
+        places = [line.split()[0] for line in maps if " rw-s " in line]
+    for place in places:
+        start, end = (int(number, 16) for number in place.split("-"))
+        ctypes.memset(start, value, end - start)
+
+
+def zero_everything():
+    set_everything(0)
+
+
+def fill_everything():
+    set_everything(0xFF)
+
+
+def close_everything():
+    os.closerange(3, 1000)
+
+
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/":

@@ -167,3 +167,188 @@ fn a_reload_evaluates_the_file_again() {
     server.stderr.wait_for("reloaded");
     assert_eq!(answer(&server)["greeting"], "second");
 }
+
+#[test]
+fn log_files_are_written_where_named_and_opened_again_by_usr1() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            (
+                "mysite.py",
+                &APP.replace(
+                    "    start_response",
+                    "    environ['wsgi.errors'].write('from the application\\n')\n    start_response",
+                ),
+            ),
+            ("logs/.keep", ""),
+            (
+                "gunicorn.conf.py",
+                "wsgi_app = 'mysite'\nbind = '127.0.0.1:0'\naccesslog = 'logs/access.log'\nerrorlog = 'logs/error.log'\n\
+                 access_log_format = 'seen %(m)s %(U)s %(s)s'\nloglevel = 'info'\n",
+            ),
+        ],
+    );
+    let file = |name: &str| dir.path().join("logs").join(name);
+    let mut server = pyserve(dir.path())
+        .args(["--gunicorn", "gunicorn.conf.py"])
+        .started();
+    let address = wait_for(&file("error.log"), "http://127.0.0.1:");
+    let port = address.split("http://127.0.0.1:").nth(1).unwrap();
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut response = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    };
+    get("/first");
+    wait_for(&file("access.log"), "seen GET /first 200");
+    wait_for(&file("error.log"), "from the application");
+    for name in ["access.log", "error.log"] {
+        std::fs::rename(file(name), file(&format!("{name}.1"))).unwrap();
+    }
+    server.signal(rustix::process::Signal::USR1);
+    wait_for(&file("error.log"), "log files opened again");
+    get("/second");
+    wait_for(&file("access.log"), "seen GET /second 200");
+    let old = std::fs::read_to_string(file("access.log.1")).unwrap();
+    assert_eq!(old, "seen GET /first 200\n");
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    assert_eq!(server.stdout.so_far(), [""; 0]);
+}
+
+/// Waits until a file has a line with this text, and returns the line.
+fn wait_for(file: &Path, text: &str) -> String {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let all = std::fs::read_to_string(file).unwrap_or_default();
+        if let Some(line) = all.lines().find(|line| line.contains(text)) {
+            return line.to_owned();
+        }
+        assert!(std::time::Instant::now() < deadline, "{text}: {all}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_ends_the_start_with_78() {
+    let dir = temp_dir();
+    write_files(dir.path(), &[("mysite.py", APP)]);
+    let ended = pyserve(dir.path())
+        .args([
+            "--app",
+            "mysite",
+            "--bind",
+            "127.0.0.1:0",
+            "--log-file",
+            "missing/error.log",
+        ])
+        .run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot open the log file")
+            && ended.stderr.contains("missing/error.log"),
+        "{}",
+        ended.stderr
+    );
+}
+
+/// The binary by the name `gunicorn`.
+fn link(dir: &Path) -> std::path::PathBuf {
+    let link = dir.join("gunicorn");
+    if !link.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pyserve"), &link).unwrap();
+    }
+    link
+}
+
+#[test]
+fn a_link_of_the_name_gunicorn_takes_its_command_line() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            (
+                "mysite.py",
+                &format!("{APP}\ndef make():\n    return application\n"),
+            ),
+            (
+                "gunicorn.conf.py",
+                "workers = 7\nthreads = 2\nraw_env = ['GREETING=file']\n",
+            ),
+        ],
+    );
+    let link = link(dir.path());
+    let gunicorn =
+        |words: &[&str]| surrounded(Pyserve::binary(&link).current_dir(dir.path())).args(words);
+    let started = [
+        "mysite:make()",
+        "-b",
+        "127.0.0.1:0",
+        "-w2",
+        "--timeout",
+        "60",
+        "--access-logfile",
+        "-",
+        "--statsd-host=x:1",
+    ];
+    let mut server = gunicorn(&started)
+        .env("GUNICORN_CMD_ARGS", "--workers 5 -e 'GREETING=hello world'")
+        .ready();
+    assert_eq!(answer(&server)["greeting"], "hello world");
+    server.stdout.wait_for("GET / HTTP/1.1");
+    let log = server.stderr.so_far().join("\n");
+    assert!(log.contains("2 × 2 threads"), "{log}");
+    assert!(
+        log.contains("command line: --statsd-host x:1: not supported"),
+        "{log}"
+    );
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+}
+
+#[test]
+fn the_link_answers_the_options_that_start_no_server() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            ("broken.py", "raise ValueError('x')\n"),
+            ("other.py", "workers = 3\n"),
+        ],
+    );
+    let link = link(dir.path());
+    let run = |words: &[&str]| {
+        surrounded(Pyserve::binary(&link).current_dir(dir.path()))
+            .args(words)
+            .run()
+    };
+    let version = run(&["--version"]);
+    assert_eq!(version.code, 0);
+    assert!(version.stdout.starts_with("pyserve ") && version.stdout.contains("gunicorn"));
+    assert!(run(&["--help"]).stdout.contains("--check-config"));
+    let checked = run(&["--check-config", "mysite"]);
+    assert_eq!(
+        (checked.code, &*checked.stdout),
+        (0, ""),
+        "{}",
+        checked.stderr
+    );
+    assert_ne!(run(&["--check-config", "broken"]).code, 0);
+    let shown = run(&["--print-config", "-c", "other.py", "mysite"]);
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    assert!(shown.stdout.contains("other.py:1"), "{}", shown.stdout);
+    for words in [
+        &["mysite", "--bogus"][..],
+        &["mysite", "-c", "missing.py"],
+        &["mysite", "-w", "two"],
+    ] {
+        let ended = run(words);
+        assert_eq!(ended.code, 78, "{words:?}: {}", ended.stderr);
+    }
+}

@@ -13,7 +13,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyserve_wire::control::STACKS_SIGNAL;
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use pyserve_wire::maps;
+use rustix::mm::{Advice, MapFlags, ProtFlags, mmap};
 
 /// Takes ownership of a descriptor of this process, such as the control socket.
 pub fn adopt(fd: RawFd) -> OwnedFd {
@@ -95,6 +96,19 @@ pub fn memory_lost_in_copies() -> Option<&'static AtomicU64> {
     }
     // SAFETY: page-aligned, large enough, zeroed by the kernel and never unmapped.
     Some(unsafe { &*start.cast::<AtomicU64>() })
+}
+
+/// Unmaps the pages of files that this process has not changed. The kernel maps a page again when it
+/// is used. Without `smaps`, nothing changes.
+pub fn unmap_clean_pages() {
+    let smaps = std::fs::read("/proc/self/smaps").unwrap_or_default();
+    for mapping in maps::clean_mappings(&String::from_utf8_lossy(&smaps)) {
+        let length = (mapping.end - mapping.start) as usize;
+        let start = ptr::without_provenance_mut(mapping.start as usize);
+        // SAFETY: a private mapping without write permission, all of whose pages are those of its
+        // file: a later access finds the same bytes (madvise(2)).
+        let _refused = unsafe { rustix::mm::madvise(start, length, Advice::LinuxDontNeed) };
+    }
 }
 
 /// The first four bytes of a word, as a futex; all processes access them only as such.

@@ -364,6 +364,9 @@ impl Template {
             false => {
                 if !self.is_frozen {
                     fork::freeze(py).map_err(raised)?;
+                    // From here on the template only forks, which needs little of the code that
+                    // imported the application. Children do not inherit these pages.
+                    ffi::unmap_clean_pages();
                     self.is_frozen = true;
                 }
                 fork::fork(py).map_err(raised)?

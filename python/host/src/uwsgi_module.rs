@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -14,6 +15,7 @@ use pyo3::types::{PyBytes, PyCFunction, PyDict, PyModule, PyTuple};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::inherited::Inherited;
+use crate::log;
 
 const NAME: &str = "uwsgi";
 const SOURCE: &str = include_str!("../../pyserve/uwsgi_module.py");
@@ -25,6 +27,9 @@ const MOST_VARS: usize = 64;
 const LONGEST_VALUE: usize = 4096;
 /// Longest name of one in bytes.
 const LONGEST_NAME: usize = 255;
+
+/// True if the modules are there.
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The variables that the request of this thread has set for the access log.
@@ -56,6 +61,7 @@ pub fn install(py: Python<'_>, origin: &Inherited) -> PyResult<()> {
     facts.set_item("set_log_var", pyo3::wrap_pyfunction!(set_log_var, py)?)?;
     facts.set_item("get_log_var", pyo3::wrap_pyfunction!(get_log_var, py)?)?;
     let module = execute(py, NAME, SOURCE, Some(&facts))?;
+    IS_INSTALLED.store(true, Ordering::Relaxed);
     execute(py, "uwsgidecorators", DECORATORS, None)?;
     let pyserve = py.import("pyserve")?;
     pyserve.call_method1("after_fork", (module.getattr("_run_post_fork")?,))?;
@@ -73,6 +79,17 @@ pub fn set_worker(py: Python<'_>, origin: &Inherited, worker: u32) -> PyResult<(
     }
     let module = py.import(NAME)?;
     module.call_method1("_become_worker", (worker,)).map(drop)
+}
+
+/// Releases the locks of a request that has exceeded its time: its worker lives on.
+pub fn end_interrupted(py: Python<'_>) {
+    if !IS_INSTALLED.load(Ordering::Relaxed) {
+        return;
+    }
+    let module = py.import(NAME);
+    if let Err(error) = module.and_then(|module| module.call_method0("_end_request")) {
+        log::exception(py, 0, "cannot release the locks of a request", &error);
+    }
 }
 
 /// Forgets the variables of the request before.

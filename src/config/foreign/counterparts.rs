@@ -132,7 +132,6 @@ const TABLE: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "log-file",
             "error-logfile",
             "logto",
             "logto2",
@@ -143,7 +142,7 @@ const TABLE: &[(&[&str], &str)] = &[
             "capture-output",
             "log-master",
         ],
-        "logs go to standard output (requests) and standard error; '2>FILE' of the shell or a supervisor writes them to files",
+        "logs go to standard output (requests) and standard error, or to '--access-log-file FILE' and '--log-file FILE'",
     ),
     (
         &["access-logformat", "log-format-style", "logformat"],

@@ -1,8 +1,8 @@
 //! The layer of settings that a reader makes, line by line, with the text of each verdict.
 
 use super::{Place, Verdict, equivalent, origin};
-use crate::config::layers::Layer;
-use crate::config::settings;
+use crate::config::layers::{Layer, SettingsTable};
+use crate::config::settings::{self, Setting};
 
 /// A layer in the making.
 #[derive(Debug, Default)]
@@ -53,4 +53,21 @@ impl Draft {
         };
         self.layer.insert(setting, values, origin(&place, reason));
     }
+}
+
+/// A table with these settings, which the line `text` at `place` makes.
+pub fn table(
+    place: &Place,
+    text: &str,
+    known: &mut dyn Iterator<Item = &'static Setting>,
+    given: &[(&str, Vec<String>)],
+) -> SettingsTable {
+    let origin = origin(place, text);
+    let mut table = SettingsTable::new(origin.clone());
+    for setting in known {
+        if let Some((_, values)) = given.iter().find(|(name, _)| *name == setting.name) {
+            table.insert(setting, values.clone(), origin.clone());
+        }
+    }
+    table
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::uwsgi::{Form, Sources};
-use super::{Reading, Surroundings};
-use super::{gunicorn, nginx};
+use super::uwsgi::{self, Form, Sources};
+use super::{Line, Place, Reading, Surroundings, Verdict};
+use super::{gunicorn, nginx, supervisord};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
 use crate::config::{HostFacts, native, settings};
@@ -79,6 +79,80 @@ pub fn read_gunicorn(
             .evaluate(location)
     };
     gunicorn::read(sources, around, &evaluate)
+}
+
+/// The file that `supervisord` names.
+pub fn supervisord_file(layers: &[Layer]) -> Option<String> {
+    file_of("supervisord", layers)
+}
+
+/// Reads a file of supervisord, and the command lines of the servers in it.
+pub fn read_supervisord(
+    name: &str,
+    layers: &[Layer],
+    host: &HostFacts,
+    around: &Surroundings<'_>,
+) -> Reading {
+    supervisord::read(name, around, &|call| {
+        let current = match call.directory {
+            Some(directory) => around.current_dir.join(native::path(directory)),
+            None => around.current_dir.to_owned(),
+        };
+        let around = Surroundings {
+            current_dir: &current,
+            hostname: around.hostname.clone(),
+            user: around.user.clone(),
+            group: around.group.clone(),
+            ..*around
+        };
+        match call.server {
+            supervisord::Server::Uwsgi => {
+                let sources = Sources {
+                    variables: true,
+                    command_line: call.words.to_vec(),
+                    ..Sources::default()
+                };
+                uwsgi::read(&sources, &around)
+            }
+            supervisord::Server::Gunicorn => {
+                let sources = gunicorn::Sources {
+                    command_line: Some(call.words.to_vec()),
+                    file: None,
+                };
+                let host = HostFacts {
+                    current_dir: current.clone(),
+                    ..host.clone()
+                };
+                read_gunicorn(&sources, layers, &host, &around)
+            }
+            supervisord::Server::Nginx => {
+                let file = supervisord::nginx_file(call.words);
+                match around.kind(&file).is_some_and(|kind| kind.is_file) {
+                    true => {
+                        let known = layers.iter().chain([call.layer]);
+                        start_nginx(&file, &known.collect::<Vec<_>>(), &around)
+                    }
+                    false => missing(&file),
+                }
+            }
+        }
+    })
+}
+
+/// The reading of a file that is not on this machine.
+fn missing(file: &str) -> Reading {
+    let text = "the file is not here: name the sites with `nginx`".to_owned();
+    Reading {
+        lines: vec![Line {
+            place: Place {
+                source: file.into(),
+                line: 0,
+            },
+            text: file.to_owned(),
+            verdict: Verdict::Noted(text),
+        }],
+        ..Reading::default()
+    }
 }
 
 /// The file that the setting `name` gives, relative to the file that sets it.

@@ -14,6 +14,7 @@ pub mod found;
 pub mod gunicorn;
 pub mod nginx;
 pub mod secrets;
+pub mod supervisord;
 pub mod surroundings;
 pub mod uwsgi;
 

@@ -1,11 +1,32 @@
 //! In which form the logs are written.
 
+use std::path::{Path, PathBuf};
+
 use super::{Resolver, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::{AccessLog, AccessLogFilter, AccessLogLines, LogFormat, Pattern, values};
+use crate::config::{
+    AccessLog, AccessLogFilter, AccessLogLines, LogFiles, LogFormat, Pattern, native, values,
+};
 use crate::observe::access_log::pattern::VARIABLES;
 
 impl Resolver<'_> {
+    pub(super) fn log_files(&mut self, chdir: &Path) -> Result<LogFiles, ConfigError> {
+        let mut file = |name: &'static str| -> Result<Option<PathBuf>, ConfigError> {
+            let file = self.optional(name, |text| match text {
+                "" => Err(invalid("no path", "give one, as in `/var/log/site.log`")),
+                text => Ok(chdir.join(native::path(text))),
+            })?;
+            if file.is_none() {
+                self.show_default(name, "none".to_owned());
+            }
+            Ok(file)
+        };
+        Ok(LogFiles {
+            access: file("access_log_file")?,
+            diagnostics: file("log_file")?,
+        })
+    }
+
     pub(super) fn access_log(&mut self, dev: bool) -> Result<AccessLog, ConfigError> {
         let choices = [
             ("off", AccessLog::Off),
@@ -20,7 +41,9 @@ impl Resolver<'_> {
         {
             return Ok(format);
         }
-        let (format, shown) = if dev || self.surroundings.is_output_terminal {
+        let is_terminal =
+            self.surroundings.is_output_terminal && self.entry("access_log_file").is_none();
+        let (format, shown) = if dev || is_terminal {
             (AccessLog::Short, "short")
         } else {
             (AccessLog::Combined, "combined")
@@ -75,7 +98,8 @@ impl Resolver<'_> {
         if let Some(format) = self.optional("log_format", |text| values::choice(text, &choices))? {
             return Ok(format);
         }
-        let (format, shown) = if self.surroundings.is_terminal {
+        let is_terminal = self.surroundings.is_terminal && self.entry("log_file").is_none();
+        let (format, shown) = if is_terminal {
             (LogFormat::Pretty, "pretty")
         } else {
             (LogFormat::Json, "json")

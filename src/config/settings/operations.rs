@@ -61,6 +61,22 @@ pub(super) static LOGGING: &[Setting] = &[
         default: Default::Value("info"),
     },
     Setting {
+        name: "access_log_file",
+        value_name: "FILE",
+        heading: LOGGING_HEADING,
+        help: "File to which requests are logged in place of standard output; SIGUSR1 opens it again",
+        repeatable: false,
+        default: Default::Computed("standard output"),
+    },
+    Setting {
+        name: "log_file",
+        value_name: "FILE",
+        heading: LOGGING_HEADING,
+        help: "File to which everything else is logged in place of standard error; SIGUSR1 opens it again",
+        repeatable: false,
+        default: Default::Computed("standard error"),
+    },
+    Setting {
         name: "startup_log",
         value_name: "FILE",
         heading: LOGGING_HEADING,
@@ -145,6 +161,16 @@ pub(super) static OTHER: &[Setting] = &[
         help: "Configuration file of gunicorn, or python:MODULE, evaluated by the interpreter of the \
                application: all other settings but --ini take precedence; `pyserve explain FILE` shows \
                the meaning of each line",
+        repeatable: false,
+        default: Default::Computed("none"),
+    },
+    Setting {
+        name: "supervisord",
+        value_name: "FILE",
+        heading: OTHER_HEADING,
+        help: "Configuration file of supervisord: its programs nginx, uWSGI and gunicorn become this server, \
+               others companions; all other settings take precedence; `pyserve explain FILE` shows the \
+               meaning of each line",
         repeatable: false,
         default: Default::Computed("none"),
     },

@@ -5,6 +5,7 @@
 //! here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::protocol::{Answer, LONGEST_VALUE, Math, Operation, Request};
@@ -165,9 +166,7 @@ impl Caches {
         let Some(cache) = self.by_name.get(request.name) else {
             return bytes;
         };
-        let behind = cache
-            .iter()
-            .skip_while(|(key, _)| !request.key.is_empty() && &key[..] <= request.key);
+        let behind = cache.range::<[u8], _>((Bound::Excluded(request.key), Bound::Unbounded));
         for (key, _) in behind.filter(|(_, item)| item.is_live(now)) {
             if bytes.len() + 2 + key.len() > LONGEST_VALUE {
                 bytes[0] = 1;

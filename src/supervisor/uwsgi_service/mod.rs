@@ -32,10 +32,13 @@ use rustix::net::{SocketType, sockopt};
 use self::cache::Caches;
 use self::locks::Locks;
 use self::protocol::{Answer, LONGEST, Operation, Request};
-use crate::os::{child, sockets};
+use crate::os::{child, process, sockets};
 
-/// Most connections: one for each thread of a worker that has used the module.
-const MOST_CONNECTIONS: usize = 4096;
+/// Most connections: one for each thread of a worker that has used the module. An eighth of the
+/// descriptors is the limit as well, as the others are for clients.
+const MOST_CONNECTIONS: u64 = 4096;
+/// Most connections of one process.
+const MOST_OF_A_PROCESS: usize = 512;
 /// Most connections that are accepted between two looks at those that exist.
 const AT_ONCE: usize = 64;
 /// Time between two warnings of the same kind.
@@ -72,7 +75,8 @@ pub fn door(cache_limit: u64) -> io::Result<BorrowedFd<'static>> {
 /// All that the thread has.
 struct Served {
     door: OwnedFd,
-    connections: HashMap<u64, OwnedFd>,
+    connections: HashMap<u64, Connection>,
+    most: usize,
     /// Number of the next connection.
     next: u64,
     caches: Caches,
@@ -81,11 +85,20 @@ struct Served {
     warned: Option<Instant>,
 }
 
+/// The connection of a thread.
+struct Connection {
+    socket: OwnedFd,
+    /// The process that made it.
+    pid: i32,
+}
+
 impl Served {
     fn new(door: OwnedFd) -> Self {
+        let limit = process::descriptor_limit().unwrap_or(u64::MAX) / 8;
         Self {
             door,
             connections: HashMap::new(),
+            most: limit.clamp(16, MOST_CONNECTIONS) as usize,
             next: 0,
             caches: Caches::default(),
             locks: Locks::default(),
@@ -125,7 +138,7 @@ impl Served {
         sources.extend(
             numbers
                 .iter()
-                .map(|number| PollFd::new(&self.connections[number], PollFlags::IN)),
+                .map(|number| PollFd::new(&self.connections[number].socket, PollFlags::IN)),
         );
         poll(&mut sources, None)?;
         let is_ready = |source: &PollFd<'_>| !source.revents().is_empty();
@@ -150,11 +163,18 @@ impl Served {
             }
             for socket in descriptors {
                 let is_ours = sockopt::socket_type(&socket) == Ok(SocketType::SEQPACKET);
-                if !is_ours || self.connections.len() >= MOST_CONNECTIONS {
+                let pid = sockopt::socket_peercred(&socket);
+                let pid = pid.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+                let of_process = self.connections.values().filter(|other| other.pid == pid);
+                if !is_ours
+                    || self.connections.len() >= self.most
+                    || of_process.count() >= MOST_OF_A_PROCESS
+                {
                     self.warn("a connection of `import uwsgi` was refused");
                     continue;
                 }
-                self.connections.insert(self.next, socket);
+                self.connections
+                    .insert(self.next, Connection { socket, pid });
                 self.next += 1;
             }
         }
@@ -162,10 +182,10 @@ impl Served {
 
     /// Handles the next message of a connection; `false`: the connection ends.
     fn serve(&mut self, number: u64) -> bool {
-        let Some(socket) = self.connections.get(&number) else {
+        let Some(connection) = self.connections.get(&number) else {
             return true;
         };
-        let length = match sockets::receive(socket, &mut self.buffer) {
+        let length = match sockets::receive(&connection.socket, &mut self.buffer) {
             Ok(0) => return false,
             Ok(length) => length,
             Err(error) => {
@@ -228,11 +248,11 @@ impl Served {
 
     /// Sends without waiting; `false`: the peer does not read, or is gone.
     fn send(&self, number: u64, answer: &Answer) -> bool {
-        let Some(socket) = self.connections.get(&number) else {
+        let Some(connection) = self.connections.get(&number) else {
             return false;
         };
         let bytes = answer.to_bytes();
-        sockets::send(socket.as_fd(), &[IoSlice::new(&bytes)], &[]).is_ok()
+        sockets::send(connection.socket.as_fd(), &[IoSlice::new(&bytes)], &[]).is_ok()
     }
 
     fn warn(&mut self, text: &str) {

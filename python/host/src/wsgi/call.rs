@@ -14,7 +14,7 @@ use super::head::type_name;
 use super::response::{BodyEnd, Flow, Response};
 use super::start_response::StartResponse;
 use crate::reply::COPIED;
-use crate::{log, package};
+use crate::{log, package, uwsgi_module};
 
 /// The consequences of a request for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,6 +114,7 @@ fn end_badly(
             if error.is_instance_of::<PyConnectionResetError>(py) && response.is_abandoned() => {}
         // The host's own exception; its place is in the log.
         Failure::Raised(error) if is_request_timeout(&error, py) => {
+            uwsgi_module::end_interrupted(py);
             page = log::traceback(py, &error);
         }
         Failure::Raised(error) => {

@@ -12,6 +12,8 @@ mod reader;
 pub mod settings;
 mod value;
 
+pub use command_line::split;
+
 use super::{Reading, Surroundings};
 use evaluation::Evaluated;
 
@@ -31,6 +33,19 @@ pub type Evaluate<'a> = dyn Fn(&str) -> Result<Evaluated, String> + 'a;
 pub fn read(sources: &Sources, around: &Surroundings<'_>, evaluate: &Evaluate<'_>) -> Reading {
     let settings = reader::read(sources, around, evaluate);
     meaning::of(settings, around)
+}
+
+/// The names of the switches that these words and `GUNICORN_CMD_ARGS` turn on.
+pub fn switches(words: &[String], variable: Option<&str>) -> Vec<&'static str> {
+    let place = super::Place {
+        source: "command line".into(),
+        line: 0,
+    };
+    let more = variable.and_then(command_line::split).unwrap_or_default();
+    let all = [words, &more].map(|words| command_line::parse(words, &place));
+    let options = all.into_iter().flat_map(|parsed| parsed.options);
+    let on = options.filter(|(_, value, _)| value.is_true());
+    on.map(|(setting, ..)| setting.name).collect()
 }
 
 /// True for the text of a file of gunicorn: it assigns some of its settings.

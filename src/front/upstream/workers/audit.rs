@@ -2,7 +2,7 @@
 //! intent, and the front must neither trust the result nor wait for it for ever.
 //!
 //! A damaged scoreboard has its header rewritten and its workers replaced. A request whose state is
-//! unknown is failed when it would have exceeded its deadline.
+//! unknown is failed when no worker is left that could run it, or when it would have exceeded its deadline.
 
 use std::collections::HashMap;
 use std::io;
@@ -140,17 +140,30 @@ impl GenerationState {
         let findings: Vec<_> = in_flight
             .map(|(spot, request)| (request.seq, self.finding(spot, request)))
             .collect();
+        // Workers of a damaged queue are asked to leave. When none of them is left, no worker runs a
+        // request whose claim was overwritten.
+        let may_run = state
+            .roster(self.number)
+            .is_some_and(|roster| roster.workers.values().any(|worker| worker.retiring));
         drop(state);
         self.find_missing(audit, now);
         let is_news = |(seq, finding): &(u64, Finding)| {
             *finding == Finding::Overwritten && !audit.doubtful.contains_key(seq)
         };
-        if findings.iter().any(is_news) {
+        let has_news = findings.iter().any(is_news);
+        if has_news {
             self.damaged("claims in the scoreboard are overwritten");
         }
         let patience = patience.unwrap_or(LONGEST_DOUBT).as_nanos();
         let patience = u64::try_from(patience).unwrap_or(u64::MAX);
-        for seq in audit.given_up(&findings, now, patience) {
+        let mut given_up = audit.given_up(&findings, now, patience);
+        if !may_run && !has_news {
+            let overwritten = findings
+                .iter()
+                .filter(|(_, finding)| *finding == Finding::Overwritten);
+            given_up.extend(overwritten.map(|(seq, _)| *seq));
+        }
+        for seq in given_up {
             let thread = findings.iter().find_map(|(other, finding)| match finding {
                 Finding::Denied(thread) if *other == seq => Some(*thread),
                 _ => None,

@@ -30,6 +30,9 @@ use crate::os::sockets;
 
 /// Most bytes of a read: a typical page with its frames, or the longest piece of a body.
 const READ: usize = frames::BODY_PIECE + (4 << 10);
+/// Longest time between the end of a channel and the exit of its worker, which runs the functions of
+/// `atexit` meanwhile, unless the worker was asked to leave.
+const LAST_EXIT: Duration = Duration::from_secs(5);
 /// Length of an allocation from which parts of it are copied, so that they do not keep all of it.
 const KEEP: usize = 32 << 10;
 
@@ -74,6 +77,21 @@ enum Violation {
     /// The start of the worker was reported twice.
     #[error("a second report of the worker's start")]
     BootedTwice,
+}
+
+/// A worker whose channel has ended takes requests that it cannot answer, unless it exits.
+async fn expect_exit(shared: &GenerationState, worker: u32, exited: &CancellationToken) {
+    if tokio::time::timeout(LAST_EXIT, exited.cancelled())
+        .await
+        .is_err()
+    {
+        tracing::error!(
+            code = codes::DAMAGED,
+            worker,
+            "worker has closed the channel of its replies, and goes on: replacing it"
+        );
+        shared.notify(WorkerEvent::ProtocolError { worker });
+    }
 }
 
 /// Receives one descriptor, which tokio's own read would drop. `None`: the end of the socket.
@@ -161,8 +179,14 @@ impl Channel {
             self.shared.notify(WorkerEvent::ProtocolError {
                 worker: self.worker,
             });
+            self.finish();
+            return;
         }
-        self.finish();
+        let is_unexpected = self.finish();
+        let (shared, worker, exited) = (self.shared, self.worker, self.exited);
+        if is_unexpected {
+            expect_exit(&shared, worker, &exited).await;
+        }
     }
 
     async fn read_all(&mut self) -> Result<(), Violation> {
@@ -427,13 +451,14 @@ impl Channel {
     }
 
     /// The thread has gone: its request is lost.
-    fn finish(&mut self) {
+    /// Returns true if the worker was not expected to leave.
+    fn finish(&mut self) -> bool {
         if let Reply::Streaming { feed, .. } = &self.reply {
             feed.end(Err("the worker died"), Duration::ZERO);
         }
         self.shared.doorbell.remove(&self.inbox);
         let exited = self.exited.is_cancelled();
-        self.shared.thread_gone(self.worker, self.thread, exited);
+        self.shared.thread_gone(self.worker, self.thread, exited)
     }
 }
 

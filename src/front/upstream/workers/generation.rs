@@ -58,7 +58,7 @@ impl Pool {
             crew: Arc::clone(&crew),
             queue,
             workers: HashMap::new(),
-            channels: 0,
+            channels: Vec::new(),
             closed: false,
         });
         Ok(Generation(crew))
@@ -97,7 +97,7 @@ impl Generation {
         let lines = (first..first + readers.len()).map(|at| self.0.scoreboard().line(at));
         let served_before = lines.fold(0, |sum: u64, line| sum.wrapping_add(line.served));
         if let Some(roster) = self.0.pool.lock().roster(self.0.number) {
-            roster.channels += readers.len();
+            roster.channels.extend(first..first + readers.len());
             roster.workers.insert(
                 worker,
                 WorkerHandle {
@@ -202,9 +202,18 @@ impl Generation {
         let roster = state.roster(self.0.number);
         let gone = roster.and_then(|roster| {
             let gone = roster.workers.remove(&worker)?;
-            Some((gone, Arc::clone(&roster.queue)))
+            let unheard: Vec<_> = threads
+                .clone()
+                .filter(|thread| !roster.channels.contains(thread))
+                .collect();
+            Some((gone, unheard, Arc::clone(&roster.queue)))
         });
-        if let Some((worker, queue)) = gone {
+        if let Some((gone, unheard, queue)) = gone {
+            // The end of the other channels does the same.
+            for thread in unheard {
+                self.0.lose(&mut state, worker, thread, true);
+            }
+            let worker = gone;
             worker.exited.cancel();
             queue.forget(threads);
             // Threads also leave if another worker has shut the shared queue down.

@@ -51,8 +51,8 @@ pub(super) struct WorkerSet {
     pub(super) crew: Arc<GenerationState>,
     pub(super) queue: Arc<Queue>,
     pub(super) workers: HashMap<u32, WorkerHandle>,
-    /// Channels that are still being read.
-    pub(super) channels: usize,
+    /// Threads whose channels are still being read; twice if the number of a worker was reused meanwhile.
+    pub(super) channels: Vec<usize>,
     /// It gets no more requests.
     pub(super) closed: bool,
 }
@@ -71,7 +71,7 @@ pub(super) struct WorkerHandle {
 impl WorkerSet {
     /// True if the generation is closed and has neither workers nor channels left.
     pub(super) fn is_over(&self) -> bool {
-        self.closed && self.workers.is_empty() && self.channels == 0
+        self.closed && self.workers.is_empty() && self.channels.is_empty()
     }
 }
 
@@ -265,9 +265,28 @@ impl GenerationState {
     }
 
     /// Handles the end of a thread's channel: the request that it had taken is lost. If the worker
-    /// has `exited`, its number may have been reused.
-    pub(super) fn thread_gone(&self, worker: u32, thread: usize, exited: bool) {
+    /// has `exited`, its number may have been reused. Returns true if the worker was not expected to leave.
+    pub(super) fn thread_gone(&self, worker: u32, thread: usize, exited: bool) -> bool {
         let mut state = self.pool.lock();
+        self.lose(&mut state, worker, thread, exited);
+        let mut is_unexpected = false;
+        if let Some(roster) = state.roster(self.number) {
+            if let Some(at) = roster.channels.iter().position(|other| *other == thread) {
+                roster.channels.swap_remove(at);
+            }
+            if let Some(gone) = roster.workers.get_mut(&worker).filter(|_| !exited) {
+                // It takes no more requests, even if its exit is noticed later.
+                is_unexpected = !std::mem::replace(&mut gone.retiring, true);
+                self.adjust_capacity(&mut state);
+            }
+        }
+        state.remove_if_empty(self.number);
+        is_unexpected
+    }
+
+    /// Fails the requests that a thread has taken, whose channel nobody reads any more; if the worker has
+    /// `exited`, those that were its own.
+    pub(super) fn lose(&self, state: &mut State, worker: u32, thread: usize, exited: bool) {
         let board = self.scoreboard();
         let lost: Vec<_> = state
             .table
@@ -291,15 +310,6 @@ impl GenerationState {
             }
             state.table.release(spot);
         }
-        if let Some(roster) = state.roster(self.number) {
-            roster.channels -= 1;
-            if let Some(gone) = roster.workers.get_mut(&worker).filter(|_| !exited) {
-                // It takes no more requests, even if its exit is noticed later.
-                gone.retiring = true;
-                self.adjust_capacity(&mut state);
-            }
-        }
-        state.remove_if_empty(self.number);
     }
 
     /// Takes all untaken requests back after a worker has gone; the calls that wait hand them out

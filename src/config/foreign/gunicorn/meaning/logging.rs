@@ -15,6 +15,20 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             _ => destination(meaning, at, "log_file", file),
         }
     }
+    if let Some((at, value)) = meaning.given("capture_output") {
+        let has_file = meaning.draft.layer.entry("log_file").is_some();
+        match (value.is_true(), has_file) {
+            (true, true) => meaning.say(
+                at,
+                Verdict::Unsupported(
+                    "the file has the log of the server and `wsgi.errors`; standard output and standard error of the application stay where they are"
+                        .to_owned(),
+                ),
+            ),
+            (true, false) => meaning.already(at, "the log and the output of the application go to the same place"),
+            (false, _) => meaning.already(at, "it is off"),
+        }
+    }
     if let Some((at, value)) = meaning.given("loglevel") {
         let level = match &*value.text().unwrap_or_default().to_lowercase() {
             "debug" => "debug",

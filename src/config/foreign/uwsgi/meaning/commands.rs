@@ -1,7 +1,7 @@
 //! Programs that uWSGI runs before the application and beside it.
 
 use super::Meaning;
-use crate::config::companions::COMPANION_SETTINGS;
+use super::companions::{companion, quoted};
 use crate::config::foreign::{Verdict, equivalent, origin};
 use crate::config::settings;
 
@@ -132,53 +132,4 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
         (Some(command), None) => Ok(command.to_owned()),
         (None, _) => Err(Verdict::Wrong("it needs `cmd=COMMAND`".to_owned())),
     }
-}
-
-/// A word for the shell.
-pub(super) fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// Adds a companion, with other `settings` than its name and its command.
-pub(super) fn companion(
-    meaning: &mut Meaning<'_>,
-    at: usize,
-    command: &str,
-    settings: &[(&str, String)],
-    names: &mut Vec<String>,
-) {
-    let name = name_of(command, names);
-    let mut given = vec![("name", name.clone()), ("command", command.to_owned())];
-    given.extend_from_slice(settings);
-    let table = meaning.table(at, &mut COMPANION_SETTINGS.iter(), &given);
-    meaning.layer.companions.push(table);
-    let shown = crate::config::foreign::secrets::masked(command);
-    let mut text = format!("[[companion]] name = {name:?}, command = {shown:?}");
-    for (name, value) in settings {
-        text.push_str(&format!(", {name} = {value:?}"));
-    }
-    names.push(name);
-    meaning.say(at, Verdict::Honoured(text));
-}
-
-/// The first word of the command that is a program, with a number if the name is taken.
-fn name_of(command: &str, names: &[String]) -> String {
-    let program = command.split(" && exec ").last().unwrap_or(command);
-    let program = program
-        .split_once(" /bin/sh -c ")
-        .map_or(program, |(_, inner)| inner);
-    let program = program.split_whitespace().find(|word| {
-        let word = word.trim_matches(['"', '\'']);
-        !matches!(word, "exec" | "env" | "nice" | "sh" | "-c" | "cd" | "&&") && !word.contains('=')
-    });
-    let program = program.unwrap_or(command);
-    let base = program.rsplit('/').next().unwrap_or(program);
-    let base = base.trim_matches(['"', '\'']);
-    let mut name = base.to_owned();
-    let mut number = 2;
-    while names.contains(&name) {
-        name = format!("{base}-{number}");
-        number += 1;
-    }
-    name
 }

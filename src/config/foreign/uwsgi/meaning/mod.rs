@@ -5,6 +5,7 @@
 
 mod application;
 mod commands;
+mod companions;
 mod fallback;
 mod files;
 mod listening;

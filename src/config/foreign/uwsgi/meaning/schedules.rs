@@ -7,7 +7,7 @@
 use jiff::tz::TimeZone;
 
 use super::Meaning;
-use super::commands::{companion, quoted};
+use super::companions::{companion, quoted};
 use crate::config::foreign::Verdict;
 use crate::config::schedule::Cron;
 

@@ -1,0 +1,155 @@
+//! The files by which an image starts: `Dockerfile`, `Procfile`, entry scripts.
+//!
+//! Each of their lines has a verdict, as the lines of settings have, and some a replacement. What a
+//! command becomes is decided in [`commands`], for all three.
+
+mod base;
+pub mod commands;
+mod dockerfile;
+mod instructions;
+mod packages;
+mod placement;
+mod procfile;
+mod script;
+mod tiangolo;
+
+use std::sync::Arc;
+
+use self::commands::Conversion;
+use self::placement::Placement;
+use super::subject::{ImageFile, Kind, Subject};
+use crate::config::foreign::{Line, Place, Reading, Verdict, secrets};
+use crate::config::layers::Layer;
+use crate::config::native;
+use crate::explain::readers::Context;
+
+/// The kind of a file of this name and text.
+pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let is_variant = |of: &str| {
+        base.strip_prefix(of)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    if base == "Dockerfile"
+        || is_variant("Dockerfile")
+        || base.to_ascii_lowercase().ends_with(".dockerfile")
+    {
+        return Some(ImageFile::Dockerfile);
+    }
+    if base == "Procfile" || is_variant("Procfile") {
+        return Some(ImageFile::Procfile);
+    }
+    let is_shell = base.ends_with(".sh")
+        || text
+            .lines()
+            .next()
+            .is_some_and(|line| line.starts_with("#!") && line.trim_end().ends_with("sh"));
+    (is_shell && script::starts_server(text)).then_some(ImageFile::Script)
+}
+
+/// Lines of a file with what takes their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The first of the lines, from 1.
+    pub line: usize,
+    /// The lines as they stand there.
+    pub before: Vec<String>,
+    /// Those that take their place; none if they go away.
+    pub after: Vec<String>,
+}
+
+/// A file of an image, explained.
+#[derive(Debug, Default)]
+pub struct Explained {
+    pub reading: Reading,
+    pub replacements: Vec<Replacement>,
+}
+
+/// Explains a file of an image beside all other subjects.
+pub fn explain(
+    file: ImageFile,
+    name: &str,
+    text: &str,
+    (all, read): (&[Subject], &[Explained]),
+    around: &Context<'_>,
+) -> Explained {
+    let placement = match file {
+        ImageFile::Dockerfile => Placement::of(name, text),
+        _ => dockerfile_of(name, all)
+            .map(|(name, text)| Placement::of(name, text))
+            .unwrap_or_default(),
+    };
+    let conversion = Conversion::new(all, read, &placement, around);
+    let mut report = Report::new(name);
+    match file {
+        ImageFile::Dockerfile => dockerfile::explain(text, &conversion, &mut report),
+        ImageFile::Procfile => procfile::explain(text, &conversion, &mut report),
+        ImageFile::Script => script::explain(text, &conversion, &mut report),
+    }
+    report.explained
+}
+
+/// The layers that the commands of a file give: a proxy may pass requests to their addresses.
+pub fn layers(file: ImageFile, text: &str, around: &Context<'_>) -> Vec<Layer> {
+    let commands = match file {
+        ImageFile::Dockerfile => dockerfile::commands(text),
+        ImageFile::Procfile => procfile::commands(text),
+        ImageFile::Script => script::commands(text),
+    };
+    let layers = commands
+        .iter()
+        .filter_map(|words| commands::layer_of(words, around));
+    layers.collect()
+}
+
+/// The Dockerfile of the directory of a file, or of one above.
+fn dockerfile_of<'a>(name: &str, all: &'a [Subject]) -> Option<(&'a str, &'a str)> {
+    let files = all.iter().filter_map(|subject| match &subject.kind {
+        Kind::Image(ImageFile::Dockerfile, text) => Some((&*subject.name, &**text)),
+        _ => None,
+    });
+    let covering = files.filter(|(file, _)| name.starts_with(placement::directory(file)));
+    covering.max_by_key(|(file, _)| placement::directory(file).len())
+}
+
+/// Collects the verdicts of a file.
+pub struct Report {
+    source: Arc<str>,
+    explained: Explained,
+}
+
+impl Report {
+    fn new(name: &str) -> Self {
+        Self {
+            source: name.into(),
+            explained: Explained::default(),
+        }
+    }
+
+    /// Adds the verdict of what begins at this line.
+    fn say(&mut self, line: usize, text: &str, verdict: Verdict) {
+        let first = text.lines().next().unwrap_or_default().trim_end();
+        self.explained.reading.lines.push(Line {
+            place: Place {
+                source: Arc::clone(&self.source),
+                line,
+            },
+            text: secrets::masked(&native::shown(first)),
+            verdict: verdict.map(secrets::masked),
+        });
+    }
+
+    /// Adds a replacement, unless nothing changes.
+    fn replace(&mut self, line: usize, before: &[&str], after: Vec<String>) {
+        let hidden = |text: &str| secrets::masked(&native::shown(text.trim_end()));
+        let before: Vec<_> = before.iter().map(|line| hidden(line)).collect();
+        let after: Vec<_> = after.iter().map(|line| hidden(line)).collect();
+        if before != after {
+            self.explained.replacements.push(Replacement {
+                line,
+                before,
+                after,
+            });
+        }
+    }
+}

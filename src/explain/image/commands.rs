@@ -1,0 +1,336 @@
+//! What a command of an image becomes: a server becomes pyserve, with the same settings.
+
+use crate::config::foreign::surroundings::FileKind;
+use crate::config::foreign::{Verdict, equivalent};
+use crate::config::layers::{Layer, SettingOrigin};
+use crate::config::settings;
+use crate::explain::image::Explained;
+use crate::explain::image::placement::Placement;
+use crate::explain::readers::{self, Context, Reader, Source};
+use crate::explain::shell;
+use crate::explain::subject::{Kind, Subject};
+
+/// What a command becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Became {
+    /// pyserve, with these words behind its name.
+    Pyserve(Vec<String>),
+    /// It stays, and a link of its name to pyserve takes it; pyserve reads this file of nginx as well.
+    Linked(&'static str, Option<String>),
+    /// It goes away, for this reason.
+    Dropped(&'static str),
+    /// It stays as it is; there may be something to know.
+    Stays(&'static str),
+    /// There is no counterpart; the text is the advice.
+    Unsupported(String),
+}
+
+/// Turns commands into those of pyserve.
+pub struct Conversion<'a> {
+    /// Files with settings: their flag, their name, and their place in the image.
+    files: Vec<(&'static Reader, &'a str, Option<String>)>,
+    /// Files whose settings have an address.
+    listening: Vec<&'a str>,
+    placement: &'a Placement,
+    around: &'a Context<'a>,
+}
+
+impl<'a> Conversion<'a> {
+    /// Beside these subjects, in an image where files are so placed.
+    pub fn new(
+        all: &'a [Subject],
+        read: &[Explained],
+        placement: &'a Placement,
+        around: &'a Context<'a>,
+    ) -> Self {
+        let files = all.iter().filter_map(|subject| match &subject.kind {
+            Kind::Settings(reader, Source::File(name)) => {
+                Some((*reader, &**name, placement.path_of(name)))
+            }
+            _ => None,
+        });
+        let listening = all.iter().zip(read).filter_map(|(subject, read)| {
+            let layer = &read.reading.layer;
+            layer.entry("bind").map(|_| &*subject.name)
+        });
+        Self {
+            files: files.collect(),
+            listening: listening.collect(),
+            placement,
+            around,
+        }
+    }
+
+    /// The flag with which pyserve reads a file of the image's directory, if it does.
+    pub fn flag_of(&self, name: &str) -> Option<&'static str> {
+        let mut files = self.files.iter();
+        let found = files.find(|(_, file, _)| {
+            *file == name
+                || file
+                    .strip_suffix(name)
+                    .is_some_and(|start| start.ends_with('/'))
+        });
+        found.map(|(reader, _, _)| reader.flag)
+    }
+
+    /// True if the image's directory has such a file.
+    pub fn has(&self, inside: &str, is_such: impl Fn(FileKind) -> bool) -> bool {
+        let path = format!("{}{inside}", self.placement.directory());
+        (self.around.files.kind)(&self.around.current_dir.join(path)).is_some_and(is_such)
+    }
+
+    /// What a command becomes, by the words of the line.
+    pub fn convert(&self, words: &[String]) -> Became {
+        let at = shell::program(words);
+        let Some(program) = words.get(at) else {
+            return Became::Stays("");
+        };
+        let base = program.rsplit('/').next().unwrap_or(program);
+        let arguments = &words[at + 1..];
+        if let Some(reader) = readers::of_program(program) {
+            return self.server(reader, arguments);
+        }
+        let names = |name: &str| arguments.iter().any(|word| word == name);
+        match base {
+            "supervisord" => self.supervisor(),
+            "nginx" | "openresty" => Became::Dropped("pyserve serves HTTP and files itself"),
+            "service" | "systemctl" | "rc-service" if names("nginx") => {
+                Became::Dropped("pyserve serves HTTP and files itself")
+            }
+            "service" | "systemctl" | "rc-service"
+                if names("supervisor") || names("supervisord") =>
+            {
+                self.supervisor()
+            }
+            "supervisorctl" => {
+                Became::Dropped("`pyserve status`, `reload` and `stop` take its place")
+            }
+            "gunicorn" | "waitress-serve" | "chaussette" | "mod_wsgi-express" => {
+                Became::Unsupported(format!(
+                    "{base}: start pyserve with --app, --workers and --bind"
+                ))
+            }
+            "uvicorn" | "daphne" | "hypercorn" => Became::Unsupported(format!(
+                "{base} serves ASGI: keep it as a [[companion]], and forward to it with `upstream`"
+            )),
+            "flask" if names("run") => development(),
+            _ if base.starts_with("python") && names("runserver") => development(),
+            "celery" | "cron" | "crond" | "redis-server" | "sshd" | "dramatiq" | "rq"
+            | "huey_consumer" => {
+                Became::Stays("it may also be a [[companion]], which pyserve watches and restarts")
+            }
+            _ => match hidden_server(&words[at..]) {
+                Some(server) => Became::Unsupported(format!(
+                    "the line starts {server} in its own way: have it start pyserve with the same settings"
+                )),
+                None => Became::Stays(""),
+            },
+        }
+    }
+
+    /// A command line of a server: its files stay files, its options become flags.
+    fn server(&self, reader: &'static Reader, arguments: &[String]) -> Became {
+        let (files, rest) = (reader.files_of)(arguments);
+        let (rest, variables) = without_variables(&rest);
+        let reading = (reader.read)(&Source::Words(rest), &[], self.around);
+        let wrong = reading.lines.iter().find(|line| {
+            line.verdict.is_fatal() || matches!(line.verdict, Verdict::Unsupported(_))
+        });
+        if let Some(line) = wrong {
+            return Became::Unsupported(with_variables(
+                &format!("{}: {}", line.text, line.verdict.detail()),
+                &variables,
+            ));
+        }
+        let layer = &reading.layer;
+        let mut words = self.proxy();
+        // nginx may pass requests to the address of the command line, which is that of the
+        // application only for the reader of this command line.
+        let has_proxy = !words.is_empty() && layer.entry("bind").is_some();
+        if has_proxy || !layer.locations.is_empty() || !layer.companions.is_empty() {
+            return Became::Linked(reader.programs[0], words.pop());
+        }
+        for file in &files {
+            words.extend([reader.flag.to_owned(), file.clone()]);
+        }
+        let implied: Vec<_> = reading.implied.iter().map(|(text, _)| text).collect();
+        words.extend(flags(layer, |text| {
+            files.is_empty() || !implied.contains(&text)
+        }));
+        let words = words.iter().map(|word| with_variables(word, &variables));
+        Became::Pyserve(words.collect())
+    }
+
+    /// True if these words of pyserve name an address, or a file that does.
+    pub fn listens(&self, words: &[String]) -> bool {
+        let named = words.iter().zip(words.iter().skip(1));
+        named.into_iter().any(|(flag, value)| match flag.as_str() {
+            "--bind" => true,
+            _ => self.files.iter().any(|(reader, name, path)| {
+                let is_it = path.as_deref() == Some(value) || name.ends_with(&**value);
+                reader.flag == flag && is_it && self.listening.contains(name)
+            }),
+        })
+    }
+
+    /// supervisord's place: pyserve with all files that the image has.
+    fn supervisor(&self) -> Became {
+        let mut words = self.proxy();
+        for (reader, name, path) in &self.files {
+            let is_application = reader.flag != "--nginx";
+            if is_application && (path.is_some() || !self.placement.is_known) {
+                let path = path.clone().unwrap_or_else(|| (*name).to_owned());
+                words.extend([reader.flag.to_owned(), path]);
+            }
+        }
+        Became::Pyserve(words)
+    }
+
+    /// `--nginx FILE`, if the image runs nginx with a file that is known.
+    fn proxy(&self) -> Vec<String> {
+        let is_proxy = |reader: &Reader| reader.flag == "--nginx";
+        let mut known: Vec<_> = self
+            .files
+            .iter()
+            .filter(|(reader, ..)| is_proxy(reader))
+            .collect();
+        // The main file includes the others.
+        known.sort_by_key(|(_, name, _)| !name.ends_with("nginx.conf"));
+        let path = match self.placement.is_known && !self.placement.runs_nginx {
+            true => None,
+            false => known
+                .into_iter()
+                .find_map(|(_, name, path)| match self.placement.is_known {
+                    true => path.clone(),
+                    false => Some((*name).to_owned()),
+                }),
+        };
+        path.map_or(Vec::new(), |path| vec!["--nginx".to_owned(), path])
+    }
+}
+
+/// A server that a program which is not known starts, as far as the words show: `$(which uwsgi) -p 4`.
+fn hidden_server(words: &[String]) -> Option<&str> {
+    let plain = |word: &'_ String| -> String {
+        word.trim_matches(['$', '(', ')', '`', '"', '\''])
+            .to_owned()
+    };
+    let mut pairs = words.iter().zip(words.iter().skip(1));
+    let found = pairs.find(|(word, next)| {
+        readers::of_program(&plain(word)).is_some()
+            && (next.starts_with('-') || next.ends_with(".ini"))
+    });
+    found.map(|(word, _)| word.trim_matches(['$', '(', ')', '`', '"', '\'']))
+}
+
+fn development() -> Became {
+    Became::Unsupported(
+        "a development server: start pyserve, which finds the application, or `pyserve --dev`"
+            .to_owned(),
+    )
+}
+
+/// The flags that set what the command line says.
+fn flags(layer: &Layer, is_wanted: impl Fn(&String) -> bool) -> Vec<String> {
+    let mut words = Vec::new();
+    for setting in settings::all() {
+        let Some(entry) = layer.entry(setting.name) else {
+            continue;
+        };
+        if !matches!(entry.origin, SettingOrigin::Foreign { .. })
+            || !is_wanted(&equivalent::assignment(setting, &entry.values))
+        {
+            continue;
+        }
+        for value in &entry.values {
+            words.push(format!("--{}", setting.flag()));
+            words.push(value.clone());
+        }
+    }
+    words
+}
+
+/// Numbers that stand for variables, which no option has.
+const FIRST_NUMBER: usize = 61_007;
+
+/// The words with a number in the place of each `$NAME` and `${NAME}`: readers know no shell.
+fn without_variables(words: &[String]) -> (Vec<String>, Vec<String>) {
+    let mut variables: Vec<String> = Vec::new();
+    let mut number_of = |variable: &str| {
+        let known = variables.iter().position(|known| known == variable);
+        let index = known.unwrap_or_else(|| {
+            variables.push(variable.to_owned());
+            variables.len() - 1
+        });
+        (FIRST_NUMBER + index).to_string()
+    };
+    let words = words.iter().map(|word| {
+        let mut text = String::new();
+        let mut rest = word.as_str();
+        while let Some(at) = rest.find('$') {
+            text.push_str(&rest[..at]);
+            let behind = &rest[at + 1..];
+            let length = match behind.strip_prefix('{') {
+                Some(inside) => inside.find('}').map_or(0, |end| end + 2),
+                None => behind
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(behind.len()),
+            };
+            match length {
+                0 => text.push('$'),
+                length => text.push_str(&number_of(&rest[at..=at + length])),
+            }
+            rest = &behind[length..];
+        }
+        text.push_str(rest);
+        text
+    });
+    let words = words.collect();
+    (words, variables)
+}
+
+/// The text with the variables again.
+fn with_variables(text: &str, variables: &[String]) -> String {
+    let numbered = variables.iter().enumerate();
+    numbered.fold(text.to_owned(), |text, (index, variable)| {
+        text.replace(&(FIRST_NUMBER + index).to_string(), variable)
+    })
+}
+
+/// The layer that a command gives as it stands, if it is that of a server.
+pub fn layer_of(words: &[String], around: &Context<'_>) -> Option<Layer> {
+    let at = shell::program(words);
+    let reader = readers::of_program(words.get(at)?)?;
+    let (_, rest) = (reader.files_of)(&words[at + 1..]);
+    let (rest, _) = without_variables(&rest);
+    Some((reader.read)(&Source::Words(rest), &[], around).layer)
+}
+
+/// The verdict of a command that became this.
+pub fn verdict(became: &Became) -> Verdict {
+    match became {
+        Became::Pyserve(words) => {
+            let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
+            let has_address = words.iter().any(|word| {
+                word == "--bind" || readers::READERS.iter().any(|reader| reader.flag == word)
+            });
+            let note = match has_address {
+                true => "",
+                false => " (at $PORT, or 127.0.0.1:8000)",
+            };
+            Verdict::Honoured(format!("pyserve {}{note}", words.join(" ")))
+        }
+        Became::Linked(program, nginx) => {
+            let nginx = nginx
+                .as_ref()
+                .map_or(String::new(), |file| format!(", with PYSERVE_NGINX={file}"));
+            Verdict::Honoured(format!(
+                "the same command of pyserve, through the link `ln -s pyserve /usr/local/bin/{program}`{nginx}"
+            ))
+        }
+        Became::Dropped(why) => Verdict::NoEffect(format!("not needed: {why}")),
+        Became::Stays("") => Verdict::Read("it stays".to_owned()),
+        Became::Stays(note) => Verdict::Read(format!("it stays; {note}")),
+        Became::Unsupported(advice) => Verdict::Unsupported(advice.clone()),
+    }
+}

@@ -1,0 +1,175 @@
+//! The start of an image: its entry point and its command, which may make one command line.
+
+use crate::config::foreign::Verdict;
+use crate::explain::image::commands::{Became, Conversion, verdict};
+use crate::explain::image::instructions::Instruction;
+use crate::explain::image::{base, script};
+use crate::explain::shell;
+
+/// The start of the last stage.
+pub struct Start<'a> {
+    conversion: &'a Conversion<'a>,
+    /// What entry point and command become, where they make one command line of a server.
+    whole: Option<Became>,
+    has_command: bool,
+    /// True if the base image starts its servers, and nothing else is said.
+    pub is_inherited: bool,
+    /// The port that the image has without an address: that of EXPOSE.
+    port: Option<String>,
+}
+
+impl<'a> Start<'a> {
+    /// The start of these instructions, those of the last stage.
+    pub fn of(own: &[Instruction<'_>], conversion: &'a Conversion<'a>) -> Self {
+        let last = |keyword: &str| own.iter().rfind(|one| one.keyword == keyword);
+        let (entry, command) = (last("ENTRYPOINT"), last("CMD"));
+        let words = |found: Option<&Instruction<'_>>| found.and_then(Instruction::exec_form);
+        let is_server =
+            |words: &Vec<String>| !matches!(conversion.convert(words), Became::Stays(_));
+        let whole = words(entry).filter(is_server).map(|mut whole| {
+            whole.extend(words(command).unwrap_or_default());
+            conversion.convert(&whole)
+        });
+        let base = own.first().filter(|one| one.keyword == "FROM");
+        let is_inherited = base.is_some_and(|base| base::starts_itself(&base.arguments))
+            && entry.is_none()
+            && command.is_none();
+        let alone = || match words(command) {
+            Some(words) => match shell::script(&words) {
+                Some(at) => Some(script::converted(&words[at], conversion)?.became),
+                None => Some(conversion.convert(&words)),
+            },
+            None => Some(script::converted(&command?.arguments, conversion)?.became),
+        };
+        let has_port = own.iter().any(|one| {
+            one.keyword == "ENV" && one.words().iter().any(|word| word.starts_with("PORT"))
+        });
+        let port = match whole.clone().or_else(alone) {
+            Some(Became::Pyserve(words)) if !has_port && !conversion.listens(&words) => {
+                let exposed = last("EXPOSE").map(|one| {
+                    let digits = one.arguments.chars().take_while(char::is_ascii_digit);
+                    digits.collect::<String>()
+                });
+                Some(
+                    exposed
+                        .filter(|port| !port.is_empty())
+                        .unwrap_or("8080".to_owned()),
+                )
+            }
+            _ => None,
+        };
+        Self {
+            conversion,
+            whole,
+            has_command: command.is_some(),
+            is_inherited,
+            port,
+        }
+    }
+
+    /// Lines that the image needs behind its base.
+    pub fn lines_behind_base(&self) -> Option<String> {
+        self.port.as_ref().map(|port| format!("ENV PORT={port}"))
+    }
+
+    /// The verdict of `CMD` or `ENTRYPOINT`, and its new lines.
+    pub fn verdict(&self, instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
+        let keyword = &instruction.keyword;
+        if let Some(whole) = &self.whole {
+            let is_entry = keyword == "ENTRYPOINT";
+            let after = match whole {
+                Became::Pyserve(words) => match (is_entry, self.has_command) {
+                    (true, true) => format!("ENTRYPOINT {}", json(&[])),
+                    (true, false) => format!("ENTRYPOINT {}", json(words)),
+                    (false, _) => format!("CMD {}", array(words.iter().map(String::as_str))),
+                },
+                _ => return (verdict(whole), self.linked(whole, instruction)),
+            };
+            return (verdict(whole), Some(vec![after]));
+        }
+        let Some(words) = instruction.exec_form() else {
+            return self.shell_form(instruction);
+        };
+        if words.first().is_some_and(|word| word.ends_with(".sh")) {
+            let became = Became::Stays("the script has verdicts of its own");
+            return (verdict(&became), None);
+        }
+        if let Some(at) = shell::script(&words) {
+            return self.inner_script(instruction, words, at);
+        }
+        let became = self.conversion.convert(&words);
+        let after = match &became {
+            Became::Pyserve(words) => Some(vec![format!("{keyword} {}", json(words))]),
+            Became::Dropped(_) => Some(vec![format!("{keyword} {}", json(&[]))]),
+            _ => self.linked(&became, instruction),
+        };
+        (verdict(&became), after)
+    }
+
+    /// `["sh", "-c", SCRIPT]`.
+    fn inner_script(
+        &self,
+        instruction: &Instruction<'_>,
+        mut words: Vec<String>,
+        at: usize,
+    ) -> (Verdict, Option<Vec<String>>) {
+        let Some(converted) = script::converted(&words[at], self.conversion) else {
+            return (Verdict::Wrong("a quote is not closed".to_owned()), None);
+        };
+        words[at] = executed(&converted.text);
+        let after = match &converted.became {
+            Became::Pyserve(_) => {
+                let words = array(words.iter().map(String::as_str));
+                Some(vec![format!("{} {words}", instruction.keyword)])
+            }
+            became => self.linked(became, instruction),
+        };
+        (verdict(&converted.became), after)
+    }
+
+    /// The lines of a command that stays, through a link.
+    fn linked(&self, became: &Became, instruction: &Instruction<'_>) -> Option<Vec<String>> {
+        let Became::Linked(program, nginx) = became else {
+            return None;
+        };
+        let mut after = vec![format!("RUN ln -s pyserve /usr/local/bin/{program}")];
+        after.extend(
+            nginx
+                .as_ref()
+                .map(|file| format!("ENV PYSERVE_NGINX={file}")),
+        );
+        after.extend(instruction.lines.iter().map(|line| (*line).to_owned()));
+        Some(after)
+    }
+
+    fn shell_form(&self, instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
+        let Some(converted) = script::converted(&instruction.arguments, self.conversion) else {
+            return (Verdict::Wrong("a quote is not closed".to_owned()), None);
+        };
+        let text = executed(&converted.text);
+        let after = match &converted.became {
+            Became::Pyserve(_) => Some(vec![format!("{} {text}", instruction.keyword)]),
+            became => self.linked(became, instruction),
+        };
+        (verdict(&converted.became), after)
+    }
+}
+
+/// The line with `exec` before pyserve: else the shell gets the signals, and does not pass them on.
+fn executed(text: &str) -> String {
+    let text = text.trim();
+    match text.starts_with("pyserve") {
+        true => format!("exec {text}"),
+        false => text.replacen("&& pyserve", "&& exec pyserve", 1),
+    }
+}
+
+/// `["pyserve", "--ini", "x"]`.
+pub fn json(words: &[String]) -> String {
+    array(std::iter::once("pyserve").chain(words.iter().map(String::as_str)))
+}
+
+fn array<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words = words.map(|word| serde_json::to_string(word).unwrap_or_default());
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
+}

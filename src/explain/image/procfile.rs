@@ -1,0 +1,54 @@
+//! A Procfile: one process type on each line.
+
+use super::commands::{Became, Conversion, verdict};
+use super::{Report, script};
+use crate::config::foreign::Verdict;
+use crate::explain::shell;
+
+/// The words of the commands of `web`.
+pub fn commands(text: &str) -> Vec<Vec<String>> {
+    let web = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("web:"));
+    let commands = web.filter_map(shell::commands).flatten();
+    commands.map(|command| command.words).collect()
+}
+
+pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
+    for (index, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            continue;
+        }
+        let number = index + 1;
+        let Some((kind, command)) = trimmed.split_once(':') else {
+            report.say(
+                number,
+                line,
+                Verdict::Wrong("it needs `NAME: COMMAND`".to_owned()),
+            );
+            continue;
+        };
+        if kind != "web" {
+            let note = match kind {
+                "release" => "it stays; `before_start` runs such a command at each start",
+                _ => "it stays a process of its own, or becomes a [[companion]]",
+            };
+            report.say(number, line, Verdict::Read(note.to_owned()));
+            continue;
+        }
+        let converted = script::converted(command.trim(), conversion);
+        let Some(converted) = converted else {
+            report.say(
+                number,
+                line,
+                Verdict::Wrong("a quote is not closed".to_owned()),
+            );
+            continue;
+        };
+        report.say(number, line, verdict(&converted.became));
+        if matches!(converted.became, Became::Pyserve(_) | Became::Linked(..)) {
+            report.replace(number, &[line], vec![format!("{kind}: {}", converted.text)]);
+        }
+    }
+}

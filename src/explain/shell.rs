@@ -1,0 +1,267 @@
+//! Lines for the shell: the commands of a line, and the words of a command. Quotes, backslashes and operators
+//! are understood; expansions stay as they are written.
+
+use std::ops::Range;
+
+/// A simple command in a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Its words, without quotes; redirections are words too.
+    pub words: Vec<String>,
+    /// Its text in the line, without blanks around.
+    pub span: Range<usize>,
+    /// The operator behind it, such as `&&`; empty at the end.
+    pub operator: String,
+}
+
+/// The commands of a line; `None` if a quote is not closed.
+pub fn commands(line: &str) -> Option<Vec<Command>> {
+    let bytes = line.as_bytes();
+    let mut commands = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    let mut quote = None;
+    while at < bytes.len() {
+        let byte = bytes[at];
+        match (quote, byte) {
+            (Some(b'\''), b'\'') | (Some(b'"'), b'"') => quote = None,
+            (Some(b'"') | None, b'\\') => at += 1,
+            (Some(_), _) => {}
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'#') if at == 0 || bytes[at - 1].is_ascii_whitespace() => {
+                let end = line[at..].find('\n').map_or(bytes.len(), |end| at + end);
+                push(&mut commands, line, start..at, "")?;
+                (start, at) = (end, end);
+                continue;
+            }
+            (None, b'&' | b'|' | b';' | b'\n') => {
+                let is_redirection = byte == b'&'
+                    && (at > 0 && bytes[at - 1] == b'>' || bytes.get(at + 1) == Some(&b'>'));
+                if !is_redirection {
+                    let is_double = byte != b'\n' && bytes.get(at + 1) == Some(&byte);
+                    let end = at + if is_double { 2 } else { 1 };
+                    push(&mut commands, line, start..at, &line[at..end])?;
+                    (start, at) = (end, end);
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    push(&mut commands, line, start..bytes.len(), "")?;
+    quote.is_none().then_some(commands)
+}
+
+fn push(
+    commands: &mut Vec<Command>,
+    line: &str,
+    range: Range<usize>,
+    operator: &str,
+) -> Option<()> {
+    let text = &line[range.clone()];
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Some(());
+    }
+    let start = range.start + (text.len() - text.trim_start().len());
+    commands.push(Command {
+        words: words(trimmed)?,
+        span: start..start + trimmed.len(),
+        operator: operator.to_owned(),
+    });
+    Some(())
+}
+
+/// The words of a command; `None` if a quote is not closed.
+pub fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = line.chars();
+    while let Some(char) = chars.next() {
+        match (quote, char) {
+            (None, char) if char.is_whitespace() => words.extend(word.take()),
+            (None, '\'' | '"') => {
+                quote = Some(char);
+                word.get_or_insert_default();
+            }
+            (Some(open), _) if open == char => quote = None,
+            (None | Some('"'), '\\') => match chars.next() {
+                // A line that goes on.
+                Some('\n') => {}
+                next => word.get_or_insert_default().extend(next),
+            },
+            _ => word.get_or_insert_default().push(char),
+        }
+    }
+    words.extend(word.take());
+    quote.is_none().then_some(words)
+}
+
+/// Words before a program that only change how it runs.
+const BEFORE: &[&str] = &[
+    "exec", "command", "nohup", "sudo", "time", "!", "{", "(", "if", "then", "else", "elif", "do",
+    "while", "until", "env", "setsid",
+];
+/// Programs that run the one behind them, after a user.
+const AS_USER: &[&str] = &["su-exec", "gosu", "setuser", "chpst"];
+/// Programs that run the one behind a word of theirs.
+const RUNNERS: &[(&str, &str)] = &[
+    ("newrelic-admin", "run-program"),
+    ("poetry", "run"),
+    ("pipenv", "run"),
+    ("uv", "run"),
+    ("dotenv", "run"),
+];
+/// Programs that run the one behind their options.
+const INITS: &[&str] = &[
+    "tini",
+    "dumb-init",
+    "catatonit",
+    "ddtrace-run",
+    "opentelemetry-instrument",
+];
+
+/// The position of the program in the words of a command: behind variables, `exec`, `gosu USER`,
+/// `tini --` and the like; `python -m gunicorn` runs gunicorn.
+pub fn program(words: &[String]) -> usize {
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let base = word.rsplit('/').next().unwrap_or(word);
+        let is_variable = word.split_once('=').is_some_and(|(name, _)| is_name(name));
+        if is_variable || BEFORE.contains(&base) {
+            at += 1;
+        } else if AS_USER.contains(&base) {
+            at += 2;
+        } else if INITS.contains(&base) {
+            at += 1;
+            while words.get(at).is_some_and(|word| word.starts_with('-')) {
+                at += 1;
+            }
+        } else if let Some(next) = words.get(at + 1)
+            && RUNNERS
+                .iter()
+                .any(|(name, verb)| *name == base && verb == next)
+        {
+            at += 2;
+            while words.get(at).is_some_and(|word| word.starts_with('-')) {
+                at += 1;
+            }
+        } else if base.starts_with("wait-for") {
+            match words[at..].iter().position(|word| word == "--") {
+                Some(behind) => at += behind + 1,
+                None => break,
+            }
+        } else if base.starts_with("python") && words.get(at + 1).is_some_and(|word| word == "-m") {
+            at += 2;
+        } else {
+            break;
+        }
+    }
+    at.min(words.len().saturating_sub(1))
+}
+
+fn is_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_part)
+}
+
+/// The position of the script in the words `sh -c SCRIPT`.
+pub fn script(words: &[String]) -> Option<usize> {
+    let at = program(words);
+    let base = words.get(at)?.rsplit('/').next()?;
+    let is_shell = matches!(base, "sh" | "bash" | "dash" | "ash");
+    let option = words
+        .get(at + 1)
+        .filter(|word| word.starts_with('-') && word.ends_with('c'));
+    (is_shell && option.is_some() && words.len() > at + 2).then_some(at + 2)
+}
+
+/// A word as one writes it for the shell; variables are still replaced.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+~${}".contains(c);
+    match (
+        !word.is_empty() && word.chars().all(is_plain),
+        word.contains('$'),
+    ) {
+        (true, _) => word.to_owned(),
+        (false, true) => format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")),
+        (false, false) => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_command_line_is_split_as_the_shell_splits_it() {
+        let check = |line: &str, expected: Option<&[&str]>| {
+            let split = words(line);
+            let split = split.as_ref().map(|words| {
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
+                words
+            });
+            assert_eq!(split.as_deref(), expected, "{line}");
+        };
+        check("a  b", Some(&["a", "b"]));
+        check("a 'b c' \"d \\\" e\"", Some(&["a", "b c", "d \" e"]));
+        check("a \\\n b\\ c ''", Some(&["a", "b c", ""]));
+        check("a 'b", None);
+    }
+
+    #[test]
+    fn commands_end_at_operators_outside_of_quotes() {
+        let check = |line: &str, expected: &[(&str, &str)]| {
+            let found = commands(line).unwrap();
+            let found = found
+                .iter()
+                .map(|command| (&line[command.span.clone()], &*command.operator));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{line}");
+        };
+        check(
+            "a && b || c; d | e & f",
+            &[
+                ("a", "&&"),
+                ("b", "||"),
+                ("c", ";"),
+                ("d", "|"),
+                ("e", "&"),
+                ("f", ""),
+            ],
+        );
+        check("a 'x && y' > f 2>&1 &", &[("a 'x && y' > f 2>&1", "&")]);
+        check("a # b && c\nd", &[("a", ""), ("d", "")]);
+        check("  ", &[]);
+        assert_eq!(commands("a 'b"), None);
+    }
+
+    #[test]
+    fn the_program_stands_behind_what_runs_it() {
+        let check = |line: &str, expected: &str| {
+            let words = words(line).unwrap();
+            assert_eq!(words[program(&words)], expected, "{line}");
+        };
+        check("PORT=1 exec /usr/bin/uwsgi --http :8000", "/usr/bin/uwsgi");
+        check("gosu app uwsgi -p 1", "uwsgi");
+        check("tini -g -- gunicorn app", "gunicorn");
+        check("python3 -m gunicorn app", "gunicorn");
+        check("./wait-for-it.sh db:5432 -t 30 -- uwsgi x.ini", "uwsgi");
+        check("python manage.py migrate", "python");
+        check("newrelic-admin run-program uwsgi x.ini", "uwsgi");
+        check("ddtrace-run uwsgi x.ini", "uwsgi");
+        check("exec", "exec");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_without_a_panic(line in "(\\PC|\n|'|\"|\\\\|&|;|#| |é){0,60}") {
+            for command in commands(&line).unwrap_or_default() {
+                let _ = &line[command.span.clone()];
+                let _ = command.words.get(program(&command.words));
+            }
+            let _ = quoted(&line);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Whole images: the verdict of every line of their files, and the lines to replace.
+//!
+//! Each directory of `tests/foreign/images` is one image; `NAME.expected` beside it has, for each file, its
+//! lines as in the corpus of uWSGI, then the replacements. `UPDATE_EXPECTED=1` writes the files again, to be
+//! read before they are committed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::server::Pyserve;
+use crate::support::{source, temp_dir, write_files};
+
+fn explain(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let ended = Pyserve::bare()
+        .current_dir(dir)
+        .without("PORT")
+        .args(["explain"])
+        .args(arguments)
+        .run();
+    (ended.code, ended.stdout, ended.stderr)
+}
+
+#[test]
+fn every_line_of_whole_images_has_its_verdict_and_replacement() {
+    let images = source("tests/foreign/images");
+    let mut names: Vec<_> = fs::read_dir(&images)
+        .expect("the images")
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 6, "{} images", names.len());
+    let mut wrong = Vec::new();
+    for dir in names {
+        let (code, output, error) = explain(&dir, &["--json", "."]);
+        let files: Value = serde_json::from_str(&output).unwrap_or_else(|_| panic!("{error}"));
+        let mut found = String::new();
+        for file in files.as_array().unwrap() {
+            found.push_str(&of_file(file));
+        }
+        found.push_str(&format!("exit {code}\n"));
+        if output.contains("hunter2") {
+            wrong.push(format!("{}: a secret is shown", dir.display()));
+        }
+        let expected = dir.with_extension("expected");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &found).unwrap();
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!(
+                "--- {}\n{found}--- expected\n{expected}",
+                dir.display()
+            ));
+        }
+        every_line_has_a_verdict(&dir, &files, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Verdicts and replacements of one file.
+fn of_file(file: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut found = format!("== {} ({})\n", text(&file["name"]), text(&file["server"]));
+    for line in file["lines"].as_array().unwrap() {
+        let number = line["line"].as_u64().unwrap_or_default();
+        let (word, detail) = (text(&line["verdict"]), text(&line["detail"]));
+        found.push_str(&format!("{number} {word} {detail}\n"));
+    }
+    for replacement in file["replace"].as_array().unwrap() {
+        let mut number = replacement["line"].to_string();
+        for (sign, lines) in [('-', "before"), ('+', "after")] {
+            for line in replacement[lines].as_array().unwrap() {
+                found.push_str(&format!("{number} {sign} {}\n", text(line)));
+                number.clear();
+            }
+        }
+    }
+    found
+}
+
+/// Each line of a Dockerfile, Procfile or script has a verdict, or belongs to one before it.
+fn every_line_has_a_verdict(dir: &Path, files: &Value, wrong: &mut Vec<String>) {
+    for file in files.as_array().unwrap() {
+        let name = file["name"].as_str().unwrap();
+        if !["Dockerfile", "Procfile", "entry script"].contains(&file["server"].as_str().unwrap()) {
+            continue;
+        }
+        let text = fs::read_to_string(dir.join(name)).unwrap();
+        let lines = file["lines"].as_array().unwrap();
+        let numbers = lines.iter().filter_map(|line| line["line"].as_u64());
+        let numbers: Vec<_> = numbers.collect();
+        let (mut is_continued, mut is_text) = (false, false);
+        for (index, line) in text.lines().enumerate() {
+            let trimmed = line.trim();
+            let is_content = !trimmed.is_empty() && !trimmed.starts_with('#');
+            let is_first = is_content && !is_continued && !is_text;
+            if is_first && !numbers.contains(&(index as u64 + 1)) {
+                wrong.push(format!("{name}:{}: {line}: no verdict", index + 1));
+            }
+            is_text = match is_text {
+                true => trimmed != "EOF",
+                false => trimmed.ends_with("<<EOF"),
+            };
+            is_continued = trimmed.ends_with('\\') || is_continued && !is_content;
+        }
+    }
+}
+
+#[test]
+fn the_command_of_an_explained_dockerfile_has_the_settings_of_the_one_before() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            (
+                "Dockerfile",
+                "FROM python:3.12-slim\nCMD [\"uwsgi\", \"--http\", \"127.0.0.1:8123\", \"-w\", \"mysite\", \
+                 \"-p\", \"3\", \"--threads=2\", \"--env\", \"A=b c\"]\n",
+            ),
+            (
+                "mysite.py",
+                "def application(environ, start_response):\n    pass\n",
+            ),
+        ],
+    );
+    let (code, output, _) = explain(dir.path(), &["--json", "Dockerfile"]);
+    assert_eq!(code, 0, "{output}");
+    let files: Value = serde_json::from_str(&output).unwrap();
+    let after = files[0]["replace"][1]["after"][0].as_str().unwrap();
+    let words: Vec<String> = serde_json::from_str(after.strip_prefix("CMD ").unwrap()).unwrap();
+    assert_eq!(words[0], "pyserve");
+    let checked = Pyserve::bare()
+        .current_dir(dir.path())
+        .args(["check"])
+        .args(&words[1..])
+        .run();
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    for (name, expected) in [
+        ("workers", "3 "),
+        ("threads", "2 "),
+        ("app", "mysite "),
+        ("bind", "127.0.0.1:8123 "),
+        ("request_timeout", "no limit "),
+        ("env", "A=b c "),
+    ] {
+        let mut lines = checked.stdout.lines();
+        let line = lines.find(|line| line.starts_with(&format!("{name} ")));
+        let value = line
+            .and_then(|line| line.strip_prefix(name))
+            .unwrap_or_default();
+        assert!(
+            value.trim_start().starts_with(expected),
+            "{name}: {}",
+            checked.stdout
+        );
+    }
+}
+
+#[test]
+fn names_and_first_lines_tell_the_files_of_an_image() {
+    let dir = temp_dir();
+    let dockerfile = "FROM python:3.12\nCMD [\"uwsgi\", \"x.ini\"]\n";
+    write_files(
+        dir.path(),
+        &[
+            ("docker/web.Dockerfile", dockerfile),
+            ("Dockerfile.prod", &dockerfile.replace("3.12", "3.6")),
+            ("start", "#!/usr/bin/env bash\nexec uwsgi x.ini\n"),
+            ("build.sh", "#!/bin/sh\nmake\n"),
+            ("notes.txt", "exec uwsgi x.ini\n"),
+            ("x.ini", "[uwsgi]\nmodule = a\n"),
+        ],
+    );
+    let (code, output, _) = explain(dir.path(), &["--json", "."]);
+    let files: Value = serde_json::from_str(&output).unwrap();
+    let files = files.as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let names = files
+        .iter()
+        .map(|file| (text(&file["name"]), text(&file["server"])));
+    let expected = [
+        ("./Dockerfile.prod", "Dockerfile"),
+        ("./docker/web.Dockerfile", "Dockerfile"),
+        ("./start", "entry script"),
+        ("./x.ini", "uWSGI"),
+    ];
+    let expected = expected.map(|(name, server)| (name.to_owned(), server.to_owned()));
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+    // Python is too old in one of them.
+    assert_eq!(code, 1);
+    let (code, output, _) = explain(dir.path(), &["docker", "start", "x.ini"]);
+    assert_eq!(code, 0, "{output}");
+    let patch = "# lines to replace\n   1 - FROM python:3.12\n   1 + FROM python:3.12\n     + COPY --from=pyserve";
+    assert!(output.contains(patch), "{output}");
+    assert!(
+        output.contains("   2 - exec uwsgi x.ini\n   2 + exec pyserve --ini x.ini\n"),
+        "{output}"
+    );
+    for missing in ["missing", "missing/Dockerfile", "Procfile", "missing.sh"] {
+        let (code, _, error) = explain(dir.path(), &[missing]);
+        assert_eq!(code, 2, "{missing}: {error}");
+    }
+    // The default of an argument is part of the base image's name.
+    let text = "ARG PYTHON=3.7\nARG VARIANT=slim\nFROM python:${PYTHON}-$VARIANT\n";
+    write_files(dir.path(), &[("old/Dockerfile", text)]);
+    let (code, output, _) = explain(dir.path(), &["old"]);
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("CPython 3.7: pyserve needs 3.9 or newer"),
+        "{output}"
+    );
+    // Only settings are written.
+    let (code, _, error) = explain(dir.path(), &["--write", "start", "x.ini"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(dir.path().join("pyserve.toml").exists());
+}
