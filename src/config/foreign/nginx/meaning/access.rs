@@ -102,7 +102,7 @@ const RESTRICTIONS: [&str; 4] = ["access", "basic_auth", "basic_auth_realm", "sa
 
 /// The path of a file that nginx looks for beside its `nginx.conf`, which all packages have in
 /// `/etc/nginx`.
-fn beside_nginx_conf(path: &str) -> String {
+pub fn beside_nginx_conf(path: &str) -> String {
     match path.starts_with('/') {
         true => path.to_owned(),
         false => format!("/etc/nginx/{path}"),

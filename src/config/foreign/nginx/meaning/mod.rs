@@ -24,6 +24,7 @@ mod rewrites;
 mod rules;
 mod servers;
 mod site;
+mod tls;
 mod try_files;
 mod upstreams;
 

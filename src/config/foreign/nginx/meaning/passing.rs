@@ -2,7 +2,7 @@
 
 use super::locations::Context;
 use super::redirects::constant;
-use super::{Meaning, Table, numbers};
+use super::{Meaning, Table, numbers, tls};
 use crate::config::foreign::Verdict;
 
 /// Directives about the way to a server, where the application is in the same process.
@@ -40,7 +40,8 @@ pub fn options_of_application(meaning: &mut Meaning<'_>, block: usize, is_uwsgi:
     }
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
-        match is_standard(name, value) {
+        let is_https = (name, value) == ("HTTPS", "on") && tls::has_tls(meaning, at);
+        match is_https || is_standard(name, value) {
             true => meaning.already(at, "in the environ of the application"),
             false => meaning.unsupported(at, format!("the environ of the application has no {name} of its own: set it in the application")),
         }
@@ -241,6 +242,7 @@ fn header(meaning: &mut Meaning<'_>, at: usize, to_server: Option<()>) {
             }
             _ => meaning.say(at, Verdict::Noted("servers get X-Forwarded-For, -Proto, -Host and -Port".to_owned())),
         },
+        "x-forwarded-proto" | "x-forwarded-ssl" if matches!(value, "https" | "on") && tls::has_tls(meaning, at) => meaning.already(at, "set from the connection, or by a proxy of --trust"),
         _ if is_forwarded => meaning.unsupported(at, "the scheme and host are those of the connection, or of a proxy of --trust: name the balancer there"),
         _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => meaning.already(at, "header fields are passed on"),
         "cookie" | "authorization" | "user-agent" | "referer" if value.starts_with('$') => meaning.already(at, "header fields are passed on"),

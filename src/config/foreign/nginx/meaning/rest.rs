@@ -3,6 +3,7 @@
 use super::Meaning;
 use super::redirects::REWRITTEN;
 use super::servers::NO_TLS;
+use super::tls;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::directives::{self, Class};
 use crate::config::foreign::nginx::templates;
@@ -71,6 +72,9 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             Include::Standard => {
                 Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
             }
+            Include::Missing if is_about_tls(item.arg(0)) && tls::is_available() => Verdict::Noted(
+                "the file is missing; TLS 1.2 and 1.3 have their own cipher suites".to_owned(),
+            ),
             Include::Missing if is_about_tls(item.arg(0)) => {
                 Verdict::Unsupported(format!("{NO_TLS} (the file is missing, too)"))
             }
@@ -108,9 +112,23 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             text => text.to_owned(),
         }),
         Some((Class::Already, text)) => Verdict::AlreadySo(text.to_owned()),
+        Some((Class::NoEffect, TLS_ELSEWHERE)) if tls::is_available() => Verdict::NoEffect(
+            "TLS 1.2 and 1.3 with their own cipher suites, keys and sessions".to_owned(),
+        ),
         Some((Class::NoEffect, text)) => Verdict::NoEffect(text.to_owned()),
         Some((Class::Noted, text)) => Verdict::Noted(text.to_owned()),
-        Some((Class::Unsupported, "TLS")) => Verdict::Unsupported(NO_TLS.to_owned()),
+        Some((Class::Unsupported, "TLS")) if !tls::is_available() => {
+            Verdict::Unsupported(NO_TLS.to_owned())
+        }
+        Some((_, "TLS")) => match &*item.name {
+            "ssl_certificate" | "ssl_certificate_key" | "ssl" | "ssl_trusted_certificate" => {
+                Verdict::NoEffect("no server that is served uses it".to_owned())
+            }
+            _ if item.arg(0) == "off" => {
+                Verdict::AlreadySo("certificates of clients are not asked for".to_owned())
+            }
+            _ => Verdict::Unsupported("certificates of clients are not asked for".to_owned()),
+        },
         Some((Class::Unsupported, text)) => Verdict::Unsupported(text.to_owned()),
         None => Verdict::Unknown(match suggest::closest(&item.name, directives::names()) {
             Some(meant) => format!("no directive of nginx, did you mean {meant}?"),
@@ -164,6 +182,9 @@ fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
         _ => Verdict::NoEffect("no file is served".to_owned()),
     }
 }
+
+/// The table's text for settings of TLS.
+const TLS_ELSEWHERE: &str = "they belong to TLS, which the balancer has";
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]

@@ -5,7 +5,7 @@
 
 use super::Meaning;
 use super::listen::{self, Listen};
-use super::regex;
+use super::{regex, tls};
 use crate::config::HostPattern;
 use crate::config::foreign::Verdict;
 
@@ -49,7 +49,10 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
             scheme: "http",
         });
     }
-    let sites = without_tls(meaning, sites);
+    let sites = match tls::is_available() {
+        true => tls::decide(meaning, sites),
+        false => without_tls(meaning, sites),
+    };
     let mut sites = on_one_port(meaning, sites);
     hosts(meaning, &mut sites);
     conditions(meaning, &mut sites);
@@ -160,7 +163,7 @@ fn names(meaning: &Meaning<'_>, server: usize) -> Vec<String> {
 }
 
 /// True if a server does nothing but redirect to https, apart from certificates.
-fn redirects_to_https(meaning: &Meaning<'_>, server: usize) -> bool {
+pub fn redirects_to_https(meaning: &Meaning<'_>, server: usize) -> bool {
     let tree = meaning.tree;
     let mut found = false;
     let mut open = vec![server];
@@ -265,7 +268,12 @@ fn without_tls(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
 /// Leaves those with the ports of the default server.
 fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     let ports = |site: &Site| {
-        let ports = site.listens.iter();
+        // Plain addresses beside those with TLS are for all.
+        let has_tls = site.listens.iter().any(|listen| listen.is_tls);
+        let ports = site
+            .listens
+            .iter()
+            .filter(|listen| listen.is_tls == has_tls);
         let mut ports: Vec<_> = ports
             .map(|listen| {
                 listen

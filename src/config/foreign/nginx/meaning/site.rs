@@ -1,8 +1,8 @@
 //! Settings for all locations: addresses, limits, compression, logging.
 
-use super::Meaning;
 use super::numbers::{bytes, seconds};
 use super::servers::Site;
+use super::{Meaning, tls};
 use crate::config::Trust;
 use crate::config::foreign::Verdict;
 
@@ -10,6 +10,7 @@ use crate::config::foreign::Verdict;
 pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     let Some(first) = sites.first() else { return };
     binds(meaning, sites);
+    tls::certificates(meaning, sites);
     let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
     max_body(meaning, &blocks);
     times(meaning, first.at);

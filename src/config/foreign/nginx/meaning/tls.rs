@@ -1,0 +1,179 @@
+//! TLS: addresses with `ssl`, certificates, and servers that redirect to https.
+
+use std::path::Path;
+
+use super::access::beside_nginx_conf;
+use super::locations::plain;
+use super::servers::{Site, redirects_to_https};
+use super::{Meaning, Table};
+use crate::config::foreign::Verdict;
+use crate::config::settings;
+
+/// True if this server has TLS.
+pub fn is_available() -> bool {
+    settings::named("tls_cert").is_some()
+}
+
+/// True if the server around a directive has an address with TLS.
+pub fn has_tls(meaning: &Meaning<'_>, at: usize) -> bool {
+    let server = meaning.around(at, "server");
+    let mut listens = meaning.tree.named(server, "listen");
+    is_available()
+        && server.is_some()
+        && listens.any(|listen| meaning.args(listen).contains(&"ssl"))
+}
+
+/// Gives addresses with TLS their scheme, and puts `redirect_to_https` in the place of servers that do
+/// nothing else.
+pub fn decide(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
+    let is_tls = |site: &Site| site.listens.iter().any(|listen| listen.is_tls);
+    if !sites.iter().any(is_tls) {
+        return sites;
+    }
+    let mut redirects = Vec::new();
+    let mut kept = Vec::new();
+    for site in sites {
+        match !is_tls(&site) && redirects_to_https(meaning, site.at) {
+            true => redirects.push(site),
+            false => kept.push(site),
+        }
+    }
+    for site in &mut kept {
+        for listen in site.listens.iter_mut().filter(|listen| listen.is_tls) {
+            listen.bind = format!("https://{}", listen.bind);
+        }
+        if is_tls(site) {
+            site.scheme = "https";
+        }
+    }
+    for site in redirects {
+        redirect(meaning, &site);
+        let first = kept.iter_mut().find(|site| is_tls(site));
+        if let Some(first) = first {
+            let plain = site
+                .listens
+                .into_iter()
+                .map(|listen| super::listen::Listen {
+                    is_default: false,
+                    ..listen
+                });
+            first.listens.extend(plain);
+        }
+    }
+    kept
+}
+
+fn redirect(meaning: &mut Meaning<'_>, site: &Site) {
+    meaning.set(site.at, "redirect_to_https", vec!["yes".to_owned()]);
+    let children: Vec<_> = meaning.tree.children(Some(site.at)).collect();
+    for at in children {
+        match meaning.name(at) {
+            "listen" => {}
+            "server_name" => meaning.no_effect(at, "every host is redirected to itself"),
+            "location"
+                if meaning
+                    .args(at)
+                    .iter()
+                    .any(|arg| arg.contains("well-known")) =>
+            {
+                challenge(meaning, at);
+            }
+            "return" | "rewrite" | "if" | "location" => {
+                meaning.honoured(at, "redirect_to_https = true");
+                let inside = Verdict::Honoured("redirect_to_https = true".to_owned());
+                meaning.say_inside(at, &inside);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The files of `/.well-known/acme-challenge/`, which are not redirected.
+fn challenge(meaning: &mut Meaning<'_>, at: usize) {
+    let path = meaning
+        .args(at)
+        .last()
+        .copied()
+        .unwrap_or_default()
+        .to_owned();
+    let root = meaning.tree.named(Some(at), "root").next();
+    let alias = meaning.tree.named(Some(at), "alias").next();
+    let (Some(line), true) = (
+        root.or(alias),
+        path.starts_with("/.well-known/acme-challenge"),
+    ) else {
+        return meaning.unsupported(
+            at,
+            "the path /.well-known/acme-challenge/ with a root alone is not redirected",
+        );
+    };
+    let dir = meaning.arg(line, 0);
+    let dir = match root {
+        Some(_) => format!("{}{}", dir.trim_end_matches('/'), plain(&path)),
+        None => plain(dir).to_owned(),
+    };
+    let mut table = Table {
+        at,
+        entries: Vec::new(),
+    };
+    table.set("prefix", plain(&path));
+    if !(meaning.given.is_dir)(Path::new(&dir)) {
+        let text = format!("there is no directory {dir}, so the location answers 404");
+        meaning.say(line, Verdict::Noted(text));
+        return;
+    }
+    table.set("static", dir.clone());
+    meaning.honoured(at, table.shown());
+    meaning.honoured(line, format!("static = {dir:?}"));
+    meaning.tables.push(table);
+}
+
+/// The certificates and the versions of all servers.
+pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
+    if !is_available() {
+        return;
+    }
+    let (mut certificates, mut keys, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    for site in sites.iter().filter(|site| site.scheme == "https") {
+        let all = meaning.nearest(Some(site.at), "ssl_certificate");
+        let all_keys = meaning.nearest(Some(site.at), "ssl_certificate_key");
+        for (certificate, key) in all.iter().zip(&all_keys) {
+            let pair = [*certificate, *key].map(|at| beside_nginx_conf(meaning.arg(at, 0)));
+            meaning.honoured(*certificate, format!("tls_cert = {:?}", pair[0]));
+            meaning.honoured(*key, format!("tls_key = {:?}", pair[1]));
+            if !certificates.contains(&pair[0]) {
+                let [certificate, key] = pair;
+                certificates.push(certificate);
+                keys.push(key);
+            }
+        }
+        if all.len() != all_keys.len() || all.is_empty() {
+            let at = all.first().or(all_keys.first()).copied().unwrap_or(site.at);
+            let text = "ssl_certificate and ssl_certificate_key belong together";
+            meaning.say(at, Verdict::Wrong(text.to_owned()));
+        }
+        lines.extend(all.into_iter().zip(all_keys));
+        versions(meaning, site.at);
+    }
+    if let Some((certificate, key)) = lines.first() {
+        for (at, name, values) in [
+            (*certificate, "tls_cert", certificates),
+            (*key, "tls_key", keys),
+        ] {
+            let verdict = meaning.verdicts[at].take();
+            meaning.set(at, name, values);
+            meaning.verdicts[at] = verdict;
+        }
+    }
+}
+
+fn versions(meaning: &mut Meaning<'_>, server: usize) {
+    let Some(at) = meaning.scalar(Some(server), "ssl_protocols") else {
+        return;
+    };
+    let args = meaning.args(at);
+    match (args.contains(&"TLSv1.2"), args.contains(&"TLSv1.3")) {
+        (false, true) => meaning.set(at, "tls_min", vec!["1.3".to_owned()]),
+        _ => meaning.already(at, "TLS 1.2 and 1.3"),
+    }
+}
