@@ -154,8 +154,9 @@ impl<'a> Conversion<'a> {
             words.extend([reader.flag.to_owned(), file.clone()]);
         }
         let implied: Vec<_> = reading.implied.iter().map(|(text, _)| text).collect();
-        words.extend(flags(layer, |text| {
-            files.is_empty() || !implied.contains(&text)
+        // Files that are named say the rest themselves.
+        words.extend(flags(layer, |place, text| {
+            files.is_empty() || place == "command line" && !implied.contains(&text)
         }));
         let words = words.iter().map(|word| with_variables(word, &variables));
         Became::Pyserve(words.collect())
@@ -231,15 +232,16 @@ fn development() -> Became {
 }
 
 /// The flags that set what the command line says.
-fn flags(layer: &Layer, is_wanted: impl Fn(&String) -> bool) -> Vec<String> {
+fn flags(layer: &Layer, is_wanted: impl Fn(&str, &String) -> bool) -> Vec<String> {
     let mut words = Vec::new();
     for setting in settings::all() {
         let Some(entry) = layer.entry(setting.name) else {
             continue;
         };
-        if !matches!(entry.origin, SettingOrigin::Foreign { .. })
-            || !is_wanted(&equivalent::assignment(setting, &entry.values))
-        {
+        let SettingOrigin::Foreign { place, .. } = &entry.origin else {
+            continue;
+        };
+        if !is_wanted(place, &equivalent::assignment(setting, &entry.values)) {
             continue;
         }
         for value in &entry.values {
