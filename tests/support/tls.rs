@@ -109,6 +109,24 @@ impl Authority {
         }
     }
 
+    /// A new revocation list with these certificates.
+    pub fn revocations(&self, revoked: &[&Issued]) -> PathBuf {
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
+        let settings = "[ca]\ndefault_ca=our\n[our]\ndatabase=index\ndefault_md=sha256\n\
+                        default_crl_days=30\ncrlnumber=number\ncrl_extensions=ext\n\
+                        [ext]\nauthorityKeyIdentifier=keyid\n";
+        std::fs::write(dir.join("settings"), settings).unwrap();
+        std::fs::write(dir.join("index"), "").unwrap();
+        std::fs::write(dir.join("number"), "01\n").unwrap();
+        let own = "-config settings -cert ../ca.pem -keyfile ../ca.key";
+        for one in revoked {
+            let cert = one.cert.with_file_name("cert.pem");
+            openssl(&dir, &format!("ca {own} -revoke {}", cert.display()));
+        }
+        openssl(&dir, &format!("ca {own} -gencrl -out crl.pem"));
+        dir.join("crl.pem")
+    }
+
     /// The settings of a client that trusts this authority, and offers these protocols by ALPN.
     pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
         self.client_with(protocols, rustls::ALL_VERSIONS, None)
