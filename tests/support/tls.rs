@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-use super::temp_dir;
+use super::{provision, temp_dir};
 
 /// A private authority; its files go away with the value.
 pub struct Authority {
@@ -44,6 +44,13 @@ pub fn authority() -> &'static Authority {
 impl Authority {
     /// A new one.
     pub fn new() -> Self {
+        static IS_THERE: LazyLock<bool> = LazyLock::new(|| {
+            let found = Command::new("openssl").arg("version").output();
+            found.is_ok_and(|ran| ran.status.success())
+        });
+        if !*IS_THERE && let Err(why) = provision::debian(&["openssl"]) {
+            panic!("tests of TLS need the openssl command: {why}");
+        }
         let authority = Self { dir: temp_dir() };
         openssl(
             authority.dir.path(),
@@ -180,7 +187,7 @@ fn openssl_with(dir: &Path, words: &str, more: &[&str]) {
         .args(words.split_whitespace())
         .args(more)
         .output()
-        .expect("openssl, which tests/provision/provision.sh installs");
+        .expect("openssl");
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "openssl {words}: {said}");
 }
