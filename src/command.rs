@@ -15,6 +15,7 @@ use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
 use crate::front::tls::certificates::Certificates;
 use crate::gunicorn_link;
+use crate::front::tls::client_auth;
 use crate::manual;
 use crate::observe::codes;
 use crate::observe::diagnostics::{self, WriteOut, say};
@@ -311,6 +312,9 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
         return Ok(None);
     };
     let certificates = Certificates::read(&tls.certificates)?;
+    if let Some(client) = &tls.client {
+        client_auth::verifier(client)?;
+    }
     for warning in certificates.warnings() {
         tracing::warn!(code = codes::CERTIFICATE, "{warning}");
     }

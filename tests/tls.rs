@@ -3,6 +3,7 @@
 //! [`matrix`](crate::matrix).
 
 mod certificates;
+mod clients;
 mod connections;
 mod renewal;
 

@@ -23,6 +23,21 @@ pub struct TlsSettings {
     pub certificates: Vec<CertificateFiles>,
     /// The oldest version that is accepted.
     pub min: TlsVersion,
+    /// Certificates of clients; `None`: they are not asked for.
+    pub client: Option<ClientAuth>,
+}
+
+/// Certificates of clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// The authorities, in PEM; absolute.
+    pub ca: PathBuf,
+    /// False: a client may have none.
+    pub is_required: bool,
+    /// Revocation lists in PEM; absolute.
+    pub crls: Vec<PathBuf>,
+    /// True if applications get the certificate itself.
+    pub in_environ: bool,
 }
 
 /// The place of a certificate and its key.

@@ -215,9 +215,9 @@ impl Front {
                 }
                 let site = site.get();
                 if let Some(tls) = &site.https.tls {
-                    let certificates = Arc::clone(&tls.certificates);
+                    let tls = tls.clone();
                     let look = move || {
-                        certificates.look();
+                        tls.look();
                         Ok(())
                     };
                     // It fails where there is no thread: the next look may find one.

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-use super::temp_dir;
+use super::{provision, temp_dir};
 
 /// A private authority; its files go away with the value.
 pub struct Authority {
@@ -44,6 +44,13 @@ pub fn authority() -> &'static Authority {
 impl Authority {
     /// A new one.
     pub fn new() -> Self {
+        static IS_THERE: LazyLock<bool> = LazyLock::new(|| {
+            let found = Command::new("openssl").arg("version").output();
+            found.is_ok_and(|ran| ran.status.success())
+        });
+        if !*IS_THERE && let Err(why) = provision::debian(&["openssl"]) {
+            panic!("tests of TLS need the openssl command: {why}");
+        }
         let authority = Self { dir: temp_dir() };
         openssl(
             authority.dir.path(),
@@ -109,6 +116,24 @@ impl Authority {
         }
     }
 
+    /// A new revocation list with these certificates.
+    pub fn revocations(&self, revoked: &[&Issued]) -> PathBuf {
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
+        let settings = "[ca]\ndefault_ca=our\n[our]\ndatabase=index\ndefault_md=sha256\n\
+                        default_crl_days=30\ncrlnumber=number\ncrl_extensions=ext\n\
+                        [ext]\nauthorityKeyIdentifier=keyid\n";
+        std::fs::write(dir.join("settings"), settings).unwrap();
+        std::fs::write(dir.join("index"), "").unwrap();
+        std::fs::write(dir.join("number"), "01\n").unwrap();
+        let own = "-config settings -cert ../ca.pem -keyfile ../ca.key";
+        for one in revoked {
+            let cert = one.cert.with_file_name("cert.pem");
+            openssl(&dir, &format!("ca {own} -revoke {}", cert.display()));
+        }
+        openssl(&dir, &format!("ca {own} -gencrl -out crl.pem"));
+        dir.join("crl.pem")
+    }
+
     /// The settings of a client that trusts this authority, and offers these protocols by ALPN.
     pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
         self.client_with(protocols, rustls::ALL_VERSIONS, None)
@@ -162,7 +187,7 @@ fn openssl_with(dir: &Path, words: &str, more: &[&str]) {
         .args(words.split_whitespace())
         .args(more)
         .output()
-        .expect("openssl, which tests/provision/provision.sh installs");
+        .expect("openssl");
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "openssl {words}: {said}");
 }

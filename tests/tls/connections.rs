@@ -164,6 +164,36 @@ fn a_large_file_arrives_whole_at_a_client_that_reads_slowly() {
 }
 
 #[test]
+fn pipelined_files_that_a_client_does_not_take_at_once_arrive_whole() {
+    const REQUESTS: usize = 400;
+    let dir = temp_dir();
+    // One is copied behind its head, the other is sent from its own memory.
+    let files = [3_000, 9_000].map(|length| "0123456789".repeat(length / 10));
+    write_files(
+        dir.path(),
+        &[("static/a.txt", &files[0]), ("static/b.txt", &files[1])],
+    );
+    let server = Pyserve::new()
+        .with_tls()
+        .arg_file("--root", dir.path())
+        .ready();
+    let connection = Connection::tcp_that_takes_little(server.tls_port());
+    let client = authority().client(&["http/1.1"]);
+    let mut connection = connection.secured(client, "localhost").unwrap();
+    // In memory from the first response on.
+    for target in ["/static/a.txt", "/static/b.txt"] {
+        assert_eq!(connection.exchange(get(target)).status(), 200);
+    }
+    let both = [get("/static/a.txt"), get("/static/b.txt")].concat();
+    connection.send(both.repeat(REQUESTS / 2));
+    for at in 0..REQUESTS {
+        let response = connection.response();
+        assert_eq!(response.status(), 200, "{at}");
+        assert!(response.body == files[at % 2].as_bytes(), "{at}");
+    }
+}
+
+#[test]
 fn a_flood_of_handshakes_leaves_others_their_turn() {
     let server = Pyserve::app("environ.py").with_tls().watched().ready();
     let mut kept = server.connect();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::{SettingEntry, SettingsTable};
-use crate::config::tls::{CertificateFiles, HttpsRedirect, HttpsSettings, TlsSettings, TlsVersion};
+use crate::config::tls::{
+    CertificateFiles, ClientAuth, HttpsRedirect, HttpsSettings, TlsSettings, TlsVersion,
+};
 use crate::config::{ListenAddress, native, values};
 
 impl Resolver<'_> {
@@ -40,6 +42,7 @@ impl Resolver<'_> {
             "1.3" => Ok(TlsVersion::Tls13),
             _ => Err(invalid("no such version", "give `1.2` or `1.3`")),
         })?;
+        let client = self.client_auth(chdir)?;
         let is_used = bind.iter().any(ListenAddress::is_tls);
         match (is_used, certificates.is_empty()) {
             (true, true) => {
@@ -57,8 +60,42 @@ impl Resolver<'_> {
                 Ok(None)
             }
             (false, true) => Ok(None),
-            (true, false) => Ok(Some(TlsSettings { certificates, min })),
+            (true, false) => Ok(Some(TlsSettings {
+                certificates,
+                min,
+                client,
+            })),
         }
+    }
+
+    fn client_auth(&mut self, chdir: &Path) -> Result<Option<ClientAuth>, ConfigError> {
+        let ca = self.optional("tls_client_ca", |text| file(text, chdir))?;
+        let is_required = self.one("tls_client_auth", |text| match text {
+            "required" => Ok(true),
+            "optional" => Ok(false),
+            _ => Err(invalid("no such mode", "give `required` or `optional`")),
+        })?;
+        let crls = self.many("tls_client_crl", |text| file(text, chdir))?;
+        let in_environ = self.one("tls_client_pem", values::yes_or_no)?;
+        let Some(ca) = ca else {
+            self.show_default("tls_client_ca", "none".to_owned());
+            for name in ["tls_client_auth", "tls_client_crl", "tls_client_pem"] {
+                if self.entry(name).is_some() {
+                    let problem = invalid(
+                        "clients are not asked for certificates",
+                        "give --tls-client-ca FILE as well",
+                    );
+                    return Err(self.refuse(name, problem));
+                }
+            }
+            return Ok(None);
+        };
+        Ok(Some(ClientAuth {
+            ca,
+            is_required,
+            crls: crls.unwrap_or_default(),
+            in_environ,
+        }))
     }
 
     fn redirect_to_https(&mut self, bind: &[ListenAddress]) -> Result<HttpsRedirect, ConfigError> {

@@ -46,7 +46,7 @@ pub async fn secure(
     let (Some(tls), Socket::Tcp(tcp)) = (&site.https.tls, socket) else {
         return None;
     };
-    let session = ServerConnection::new(Arc::clone(&tls.config));
+    let session = ServerConnection::new(tls.config());
     let session = session.inspect_err(|error| tracing::error!(%error, "no TLS session"));
     let mut stream = TlsStream::new(tcp, session.ok()?, early);
     let waiting = Arc::new(Unintroduced::new());
@@ -88,7 +88,7 @@ pub async fn secure(
         rustls::Connection::Server(session) => session.server_name(),
         rustls::Connection::Client(_) => None,
     };
-    let facts = Arc::new(TlsFacts::of(session, name));
+    let facts = Arc::new(TlsFacts::of(session, name, tls.client_auth()));
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     counted.completed(facts.protocol, is_resumed);
     let socket = Socket::Tls(Box::new(stream));

@@ -14,7 +14,7 @@ use pyserve_wire::vars;
 
 use crate::front::context::{Client, RequestFacts, Scheme, host_without_port, is_plain};
 use crate::front::error::Rejection;
-use crate::front::tls::facts::TlsFacts;
+use crate::front::tls::facts::{ClientFacts, TlsFacts};
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
@@ -136,9 +136,22 @@ impl Block {
     fn session(&mut self, tls: &TlsFacts) -> Result<(), Rejection> {
         self.push(b"SSL_PROTOCOL", tls.protocol.as_bytes())?;
         self.push(b"SSL_CIPHER", tls.cipher.as_bytes())?;
-        match &tls.server_name {
-            Some(name) => self.push(b"SSL_SERVER_NAME", name.as_bytes()),
+        if let Some(name) = &tls.server_name {
+            self.push(b"SSL_SERVER_NAME", name.as_bytes())?;
+        }
+        match &tls.client {
             None => Ok(()),
+            Some(ClientFacts::Without) => self.push(b"SSL_CLIENT_VERIFY", b"NONE"),
+            Some(ClientFacts::Verified { certificate, pem }) => {
+                self.push(b"SSL_CLIENT_VERIFY", b"SUCCESS")?;
+                self.push(b"SSL_CLIENT_S_DN", certificate.subject.as_bytes())?;
+                self.push(b"SSL_CLIENT_I_DN", certificate.issuer.as_bytes())?;
+                self.push(b"SSL_CLIENT_M_SERIAL", certificate.serial.as_bytes())?;
+                match pem {
+                    Some(pem) => self.push(b"SSL_CLIENT_CERT", pem.as_bytes()),
+                    None => Ok(()),
+                }
+            }
         }
     }
 

@@ -55,7 +55,7 @@ use super::admin::Probes;
 use super::body::Body;
 use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
-use super::context::{Client, RequestLabel, Scheme};
+use super::context::{Client, RequestLabel, Scheme, host_without_port};
 use super::error;
 use super::error::Rejection;
 use super::header_case::HeaderNames;
@@ -256,7 +256,7 @@ async fn route(
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    if let Some(answered) = before_locations(site, client, head, target, raw) {
+    if let Some(answered) = before_locations(site, activity, client, head, (target, raw)) {
         return answered;
     }
     let covering = Covering::of(site, target, host);
@@ -308,20 +308,42 @@ async fn route(
     }
 }
 
+/// True for an HTTP/2 request to a host with another certificate than that of its connection: a
+/// client has coalesced connections that belong apart (RFC 9110 §15.5.20).
+fn is_misdirected(site: &Site, activity: &Activity, client: &Client, version: Version) -> bool {
+    if version != Version::HTTP_2 || activity.ends.trusted {
+        return false;
+    }
+    let name = activity
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.server_name.as_deref());
+    match (name, &site.https.tls) {
+        (Some(name), Some(tls)) => {
+            let host = host_without_port(&client.host);
+            !tls.certificates.are_same(name, host)
+        }
+        _ => false,
+    }
+}
+
 /// The response to a request that reaches no location: a redirect from plain HTTP to `https`, or the
 /// page of maintenance mode.
 fn before_locations(
     site: &Site,
+    activity: &Activity,
     client: &Client,
     head: &request::Parts,
-    target: &str,
-    raw: &str,
+    (target, raw): (&str, &str),
 ) -> Option<Result<Response<Body>, Rejection>> {
     if let HttpsRedirect::To(port) = site.https.redirect
         && client.scheme == Scheme::Http
         && !target.starts_with(fixed::ACME_CHALLENGES)
     {
         return Some(fixed::to_https(client, port, &head.method, raw).ok_or(NO_HOST));
+    }
+    if is_misdirected(site, activity, client, head.version) {
+        return Some(Err(Rejection::UnknownHost));
     }
     let is_on = site.maintenance.is_on();
     let mode = is_on.then(|| site.maintenance.applies_to(client.address));

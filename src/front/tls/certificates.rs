@@ -109,6 +109,23 @@ impl Certificates {
         self.current.read().pairs.clone()
     }
 
+    /// True if a connection for one name may carry requests for another: they have the same
+    /// certificate (RFC 9113 §9.1.1).
+    pub fn are_same(&self, one: &str, other: &str) -> bool {
+        if one.eq_ignore_ascii_case(other) {
+            return true;
+        }
+        let current = Arc::clone(&self.current.read());
+        let of = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            current.of(Some(&name)).next().cloned()
+        };
+        match (of(one), of(other)) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one, &other),
+            _ => false,
+        }
+    }
+
     /// Defects of the current pairs; the expiry is not warned of again for a day.
     pub fn warnings(&self) -> Vec<String> {
         let mut watch = self.watch.lock();

@@ -1,8 +1,12 @@
 //! The facts about a TLS session that applications and logs see, in the words of OpenSSL, which
 //! nginx and mod_ssl use as well.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::{CipherSuite, CommonState, ProtocolVersion};
 
+use super::x509::Certificate;
+use crate::config::tls::ClientAuth;
 use crate::observe::access_log::TlsSession;
 
 /// The facts about one session.
@@ -14,6 +18,22 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// The name that the client asked for by SNI (RFC 6066 §3), in lower case: `SSL_SERVER_NAME`.
     pub server_name: Option<Box<str>>,
+    /// The client's certificate; `None` where clients are not asked for one.
+    pub client: Option<ClientFacts>,
+}
+
+/// The facts about the certificate of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientFacts {
+    /// The client has none.
+    Without,
+    /// It was verified.
+    Verified {
+        /// The facts in it.
+        certificate: Box<Certificate>,
+        /// The certificate in PEM, where applications get it.
+        pem: Option<Box<str>>,
+    },
 }
 
 impl TlsFacts {
@@ -26,14 +46,48 @@ impl TlsFacts {
     }
 
     /// The facts about a session whose handshake is complete.
-    pub fn of(session: &CommonState, server_name: Option<&str>) -> Self {
+    pub fn of(
+        session: &CommonState,
+        server_name: Option<&str>,
+        client: Option<&ClientAuth>,
+    ) -> Self {
         let suite = session.negotiated_cipher_suite();
         Self {
             protocol: session.protocol_version().map_or("", protocol),
             cipher: suite.map_or("", |suite| cipher(suite.suite())),
             server_name: server_name.map(|name| name.to_ascii_lowercase().into()),
+            client: client.map(|settings| ClientFacts::of(session, settings)),
         }
     }
+}
+
+impl ClientFacts {
+    fn of(session: &CommonState, settings: &ClientAuth) -> Self {
+        let sent = session.peer_certificates().and_then(<[_]>::first);
+        // webpki has read it as well.
+        let read = sent.and_then(|der| Some((der, Certificate::read(der).ok()?)));
+        match read {
+            None => Self::Without,
+            Some((der, certificate)) => Self::Verified {
+                certificate: Box::new(certificate),
+                pem: settings.in_environ.then(|| pem(der).into()),
+            },
+        }
+    }
+}
+
+/// RFC 7468 §5.
+fn pem(der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = &*text;
+    while !rest.is_empty() {
+        let (line, behind) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = behind;
+    }
+    pem + "-----END CERTIFICATE-----\n"
 }
 
 fn protocol(version: ProtocolVersion) -> &'static str {

@@ -10,6 +10,7 @@
 //! offer first. The module knows neither HTTP nor the limits of clients.
 
 pub mod certificates;
+pub mod client_auth;
 pub mod facts;
 pub mod pair;
 pub mod stream;
@@ -17,12 +18,15 @@ pub mod x509;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ProducesTickets, ServerConfig};
 use rustls::{SupportedProtocolVersion, version};
 
 use self::certificates::Certificates;
-use crate::config::tls::{TlsSettings, TlsVersion};
+use self::pair::Stamp;
+use crate::config::tls::{ClientAuth, TlsSettings, TlsVersion};
+use crate::observe::codes;
 
 /// The protocols that are offered by ALPN (RFC 7301), best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -46,10 +50,17 @@ impl TlsError {
 /// The settings of sessions with clients.
 #[derive(Clone)]
 pub struct Tls {
-    /// The settings as rustls has them.
-    pub config: Arc<ServerConfig>,
     /// The certificates.
     pub certificates: Arc<Certificates>,
+    settings: TlsSettings,
+    resumption: Resumption,
+    current: Arc<Mutex<Current>>,
+}
+
+/// The settings as rustls has them, and the state of the files that are a part of them.
+struct Current {
+    config: Arc<ServerConfig>,
+    client_files: Vec<Stamp>,
 }
 
 /// State that sessions of earlier settings share with later ones.
@@ -73,26 +84,84 @@ impl Resumption {
 }
 
 impl Tls {
-    /// The sessions of these settings.
+    /// The sessions of these settings. Blocks.
     ///
     /// # Errors
-    /// Versions that the provider does not have.
+    /// Files for the certificates of clients that cannot be used.
     pub fn new(
         settings: &TlsSettings,
         certificates: Arc<Certificates>,
         resumption: &Resumption,
     ) -> Result<Self, TlsError> {
+        let current = Current::new(settings, &certificates, resumption)?;
+        Ok(Self {
+            certificates,
+            settings: settings.clone(),
+            resumption: resumption.clone(),
+            current: Arc::new(Mutex::new(current)),
+        })
+    }
+
+    /// The settings as rustls has them.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.lock().config)
+    }
+
+    /// The settings for the certificates of clients.
+    pub fn client_auth(&self) -> Option<&ClientAuth> {
+        self.settings.client.as_ref()
+    }
+
+    /// Reads files that have changed. Blocks.
+    pub fn look(&self) {
+        self.certificates.look();
+        let Some(client) = self.client_auth() else {
+            return;
+        };
+        let stamps = client_auth::stamps(client);
+        if self.current.lock().client_files == stamps {
+            return;
+        }
+        match Current::new(&self.settings, &self.certificates, &self.resumption) {
+            Ok(current) => {
+                *self.current.lock() = current;
+                tracing::info!("authorities and revocation lists of clients read");
+            }
+            Err(error) => {
+                // Once for each state of the files.
+                self.current.lock().client_files = stamps;
+                tracing::error!(code = codes::CERTIFICATE, %error, "new authorities or revocation lists of clients refused: those before stay in use");
+            }
+        }
+    }
+}
+
+impl Current {
+    fn new(
+        settings: &TlsSettings,
+        certificates: &Arc<Certificates>,
+        resumption: &Resumption,
+    ) -> Result<Self, TlsError> {
+        // Before the reads: a change after them is noticed at the next look.
+        let client = settings.client.as_ref();
+        let client_files = client.map(client_auth::stamps).unwrap_or_default();
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(settings.min))
             .map_err(|error| TlsError::new(format!("cannot use TLS: {error}")))?;
-        let mut config = builder
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificates) as _);
+        let builder = match client {
+            None => builder.with_no_client_auth(),
+            Some(client) => builder.with_client_cert_verifier(client_auth::verifier(client)?),
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        config.ticketer = Arc::clone(&resumption.tickets);
+        config.ticketer = match client {
+            None => Arc::clone(&resumption.tickets),
+            // A ticket stands for the verification of its client, by these authorities and lists.
+            Some(_) => Resumption::new()?.tickets,
+        };
         Ok(Self {
             config: Arc::new(config),
-            certificates,
+            client_files,
         })
     }
 }

@@ -179,7 +179,8 @@ fn days(days: i64) -> String {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates in a file, at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(path, "certificate")?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let all = all.map_err(|error| problem("use the certificate", path, error))?;
@@ -217,7 +218,7 @@ const ENCRYPTED: &[u8] = b"ENCRYPTED";
     clippy::disallowed_methods,
     reason = "called at the start, and in the FilePool"
 )]
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, TlsError> {
     let doing = format!("read the {what}");
     let length = metadata(path).map_err(|error| problem(&doing, path, error))?;
     if !length.is_file() || length.len() > LONGEST_FILE {
@@ -238,6 +239,6 @@ fn of_file<T>(path: &Path, read: Result<T, TlsError>) -> Result<T, TlsError> {
     read.map_err(|error| problem("use the certificate", path, error))
 }
 
-fn problem(doing: &str, path: &Path, why: impl std::fmt::Display) -> TlsError {
+pub(super) fn problem(doing: &str, path: &Path, why: impl std::fmt::Display) -> TlsError {
     TlsError::new(format!("cannot {doing} {}: {why}", path.display()))
 }
