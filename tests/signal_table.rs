@@ -15,7 +15,7 @@ use crate::support::{DEADLINE, skipped, write_files};
 
 /// Names and numbers as in signal(7) for x86 and ARM. HUP comes last because a reload replaces
 /// the processes that the others must not end.
-const SIGNALS: [(&str, i32); 25] = [
+const SIGNALS: [(&str, i32); 34] = [
     ("TERM", 15),
     ("INT", 2),
     ("QUIT", 3),
@@ -32,6 +32,7 @@ const SIGNALS: [(&str, i32); 25] = [
     ("IO", 29),
     ("PWR", 30),
     ("STKFLT", 16),
+    ("XCPU", 24),
     ("XFSZ", 25),
     ("URG", 23),
     ("CONT", 18),
@@ -41,6 +42,15 @@ const SIGNALS: [(&str, i32); 25] = [
     ("RTMIN+3", 37),
     ("RTMIN+28", 62),
     ("RTMAX", 64),
+    // Those of faults, and SIGKILL.
+    ("SEGV", 11),
+    ("BUS", 7),
+    ("ILL", 4),
+    ("FPE", 8),
+    ("TRAP", 5),
+    ("SYS", 31),
+    ("ABRT", 6),
+    ("KILL", 9),
     ("HUP", 1),
 ];
 
@@ -98,6 +108,11 @@ fn reaction(name: &str, number: i32, target: Target, moment: Moment) -> Reaction
         (Target::Named, Moment::Process1) => {
             return NoCell("processes of the container have no session that this test knows");
         }
+        (target, moment)
+            if is_fatal(name) && (target, moment) != (Target::Server, Moment::Idle) =>
+        {
+            return NoCell("the effect is the same for every process at every moment");
+        }
         (Target::Template | Target::Worker, _) => return Nothing,
         (Target::Server | Target::Everything | Target::Named, _) => {}
     }
@@ -122,13 +137,20 @@ fn reaction(name: &str, number: i32, target: Target, moment: Moment) -> Reaction
         ("IO", _) => Logged("ignored SIGIO"),
         ("PWR", _) => Logged("ignored SIGPWR"),
         ("STKFLT", _) => Logged("ignored SIGSTKFLT"),
+        ("XCPU", _) => Logged("ignored SIGXCPU"),
         ("RTMIN+0", _) => Logged("ignored SIGRTMIN+0"),
         ("RTMIN+3", _) => Logged("ignored SIGRTMIN+3"),
         ("RTMIN+28", _) => Logged("ignored SIGRTMIN+28"),
         ("RTMAX", _) => Logged("ignored SIGRTMIN+30"),
+        _ if is_fatal(name) => StopAtOnce(128 + number),
         ("WINCH" | "PIPE" | "XFSZ" | "URG" | "CONT" | "CHLD", _) => Nothing,
         _ => panic!("{name} has no reaction"),
     }
+}
+
+/// True for the signals that end every process (signal(7)): those of faults, and SIGKILL.
+fn is_fatal(name: &str) -> bool {
+    ["SEGV", "BUS", "ILL", "FPE", "TRAP", "SYS", "ABRT", "KILL"].contains(&name)
 }
 
 const APP: &str = "import os, probe\n\
@@ -326,6 +348,11 @@ fn check_end(name: &str, number: i32, target: Target, moment: Moment) {
     };
     let mut scene = Scene::new(moment);
     let python = scene.python();
+    if ["SEGV", "BUS"].contains(&name) {
+        // Rust's handler for stack overflows takes the first one, and restores the default action.
+        scene.send(number, target);
+        wait_until(name, || !is_caught(scene.pid, number));
+    }
     scene.send(number, target);
     if code == 0 && moment != Moment::Importing {
         scene.server.stderr.wait_for("stopping");
@@ -334,6 +361,14 @@ fn check_end(name: &str, number: i32, target: Target, moment: Moment) {
     let cell = format!("{name} to {target:?}, {moment:?}");
     assert_eq!(scene.server.wait_exit(), code, "{cell}");
     wait_until(&cell, || python.iter().all(|pid| has_ended(*pid)));
+}
+
+/// True if the process has a handler for this signal (proc_pid_status(5), `SigCgt`).
+fn is_caught(pid: Pid, number: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+    mask >> (number - 1) & 1 == 1
 }
 
 fn has_ended(pid: Pid) -> bool {
@@ -371,4 +406,25 @@ fn every_signal_has_its_reaction_while_a_request_is_in_flight() {
 #[test]
 fn every_signal_has_its_reaction_while_the_server_stops() {
     check(Moment::Stopping);
+}
+
+/// signal(7): the standard signals have the numbers 1 to 31, and 19 is SIGSTOP.
+#[test]
+fn every_signal_has_one_effect_in_the_manual() {
+    let manual = crate::support::source("src/docs/signals.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let rows = manual.lines().filter(|line| line.starts_with("| SIG"));
+    let first_cells = rows.filter_map(|row| row.split(" | ").next());
+    let named: Vec<&str> = first_cells
+        .flat_map(|names| names.split(|byte: char| !byte.is_ascii_alphanumeric()))
+        .collect();
+    for number in 1..=31 {
+        let mut all = SIGNALS.iter().chain(&[("STOP", 19)]);
+        let (name, _) = all
+            .find(|(_, other)| *other == number)
+            .unwrap_or_else(|| panic!("signal {number} is not in the table"));
+        let name = format!("SIG{name}");
+        let count = named.iter().filter(|named| **named == name).count();
+        assert_eq!(count, 1, "{name} in the manual");
+    }
 }

@@ -276,9 +276,11 @@ fn goes_on(server: &Server) {
 #[test]
 fn signals_that_do_not_end_the_server_do_not_end_its_start() {
     let server = before_the_start();
-    // HUP, USR1, USR2, ALRM, STKFLT, TTIN, TTOU, XFSZ, VTALRM, PROF, IO, PWR and real-time ones of
+    // HUP, USR1, USR2, ALRM, STKFLT, TTIN, TTOU, XCPU, XFSZ, VTALRM, PROF, IO, PWR and real-time ones of
     // signal(7).
-    for number in [1, 10, 12, 14, 16, 21, 22, 25, 26, 27, 29, 30, 34, 37, 64] {
+    for number in [
+        1, 10, 12, 14, 16, 21, 22, 24, 25, 26, 27, 29, 30, 34, 37, 64,
+    ] {
         let pid = server.pid().to_string();
         let sent = Command::new("kill")
             .args([&format!("-{number}"), &pid])

@@ -12,11 +12,13 @@ use crate::os::signals;
 
 /// Signals whose default action would kill the server, and which are more likely sent by mistake.
 /// The real-time signals are added to these.
-const MEANINGLESS: [(&str, Number); 7] = [
+const MEANINGLESS: [(&str, Number); 8] = [
     ("SIGUSR2", Number::USR2),
     ("SIGALRM", Number::ALARM),
     ("SIGVTALRM", Number::VTALARM),
     ("SIGPROF", Number::PROF),
+    // Sent for `ulimit -t` each second from the soft limit on; the hard limit sends SIGKILL.
+    ("SIGXCPU", Number::XCPU),
     ("SIGIO", Number::IO),
     ("SIGPWR", Number::POWER),
     ("SIGSTKFLT", Number::STKFLT),

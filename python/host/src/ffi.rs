@@ -310,14 +310,15 @@ const COMMANDS: [c_int; 9] = [
     libc::SIGTTOU,
 ];
 /// Other signals that end a process by default. The kernel sends them on request of the process
-/// (`signal.alarm`, `O_ASYNC`); then they keep their action.
-const NOTICES: [c_int; 6] = [
+/// (`signal.alarm`, `O_ASYNC`, `RLIMIT_CPU`); then they keep their action.
+const NOTICES: [c_int; 7] = [
     libc::SIGALRM,
     libc::SIGVTALRM,
     libc::SIGPROF,
     libc::SIGIO,
     libc::SIGPWR,
     libc::SIGSTKFLT,
+    libc::SIGXCPU,
 ];
 /// The actions that [`pass_over_signals`] replaced.
 static REPLACED: Mutex<Vec<(c_int, libc::sigaction)>> = Mutex::new(Vec::new());
