@@ -38,8 +38,6 @@ pub struct Settings {
     pub lines: Vec<Line>,
     /// The application that the command line names.
     pub app: Option<String>,
-    /// The file that was evaluated, for people.
-    pub file: Option<String>,
     /// Its name as `gunicorn -c` has it.
     pub location: Option<String>,
     /// The interpreter that evaluated it.
@@ -165,10 +163,6 @@ impl Settings {
         };
         self.location = Some(location.to_owned());
         self.python = native::text(evaluated.python.as_os_str());
-        self.file = Some(match location.strip_prefix("python:") {
-            Some(_) => evaluated.file.clone(),
-            None => name.to_owned(),
-        });
         let text = (around.files.read)(&path_of(&evaluated, around.current_dir), LONGEST);
         let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let text = text.unwrap_or_default();
