@@ -238,18 +238,29 @@ fn the_file_of_a_socket_has_the_permissions_and_the_owner_of_the_settings() {
 /// nothing appears, changes or vanishes in the directory of root that the link leads to.
 #[test]
 fn root_follows_no_link_of_the_user_that_it_becomes() {
+    check_links_of_another_user(true);
+}
+
+#[test]
+fn root_that_stays_root_follows_no_link_of_another_user() {
+    check_links_of_another_user(false);
+}
+
+fn check_links_of_another_user(becomes: bool) {
     if !is_root("links of another user") {
         return;
     }
     let (uid, gid) = (NOBODY.to_string(), NO_GROUP.to_string());
     // The flag, the text before the path, the name of the socket, and flags besides.
-    let kinds: [(&str, &str, &str, &[&str]); 6] = [
+    let kinds: [(&str, &str, &str, &[&str]); 8] = [
         ("--bind", "unix:", "/s.sock", &[]),
         ("--bind", "unix:", "/s.sock", &["--bind-mode", "666"]),
         ("--bind", "unix:", "/s.sock", &["--bind-owner", "64321:0"]),
         ("--admin", "unix:", "/s.sock", &[]),
         ("--control", "", "/s.sock", &[]),
         ("--temp-dir", "", "", &[]),
+        ("--startup-log", "", "/s.log", &[]),
+        ("--log-file", "", "/s.log", &[]),
     ];
     for (flag, prefix, name, besides) in kinds {
         for place in ["parent", "before the parent", "last", "absolute chdir"] {
@@ -262,13 +273,16 @@ fn root_follows_no_link_of_the_user_that_it_becomes() {
             for socket in ["s.sock", "sub/s.sock"] {
                 drop(std::os::unix::net::UnixListener::bind(roots.join(socket)).unwrap());
             }
+            if place == "last" {
+                fs::write(roots.join("s.log"), "before\n").unwrap();
+            }
             let link = theirs.join("link");
             let (target, path) = match place {
                 "parent" => (roots.clone(), format!("{}{name}", link.display())),
                 "before the parent" => (roots.clone(), format!("{}/sub{name}", link.display())),
                 // A directory for files is the link itself in the first case.
                 "last" if name.is_empty() => continue,
-                "last" => (roots.join("s.sock"), link.display().to_string()),
+                "last" => (roots.join(&name[1..]), link.display().to_string()),
                 // The setting is relative to it.
                 _ => (roots.clone(), format!(".{name}")),
             };
@@ -279,7 +293,10 @@ fn root_follows_no_link_of_the_user_that_it_becomes() {
             let before = listing(&roots);
             let files = format!("/={}", dir.path().display());
             let mut server = Pyserve::new().without("PYSERVE_CONTROL").args(besides);
-            server = server.args(["--static", &files, "--uid", &uid, "--gid", &gid]);
+            server = server.args(["--static", &files]);
+            if becomes {
+                server = server.args(["--uid", &uid, "--gid", &gid]);
+            }
             if place == "absolute chdir" {
                 server = server.args([Path::new("--chdir"), &link]);
             }
@@ -289,8 +306,14 @@ fn root_follows_no_link_of_the_user_that_it_becomes() {
             let server = server.args([flag, &format!("{prefix}{path}")]).started();
             server.stderr.wait_for(match flag {
                 "--bind" | "--admin" => "cannot bind",
+                "--log-file" => "other than root",
                 _ => "ready in",
             });
+            // After `--uid` the user's own permissions decide.
+            let is_refused = !becomes && besides != ["--bind-owner", "64321:0"];
+            if is_refused && (place != "last" || flag.ends_with("log")) {
+                server.stderr.wait_for("other than root");
+            }
             assert_eq!(listing(&roots), before, "{flag} {besides:?} {place}");
             drop(server);
             assert_eq!(listing(&roots), before, "{flag} {besides:?} {place}");

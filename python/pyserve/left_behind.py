@@ -5,9 +5,9 @@ descriptors and child processes, and the host reads those itself (`python/host/s
 This file adds what only the interpreter knows: the object behind a descriptor or a process,
 files that a worker's exit would remove for all workers, and random generators.
 
-Nothing here imports a module that the application has not imported: all lookups use
+Nothing here imports a module of others that the application has not imported: all lookups use
 `sys.modules`, and objects are compared by their type, so that no proxy is called. Executed behind
-`remembered.py`, in one namespace.
+`remembered.py` and `removers.py`, in one namespace.
 """
 
 import gc
@@ -15,8 +15,6 @@ import os
 import sys
 import weakref
 
-# Functions that remove files or directories: called at a worker's exit, they harm the others.
-REMOVERS = frozenset(("rmtree", "unlink", "rmdir", "removedirs"))
 # Clients that send datagrams and never read a reply, by package. Their sockets may be shared.
 ONE_WAY = frozenset(("statsd", "datadog", "ddtrace", "aws_xray_sdk", "jaeger_client", "pystatsd"))
 class _Found:
@@ -345,12 +343,14 @@ def _look_at_exits(_, found):
         stack = getattr(func, "__self__", None)
         callbacks = getattr(stack, "_exit_callbacks", ())
         inner = [getattr(callback, "__wrapped__", callback) for _, callback in callbacks]
-        if _removes(func) or any(map(_removes, inner)):
+        if any(map(_removes_at_exit, [func, *inner, *args])):
             found.add(_removed("exit function %s" % _call(func, args)))
     registry = getattr(weakref.finalize, "_registry", {})
     for info in list(registry.values()):
         module = getattr(info.func, "__module__", None)
-        if info.atexit and module != "tempfile" and _removes(info.func):
+        if info.atexit and module != "tempfile" and any(
+            map(_removes_at_exit, [info.func, *info.args])
+        ):
             found.add(_removed("finalizer %s" % _call(info.func, info.args)))
 
 
@@ -378,49 +378,3 @@ def _flush(stream, found):
     if not stream.closed and stream.writable() and _fileno(stream) not in (None, 0, 1, 2):
         if _fileno(stream) not in found.named_fds:
             stream.flush()
-
-
-# ---------------------------------------------------------------- functions that remove files
-
-
-def _is_standard(package):
-    names = getattr(sys, "stdlib_module_names", None)
-    if names is not None:
-        return package in names
-    path = getattr(sys.modules.get(package), "__file__", None) or ""
-    is_third = "site-packages" in path or "dist-packages" in path
-    return not is_third and (not path or path.startswith(os.path.dirname(os.__file__)))
-
-
-def _removes(func, owner=None):
-    """True if calling this removes files, judged by its name or the names in its code."""
-    func = getattr(func, "func", func)
-    holder = owner or type(getattr(func, "__self__", None))
-    func = getattr(func, "__func__", func)
-    module = getattr(func, "__module__", None)
-    package = module.partition(".")[0] if isinstance(module, str) else ""
-    name = getattr(func, "__name__", "")
-    if name in REMOVERS or (name == "remove" and package in ("posix", "os")):
-        return True
-    code = getattr(func, "__code__", None)
-    if code is None or _is_standard(package):
-        return False
-    names = _names(code)
-    # Methods of the same class that it calls count too, one level deep.
-    for name in list(names):
-        method = getattr(holder, "__dict__", {}).get(name)
-        inner = getattr(method, "__code__", None)
-        if inner is not None:
-            names |= _names(inner)
-    # A function that checks its process id is safe.
-    if "getpid" in names:
-        return False
-    return bool(names & REMOVERS) or {"os", "remove"} <= names
-
-
-def _names(code):
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if type(constant) is type(code):
-            names |= _names(constant)
-    return names

@@ -64,11 +64,15 @@ pub fn room_for_client() -> io::Result<()> {
     for_client(eventfd(0, EventfdFlags::CLOEXEC)?).map(drop)
 }
 
-/// An error in words, with what to do where descriptors have run out.
+/// An error in words, with what to do where a limit of the process or the machine is reached.
 pub fn explain(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => format!("{error}: raise this process's limit (ulimit -n)"),
         Some(Errno::NFILE) => format!("{error}: raise the machine's limit (sysctl fs.file-max)"),
+        // A memory file counts as a file for this limit (setrlimit(2), RLIMIT_FSIZE).
+        Some(Errno::FBIG) => {
+            format!("{error}: raise this process's limit of file sizes (ulimit -f)")
+        }
         _ => error.to_string(),
     }
 }

@@ -1,14 +1,15 @@
 //! A log file: opened for appending, and opened again under its name when that is asked for.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{Gid, OFlags, Uid, fchown};
+
+use super::trusted_path;
 
 /// A log file that several may write, each call in one piece.
 #[derive(Debug, Clone)]
@@ -66,10 +67,5 @@ impl Write for LogFile {
 
 /// A FIFO without a reader is an error, not a wait.
 fn append(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
+    trusted_path::open_to_append(path, OFlags::NOCTTY)
 }

@@ -31,5 +31,5 @@ pub mod sockets;
 pub mod standard;
 pub mod temporary;
 pub mod terminal;
-mod trusted_path;
+pub mod trusted_path;
 pub mod unix_listener;

@@ -32,11 +32,7 @@ impl PidFile {
     /// The error of the system call, or a text that says what is in the place of the file.
     pub fn write(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let parent = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let directory = trusted_path::open_directory(parent)?;
+        let directory = trusted_path::open_directory(trusted_path::parent(path))?;
         let name = PathBuf::from(name);
         let there = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW);
         let file = match there.map(|stat| FileType::from_raw_mode(stat.st_mode)) {

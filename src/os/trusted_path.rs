@@ -1,4 +1,4 @@
-//! Opens a directory for root without being led astray by other users.
+//! Opens directories and files for root without being led astray by other users.
 //!
 //! The path is walked name by name, by descriptors. A link is followed only if root alone could
 //! have made it, and `..` only out of a directory that root alone could have put there: then
@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,15 +32,100 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
         let flags = FLAGS.difference(OFlags::NOFOLLOW);
         return Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
     }
-    walk(path)
+    walk(path).map(|found| found.directory)
 }
 
-fn walk(path: &Path) -> io::Result<OwnedFd> {
+/// Opens the file `path` as [`open_directory`] does its directory. The file itself may be a link
+/// as well, such as `/dev/stdout`.
+///
+/// # Errors
+/// The error of the system call; one with a text for a link of another user, also for a hard link
+/// in the directory of another user.
+fn open_file(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let mut path = path.to_owned();
+    if !rustix::process::geteuid().is_root() {
+        return Ok(rustix::fs::openat(CWD, &path, flags, mode)?);
+    }
+    for _ in 0..MOST_LINKS {
+        // Links whose text is no path; they lead to descriptors of this process.
+        if OWN_DESCRIPTORS.iter().any(|place| path.starts_with(place)) {
+            return Ok(rustix::fs::openat(CWD, &path, flags, mode)?);
+        }
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        let Found {
+            directory,
+            is_placed_by_others,
+        } = walk(parent(&path))?;
+        let is_others = |stat: &Stat| -> io::Result<bool> {
+            let directory = rustix::fs::fstat(&directory)?;
+            Ok(is_placed_by_others || is_changed_by_others(&directory, stat))
+        };
+        let there = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        if let Ok(stat) = there
+            && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+        {
+            if is_others(&stat)? {
+                return Err(refused(&path, "is a link"));
+            }
+            let target = rustix::fs::readlinkat(&directory, name, Vec::new())?;
+            path = parent(&path).join(OsStr::from_bytes(target.as_bytes()));
+            continue;
+        }
+        let file = rustix::fs::openat(&directory, name, flags | OFlags::NOFOLLOW, mode)?;
+        let stat = rustix::fs::fstat(&file)?;
+        let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_regular && stat.st_nlink > 1 && is_others(&stat)? {
+            return Err(refused(&path, "is a hard link"));
+        }
+        return Ok(file);
+    }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
+/// Opens a file for appending, or creates it with the permissions of the umask, by [`open_file`].
+/// A FIFO without a reader is an error, not a wait.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_to_append(path: &Path, besides: OFlags) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+    open_file(path, flags | besides, Mode::from_raw_mode(0o666)).map(File::from)
+}
+
+/// Directories of links to the descriptors of the process that opens them. Root alone can change
+/// these paths.
+const OWN_DESCRIPTORS: [&str; 2] = ["/proc/self/fd", "/dev/fd"];
+
+/// The directory of a path, for [`open_directory`].
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// True if a user other than root can put another directory in the place of this one, or of one
+/// on the way to it, while this process is root.
+///
+/// # Errors
+/// As [`open_directory`].
+pub fn is_placed_by_others(path: &Path) -> io::Result<bool> {
+    Ok(rustix::process::geteuid().is_root() && walk(path)?.is_placed_by_others)
+}
+
+/// A directory at the end of a path.
+struct Found {
+    directory: OwnedFd,
+    /// Another user decided that this directory is the one of its path.
+    is_placed_by_others: bool,
+}
+
+fn walk(path: &Path) -> io::Result<Found> {
     let mut names = names_of(path.as_os_str());
     // For messages alone.
     let mut here = PathBuf::new();
     let mut directory = rustix::fs::openat(CWD, ".", FLAGS, Mode::empty())?;
-    // Another user decided that this directory is the one of its path.
     let mut is_placed_by_others = false;
     let mut links = 0;
     while let Some(name) = names.pop_front() {
@@ -74,7 +160,10 @@ fn walk(path: &Path) -> io::Result<OwnedFd> {
         here = next;
         is_placed_by_others |= is_others;
     }
-    Ok(directory)
+    Ok(Found {
+        directory,
+        is_placed_by_others,
+    })
 }
 
 /// True if a user other than root can put something else in the place of this entry: the

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use super::{sockets, trusted_path};
 
@@ -36,7 +36,8 @@ pub struct SocketFile {
 /// The way in which the path of a socket is resolved for the bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolve {
-    /// As it is written; tools show it as the name of the socket.
+    /// As it is written; tools show it as the name of the socket. For root, only where no other
+    /// user can change the path.
     Path,
     /// By the descriptor of its directory, like all later operations: for a process with more
     /// privileges than the users who can change the path.
@@ -50,21 +51,13 @@ pub enum Resolve {
 /// The error of the system call.
 pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Bound> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (directory, place) = match resolve {
-        Resolve::Path => {
-            let directory = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
-            (directory, path.to_owned())
-        }
-        Resolve::Directory => {
-            let directory = trusted_path::open_directory(parent)?;
-            let place = place(&directory, name)?;
-            (directory, place)
-        }
+    let parent = trusted_path::parent(path);
+    let directory = trusted_path::open_directory(parent)?;
+    let place = match resolve {
+        // Another user could exchange the directory between its check and the bind.
+        Resolve::Path if trusted_path::is_placed_by_others(parent)? => place(&directory, name)?,
+        Resolve::Path => path.to_owned(),
+        Resolve::Directory => place(&directory, name)?,
     };
     let listener = match with_mode(mode, || UnixListener::bind(&place)) {
         // A socket without a listener is left over from a server that was killed.

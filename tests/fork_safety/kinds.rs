@@ -231,6 +231,125 @@ cache = Cache()",
 stack.callback(shutil.rmtree, tempfile.mkdtemp()); atexit.register(stack.close)",
         &["exit function ", "ExitStack", "close()"],
     ),
+    // The same by way of other functions, other names, and programs.
+    (
+        "import atexit, shutil; D = path('cache')
+def clean_up(): in_turn()
+def in_turn(): at_last()
+def at_last(): shutil.rmtree(D)
+atexit.register(clean_up)",
+        &["exit function ", "clean_up()"],
+    ),
+    (
+        "import atexit; D = path('cache')
+def clean_up(): in_turn()
+def in_turn(): os.remove(D); clean_up()
+atexit.register(clean_up)",
+        &["exit function ", "clean_up()"],
+    ),
+    (
+        "import atexit; from os import rmdir as rm; D = path('cache')
+atexit.register(lambda: rm(D))",
+        &["exit function ", "<lambda>()"],
+    ),
+    (
+        "import atexit; from os import remove as rm
+def maker(rm=rm):
+    return lambda: rm('x')
+atexit.register(maker())",
+        &["exit function ", "<lambda>()"],
+    ),
+    (
+        "import atexit
+def clean_up():
+    from shutil import move as to
+    to('x', 'y')
+atexit.register(clean_up)",
+        &["exit function ", "clean_up()"],
+    ),
+    (
+        "import atexit, functools, os as system
+def clean_up(name): system.unlink(name)
+atexit.register(functools.partial(lambda call: call('x'), clean_up))",
+        &["exit function "],
+    ),
+    (
+        "import atexit
+class Cache:
+    def close(self): self.clear()
+    def clear(self): erase('x')
+erase = os.remove
+atexit.register(Cache().close)",
+        &["exit function ", "Cache.close()"],
+    ),
+    (
+        "import weakref
+class Cache: pass
+def clean_up(): in_turn()
+def in_turn(): os.rename('x', 'y')
+cache = Cache(); weakref.finalize(cache, clean_up)",
+        &["finalizer ", "clean_up()"],
+    ),
+    (
+        "import atexit, subprocess; atexit.register(subprocess.call, ['rm', 'x'])",
+        &["exit function subprocess.call("],
+    ),
+    (
+        "import atexit, subprocess; atexit.register(lambda: subprocess.run(['rm', 'x']))",
+        &["exit function "],
+    ),
+    (
+        "import atexit
+def clean_up():
+    from subprocess import Popen
+    Popen(['rm', 'x'])
+atexit.register(clean_up)",
+        &["exit function "],
+    ),
+    (
+        "import atexit; atexit.register(os.system, 'rm x')",
+        &["exit function ", "system('rm x')"],
+    ),
+    (
+        "import atexit; atexit.register(os.rename, 'x', 'y')",
+        &["exit function ", "rename('x', 'y')"],
+    ),
+    (
+        "import atexit; atexit.register(os.replace, 'x', 'y')",
+        &["exit function "],
+    ),
+    (
+        "import atexit; atexit.register(os.renames, 'x', 'y')",
+        &["exit function "],
+    ),
+    (
+        "import atexit; atexit.register(lambda: os.truncate('x', 0))",
+        &["exit function "],
+    ),
+    (
+        "import atexit; atexit.register(lambda: os.removedirs('x'))",
+        &["exit function "],
+    ),
+    (
+        "import atexit, shutil; atexit.register(shutil.move, 'x', 'y')",
+        &["exit function shutil.move("],
+    ),
+    (
+        "import atexit, pathlib; p = pathlib.Path('x'); atexit.register(p.rename, 'y')",
+        &["exit function pathlib", "rename("],
+    ),
+    (
+        "import atexit, pathlib; p = pathlib.Path('x'); atexit.register(lambda: p.replace('y'))",
+        &["exit function "],
+    ),
+    (
+        "import atexit; from pathlib import Path; atexit.register(lambda: Path('x').replace('y'))",
+        &["exit function "],
+    ),
+    (
+        "import atexit; from pathlib import Path; atexit.register(Path('x').rmdir)",
+        &["exit function pathlib", "rmdir()"],
+    ),
     // What is held back would be written by each worker.
     (
         "import gzip; f = gzip.open(os.path.join(DIR, 'log.gz'), 'at')",
@@ -294,6 +413,20 @@ s = SharedMemory(create=True, size=100)",
 def clean_up(own=os.getpid()):
     if os.getpid() == own: os.unlink('x')
 atexit.register(clean_up)",
+    // A name of a method that harmful functions have, of another object; functions in a circle.
+    "import atexit, logging, os.path, concurrent.futures, multiprocessing.util
+def say(): logging.info(os.path.join('a', 'b').replace('a', 'b')); again()
+def again(): say()
+atexit.register(say); atexit.register(logging.shutdown)",
+    "import atexit
+class Proxy:
+    def __getattr__(self, name): raise SystemExit
+    def __bool__(self): raise SystemExit
+proxy = Proxy()
+atexit.register(lambda: proxy.close()); atexit.register(print, proxy is None)",
+    // Its finalizers run in the process that registers them alone.
+    "import multiprocessing.util as u, os, shutil
+u.Finalize(None, shutil.rmtree, args=['x'], exitpriority=1)",
     // Catalogs, resources, generators.
     "import gettext; gettext.translation('x', fallback=True)",
     "import importlib.resources as r; text = r.files('json').joinpath('__init__.py').read_text()",

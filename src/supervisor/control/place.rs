@@ -5,11 +5,14 @@
 //! used.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
 use crate::config::Control;
-use crate::os::sockets;
+use crate::os::{sockets, trusted_path};
 
 /// Prefix of the directories in shared places; the user id follows.
 const PREFIX: &str = "pyserve-";
@@ -75,11 +78,12 @@ pub fn usual(control: &Control) -> Vec<PathBuf> {
 
 /// Creates a directory for this user alone, or checks an existing one.
 fn own(directory: &Path) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => return made,
+    let parent = trusted_path::open_directory(trusted_path::parent(directory))?;
+    let name = directory.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Err(Errno::EXIST) => check(directory),
+        made => Ok(made?),
     }
-    check(directory)
 }
 
 /// Checks that a directory exists and that only this user has access.

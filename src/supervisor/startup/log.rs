@@ -2,9 +2,7 @@
 //!
 //! The start and the stop of the server wait for that file only for a moment.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +12,7 @@ use super::detached;
 use crate::config::Config;
 use crate::observe::codes;
 use crate::observe::timestamp::Timestamp;
+use crate::os::trusted_path;
 
 /// Appends that the server exited before it was ready. Blocks for a moment.
 pub fn note_failure(config: &Config, code: u8, last_error: &str) {
@@ -47,11 +46,7 @@ pub fn note(config: &Config, text: &str) {
 
 /// A FIFO without a reader or without room is an error, not a wait.
 fn append(path: &Path, entry: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)?;
+    let mut file = trusted_path::open_to_append(path, OFlags::empty())?;
     file.write_all(entry.as_bytes())
 }
 

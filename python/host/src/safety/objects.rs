@@ -1,5 +1,5 @@
-//! Checks the application's objects: the host's side of `python/pyserve/remembered.py` and
-//! `left_behind.py`.
+//! Checks the application's objects: the host's side of `python/pyserve/remembered.py`,
+//! `removers.py` and `left_behind.py`.
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
@@ -8,8 +8,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 /// Executed in this order, in one namespace.
-const SOURCES: [&str; 2] = [
+const SOURCES: [&str; 3] = [
     include_str!("../../../pyserve/remembered.py"),
+    include_str!("../../../pyserve/removers.py"),
     include_str!("../../../pyserve/left_behind.py"),
 ];
 
