@@ -335,6 +335,8 @@ impl Sent {
             || http::HeaderValue::from_bytes(value).is_err()
             || is_space(value.first())
             || is_space(value.last())
+            // RFC 9113 §8.2.2.
+            || name == b"te" && value != b"trailers"
             || self.path.first() != Some(&b'/')
             || self.path.iter().any(|byte| *byte <= 32 || *byte == 127)
     }
