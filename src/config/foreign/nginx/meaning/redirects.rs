@@ -1,7 +1,7 @@
 //! `return`, `rewrite` of whole locations, and `if`.
 
 use super::servers::Site;
-use super::{Meaning, Table};
+use super::{Meaning, Table, tls};
 use crate::config::foreign::Verdict;
 
 /// A response that is known now.
@@ -388,6 +388,9 @@ pub const REWRITTEN: &str =
 fn condition(meaning: &mut Meaning<'_>, at: usize) {
     if meaning.verdicts[at].is_some() {
         // It is a site of its own.
+        return;
+    }
+    if tls::condition(meaning, at) {
         return;
     }
     let text = meaning.tree.items[at].text.clone();

@@ -85,6 +85,11 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     if item.name == "map" {
         return map(meaning, at);
     }
+    if item.name == "ssl_verify_client" && item.arg(0) == "on" {
+        return Verdict::Dangerous(
+            "certificates of clients are not checked here, so every client gets in".to_owned(),
+        );
+    }
     if item.name == "rewrite" {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }

@@ -289,7 +289,9 @@ fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     let first = sites.iter().find(is_default).or(sites.first()).map(ports);
     let mut kept = Vec::new();
     for site in sites {
-        if Some(ports(&site)) == first {
+        // A redirect to https is for both ports.
+        let is_redirect = tls::is_available() && redirects_to_https(meaning, site.at);
+        if Some(ports(&site)) == first || is_redirect {
             kept.push(site);
             continue;
         }

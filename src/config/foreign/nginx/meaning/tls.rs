@@ -33,7 +33,7 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     let mut redirects = Vec::new();
     let mut kept = Vec::new();
     for site in sites {
-        match !is_tls(&site) && redirects_to_https(meaning, site.at) {
+        match !is_tls(&site) && redirects_to_https(meaning, site.at) && keeps_host(meaning, &site) {
             true => redirects.push(site),
             false => kept.push(site),
         }
@@ -63,6 +63,52 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     kept
 }
 
+/// True unless a server with names redirects to a name that is none of them: that is a site of its own.
+fn keeps_host(meaning: &Meaning<'_>, site: &Site) -> bool {
+    let is_name = |name: &&String| name.contains('.') && !name.contains('*');
+    let names: Vec<_> = site.names.iter().filter(is_name).collect();
+    let is_own = |text: &str| {
+        let target = text.split_once("://").map_or("", |(_, rest)| rest);
+        let host = target.split(['/', '$']).next().unwrap_or_default();
+        host.is_empty() || names.is_empty() || names.iter().any(|name| *name == host)
+    };
+    let mut open = vec![site.at];
+    while let Some(block) = open.pop() {
+        for at in meaning.tree.children(Some(block)) {
+            let mut texts = meaning.tree.items[at].texts();
+            if texts.any(|text| text.starts_with("https://") && !is_own(text)) {
+                return false;
+            }
+            open.push(at);
+        }
+    }
+    true
+}
+
+/// Honours `if ($scheme = http) { return 301 https://$host$request_uri; }`; false for others.
+pub fn condition(meaning: &mut Meaning<'_>, at: usize) -> bool {
+    let text = meaning.args(at).concat().replace(['"', '\''], "");
+    let is_plain = matches!(&*text, "($scheme=http)" | "($scheme!=https)");
+    let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
+    let is_same_host = |line: &usize| {
+        let to = meaning.args(*line).last().copied().unwrap_or_default();
+        let hosts = [
+            "https://$host$request_uri",
+            "https://$server_name$request_uri",
+            "https://$http_host$request_uri",
+        ];
+        meaning.name(*line) == "return" && hosts.contains(&to)
+    };
+    if !is_plain || !has_tls(meaning, at) || inside.len() != 1 || !inside.iter().all(is_same_host) {
+        return false;
+    }
+    meaning.set(at, "redirect_to_https", vec!["yes".to_owned()]);
+    meaning.say_inside(at, &Verdict::Honoured(REDIRECTED.to_owned()));
+    true
+}
+
+const REDIRECTED: &str = "redirect_to_https = true (the host stays that of the request)";
+
 fn redirect(meaning: &mut Meaning<'_>, site: &Site) {
     meaning.set(site.at, "redirect_to_https", vec!["yes".to_owned()]);
     let children: Vec<_> = meaning.tree.children(Some(site.at)).collect();
@@ -79,8 +125,8 @@ fn redirect(meaning: &mut Meaning<'_>, site: &Site) {
                 challenge(meaning, at);
             }
             "return" | "rewrite" | "if" | "location" => {
-                meaning.honoured(at, "redirect_to_https = true");
-                let inside = Verdict::Honoured("redirect_to_https = true".to_owned());
+                meaning.honoured(at, REDIRECTED);
+                let inside = Verdict::Honoured(REDIRECTED.to_owned());
                 meaning.say_inside(at, &inside);
             }
             _ => {}
