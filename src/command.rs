@@ -21,6 +21,7 @@ use crate::observe::codes;
 use crate::observe::diagnostics::{self, WriteOut, say};
 use crate::observe::log_files::{self, LogFileError};
 use crate::observe::logs;
+use crate::os::descriptors;
 use crate::os::identity::{self, DropError};
 use crate::os::memory;
 use crate::os::pidfile::PidFile;
@@ -194,6 +195,7 @@ type First = fn(&Config) -> anyhow::Result<Bound>;
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
 fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
+    supervisor::signals::survive_file_limit().context("cannot handle signals")?;
     let load = move || -> Result<Loaded, ConfigError> {
         let surroundings = HostFacts::of_this_process();
         let resolved = config::load(flags.clone(), &surroundings)?;
@@ -378,7 +380,7 @@ fn serve(
             admin,
             notifications,
         ))
-        .context("cannot start")
+        .map_err(|error| anyhow::Error::msg(descriptors::explain(&error)).context("cannot start"))
 }
 
 fn check(
@@ -419,7 +421,9 @@ fn imported(
         let preload = settings.preload;
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
-            .context("cannot check")?;
+            .map_err(|error| {
+                anyhow::Error::msg(descriptors::explain(&error)).context("cannot check")
+            })?;
         report(index, preload, &facts)?;
         if outcome.code != 0 {
             return Ok(outcome);

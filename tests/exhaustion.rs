@@ -295,3 +295,17 @@ fn requests_in_flight_leave_the_descriptors_of_a_reload() {
     released.store(true, Ordering::Relaxed);
     assert!(matches!(client.outcome(1), Outcome::Response(200, _)));
 }
+
+/// setrlimit(2), RLIMIT_FSIZE: the memory files of the host count, and the first write beyond the
+/// limit fails with EFBIG. `check` loads the host too.
+#[test]
+fn a_start_below_a_limit_of_file_sizes_names_the_limit() {
+    for (verb, words) in [(None, "cannot start"), (Some("check"), "cannot check")] {
+        let server = Pyserve::app("hello.py").args(verb).with_file_size(3);
+        let ended = server.run();
+        assert_ne!(ended.code, 0);
+        for part in [words, "File too large", "limit of file sizes (ulimit -f)"] {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        }
+    }
+}

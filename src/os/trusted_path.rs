@@ -279,4 +279,48 @@ mod tests {
             io::Error::from(rustix::io::Errno::LOOP).kind()
         );
     }
+
+    #[test]
+    #[allow(clippy::disallowed_macros, reason = "the message of a test")]
+    fn root_appends_to_files_that_no_other_user_has_led_it_to() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: links of other users, because this is not root");
+            return;
+        }
+        let dir = tree();
+        let path = |name: &str| dir.path().join(name);
+        let append = |path: &Path| open_to_append(path, OFlags::empty());
+        fs::write(path("ours/file"), "").unwrap();
+        for (place, target) in [("ours/new", "ours/made"), ("indirect-file", "ours/new")] {
+            symlink(path(target), path(place)).unwrap();
+        }
+        symlink("../ours/file", path("theirs/to-file")).unwrap();
+        symlink("theirs/to-file", path("to-theirs")).unwrap();
+        fs::hard_link(path("ours/file"), path("theirs/hard")).unwrap();
+        fs::hard_link(path("ours/file"), path("ours/hard")).unwrap();
+        for name in [
+            "theirs/own",
+            "ours/hard",
+            "indirect-file",
+            "ours/link/other",
+        ] {
+            append(&path(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        assert!(path("ours/made").exists(), "a link of root may dangle");
+        for device in ["/dev/null", "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
+            // A socket cannot be opened, with or without links.
+            if File::options().append(true).open(device).is_ok() {
+                append(Path::new(device)).unwrap_or_else(|error| panic!("{device}: {error}"));
+            }
+        }
+        for name in [
+            "theirs/to-file",
+            "to-theirs",
+            "theirs/hard",
+            "theirs/link/x",
+        ] {
+            let error = append(&path(name)).unwrap_err().to_string();
+            assert!(error.contains("other than root"), "{name}: {error}");
+        }
+    }
 }

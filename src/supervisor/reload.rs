@@ -27,6 +27,7 @@ use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory}
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
+use crate::os::descriptors;
 use crate::supervisor::reload::changes::{differences, needs_site};
 
 /// Settings that are read only when the server starts.
@@ -232,6 +233,7 @@ impl Supervisor {
                 None => match self.apps.join(settings) {
                     Ok(id) => id,
                     Err(error) => {
+                        let error = descriptors::explain(&error);
                         let text = format!("cannot start the application at {prefix}: {error}");
                         under_way.failures.push(text);
                         continue;

@@ -32,12 +32,19 @@ const MEANINGLESS: [(&str, Number); 8] = [
 pub fn survive_start() -> io::Result<()> {
     let obeyed = [Number::HUP, Number::USR1, Number::TTIN, Number::TTOU];
     let meaningless = MEANINGLESS.map(|(_, number)| number);
-    // XFSZ is sent for a file that has reached `ulimit -f`; the write fails too.
-    let named = obeyed.into_iter().chain(meaningless).chain([Number::XFSZ]);
+    let named = obeyed.into_iter().chain(meaningless);
     named
         .map(Number::as_raw)
         .chain(signals::real_time())
         .try_for_each(signals::pass_over)
+}
+
+/// Ignores the signal for a file that has reached `ulimit -f`. The write fails too.
+///
+/// # Errors
+/// The error of the system call for the signal.
+pub fn survive_file_limit() -> io::Result<()> {
+    signals::pass_over(Number::XFSZ.as_raw())
 }
 
 pub(super) struct Signals {

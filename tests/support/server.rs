@@ -177,6 +177,11 @@ impl Pyserve {
         self.with_limit(&format!("-u {most}"))
     }
 
+    /// With a limit of so many KiB for each file that it writes (`ulimit -f`).
+    pub fn with_file_size(self, most: u32) -> Self {
+        self.with_limit(&format!("-f {most}"))
+    }
+
     fn with_limit(mut self, limit: &str) -> Self {
         // The shell of Debian has no `ulimit -u`.
         let mut shell = Command::new("bash");
