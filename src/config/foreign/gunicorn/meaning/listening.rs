@@ -1,5 +1,6 @@
 //! Addresses, proxies, and as whom the server runs.
 
+use super::tls;
 use super::{Meaning, listed};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::gunicorn::value::Value;
@@ -39,10 +40,14 @@ fn binds(meaning: &mut Meaning<'_>) {
         let addresses: Result<Vec<_>, _> = given.iter().map(|text| address(text)).collect();
         match addresses {
             Ok(addresses) if addresses.is_empty() => {}
-            Ok(addresses) => meaning.append(at, "bind", &addresses),
+            Ok(addresses) => {
+                let addresses = tls::with_scheme(meaning, addresses);
+                meaning.append(at, "bind", &addresses);
+            }
             Err(verdict) => meaning.say(at, verdict),
         }
     }
+    tls::bind_of_default(meaning);
 }
 
 /// The address as `bind` takes it (gunicorn: util.py, `parse_address`).

@@ -1,25 +1,45 @@
-//! TLS: the settings that name a certificate and its key.
+//! TLS: the settings that name a certificate and its key, and the scheme of the addresses, all of which
+//! have TLS in gunicorn where there is a certificate.
 
 use super::Meaning;
-use crate::config::foreign::Verdict;
 
-/// Settings of gunicorn, and ours of the same meaning.
-const COUNTERPARTS: &[(&str, &str)] = &[("certfile", "tls_cert"), ("keyfile", "tls_key")];
+/// The addresses with their scheme. Unix sockets stay as they are: a proxy on this machine is behind them.
+pub(super) fn with_scheme(meaning: &Meaning<'_>, addresses: Vec<String>) -> Vec<String> {
+    let has_tls = meaning.given("certfile").is_some();
+    let scheme = |address: String| match has_tls && !address.starts_with("unix:") {
+        true => format!("https://{address}"),
+        false => address,
+    };
+    addresses.into_iter().map(scheme).collect()
+}
+
+/// gunicorn's own address, if none is given and it has TLS.
+pub(super) fn bind_of_default(meaning: &mut Meaning<'_>) {
+    if meaning.given("certfile").is_none() || meaning.draft.layer.entry("bind").is_some() {
+        return;
+    }
+    let port = meaning.around.environment.variable("PORT");
+    let address = match port {
+        Some(port) => format!("https://0.0.0.0:{}", port.to_string_lossy()),
+        None => "https://127.0.0.1:8000".to_owned(),
+    };
+    let reason = "gunicorn listens there, with TLS because of `certfile`";
+    meaning.imply("bind", &[&address], reason);
+}
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
-    for (theirs, ours) in COUNTERPARTS {
-        let Some((at, value)) = meaning.given(theirs) else {
-            continue;
-        };
-        match crate::config::settings::named(ours) {
-            Some(_) => meaning.set(at, ours, value.texts()),
-            None => meaning.say(
-                at,
-                Verdict::Unsupported(
-                    "TLS is not supported yet: put a balancer or a proxy that has it in front, and name it with `trust`"
-                        .to_owned(),
-                ),
-            ),
+    let certificate = meaning.given("certfile");
+    if let Some((at, value)) = &certificate {
+        meaning.set(*at, "tls_cert", value.texts());
+    }
+    match (meaning.given("keyfile"), certificate) {
+        (Some((at, _)), None) => meaning.no_effect(at, "there is no `certfile`, so no TLS"),
+        (Some((at, value)), Some(_)) => meaning.set(at, "tls_key", value.texts()),
+        (None, Some((_, value))) => {
+            let file = value.text().unwrap_or_default();
+            let reason = "the key is in the file of the certificate";
+            meaning.imply("tls_key", &[&file], reason);
         }
+        (None, None) => {}
     }
 }

@@ -3,7 +3,7 @@
 use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
-use super::servers::Site;
+use super::served::Site;
 use super::{Meaning, Table, by_name, rewrites, rules};
 use crate::config::foreign::Verdict;
 

@@ -5,7 +5,7 @@
 //! left out.
 
 use super::regex::{self, Shape};
-use super::servers::Site;
+use super::served::Site;
 use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
 

@@ -22,6 +22,7 @@ mod regex;
 mod rest;
 mod rewrites;
 mod rules;
+mod served;
 mod servers;
 mod site;
 mod tls;

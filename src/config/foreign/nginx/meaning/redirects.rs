@@ -1,6 +1,6 @@
 //! `return`, `rewrite` of whole locations, and `if`.
 
-use super::servers::Site;
+use super::served::Site;
 use super::{Meaning, Table, tls};
 use crate::config::foreign::Verdict;
 

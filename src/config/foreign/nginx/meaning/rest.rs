@@ -2,8 +2,6 @@
 
 use super::Meaning;
 use super::redirects::REWRITTEN;
-use super::servers::NO_TLS;
-use super::tls;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::directives::{self, Class};
 use crate::config::foreign::nginx::templates;
@@ -72,12 +70,9 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             Include::Standard => {
                 Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
             }
-            Include::Missing if is_about_tls(item.arg(0)) && tls::is_available() => Verdict::Noted(
+            Include::Missing if is_about_tls(item.arg(0)) => Verdict::Noted(
                 "the file is missing; TLS 1.2 and 1.3 have their own cipher suites".to_owned(),
             ),
-            Include::Missing if is_about_tls(item.arg(0)) => {
-                Verdict::Unsupported(format!("{NO_TLS} (the file is missing, too)"))
-            }
             Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
             Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
         };
@@ -117,14 +112,11 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             text => text.to_owned(),
         }),
         Some((Class::Already, text)) => Verdict::AlreadySo(text.to_owned()),
-        Some((Class::NoEffect, TLS_ELSEWHERE)) if tls::is_available() => Verdict::NoEffect(
+        Some((Class::NoEffect, TLS_ELSEWHERE)) => Verdict::NoEffect(
             "TLS 1.2 and 1.3 with their own cipher suites, keys and sessions".to_owned(),
         ),
         Some((Class::NoEffect, text)) => Verdict::NoEffect(text.to_owned()),
         Some((Class::Noted, text)) => Verdict::Noted(text.to_owned()),
-        Some((Class::Unsupported, "TLS")) if !tls::is_available() => {
-            Verdict::Unsupported(NO_TLS.to_owned())
-        }
         Some((_, "TLS")) => match &*item.name {
             "ssl_certificate" | "ssl_certificate_key" | "ssl" | "ssl_trusted_certificate" => {
                 Verdict::NoEffect("no server that is served uses it".to_owned())

@@ -1,31 +1,14 @@
 //! The `server` blocks that are served, with their addresses and hosts.
 //!
-//! pyserve has one set of addresses for all hosts, and no TLS. So servers on other ports than the first
-//! one are not served; and a server with TLS alone takes the place of the one that redirects to it.
+//! pyserve has one set of addresses for all hosts. So servers on other ports than the first
+//! one are not served.
 
 use super::Meaning;
-use super::listen::{self, Listen};
+use super::listen;
+use super::served::{Site, redirects_to_https};
 use super::{regex, tls};
 use crate::config::HostPattern;
 use crate::config::foreign::Verdict;
-
-/// One `server` block that is served.
-pub struct Site {
-    /// Its block.
-    pub at: usize,
-    /// Its hosts as `[[location]] host` takes them; none for every host.
-    pub hosts: Vec<String>,
-    /// Its exact and wildcard names, the first first.
-    pub names: Vec<String>,
-    /// Its addresses.
-    pub listens: Vec<Listen>,
-    /// The scheme by which clients ask for it.
-    pub scheme: &'static str,
-}
-
-/// The verdict of all that asks for TLS.
-pub const NO_TLS: &str =
-    "not supported yet: terminate TLS in a balancer or proxy in front, and name it with --trust";
 
 /// The servers in order, the default server first.
 pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
@@ -49,10 +32,7 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
             scheme: "http",
         });
     }
-    let sites = match tls::is_available() {
-        true => tls::decide(meaning, sites),
-        false => without_tls(meaning, sites),
-    };
+    let sites = tls::decide(meaning, sites);
     let mut sites = on_one_port(meaning, sites);
     hosts(meaning, &mut sites);
     conditions(meaning, &mut sites);
@@ -162,109 +142,6 @@ fn names(meaning: &Meaning<'_>, server: usize) -> Vec<String> {
     all.map(str::to_ascii_lowercase).collect()
 }
 
-/// True if a server does nothing but redirect to https, apart from certificates.
-pub fn redirects_to_https(meaning: &Meaning<'_>, server: usize) -> bool {
-    let tree = meaning.tree;
-    let mut found = false;
-    let mut open = vec![server];
-    while let Some(block) = open.pop() {
-        for at in tree.children(Some(block)) {
-            let args = meaning.args(at);
-            let is_https = args.iter().any(|arg| arg.starts_with("https://"));
-            match meaning.name(at) {
-                "return" | "rewrite" if is_https => found = true,
-                "return" if args.first() == Some(&"404") => {}
-                "if" => open.push(at),
-                "location" if args.iter().any(|arg| arg.contains("well-known")) => {}
-                "location" => open.push(at),
-                "return" | "rewrite" | "proxy_pass" | "uwsgi_pass" | "alias" | "fastcgi_pass"
-                | "try_files" => return false,
-                _ => {}
-            }
-        }
-    }
-    found
-}
-
-/// Takes TLS away: servers with TLS alone are served in plain behind a balancer.
-fn without_tls(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
-    let is_tls = |site: &Site| site.listens.iter().all(|listen| listen.is_tls);
-    let has_tls = sites
-        .iter()
-        .any(|site| site.listens.iter().any(|listen| listen.is_tls));
-    let mut plain_listens: Vec<Listen> = Vec::new();
-    let mut kept: Vec<Site> = Vec::new();
-    for site in sites {
-        let is_redirect = has_tls && !is_tls(&site) && redirects_to_https(meaning, site.at);
-        if !is_redirect {
-            kept.push(site);
-            continue;
-        }
-        let is_both = site.listens.iter().any(|listen| listen.is_tls);
-        if is_both {
-            kept.push(site);
-            continue;
-        }
-        let why = "the balancer that has TLS redirects to https; here it would redirect for ever";
-        meaning.unsupported(site.at, why);
-        meaning.say_inside(
-            site.at,
-            &Verdict::NoEffect("its server is not served".to_owned()),
-        );
-        plain_listens.extend(site.listens);
-    }
-    let mut result: Vec<Site> = Vec::new();
-    let (tls, plain): (Vec<_>, Vec<_>) = kept.into_iter().partition(is_tls);
-    for mut site in plain {
-        for listen in site.listens.iter().filter(|listen| listen.is_tls) {
-            meaning.unsupported(listen.at.unwrap_or(site.at), NO_TLS);
-        }
-        site.listens.retain(|listen| !listen.is_tls);
-        result.push(site);
-    }
-    for mut site in tls {
-        for listen in &site.listens {
-            meaning.unsupported(
-                listen.at.unwrap_or(site.at),
-                format!("{NO_TLS}; the server is served without TLS"),
-            );
-        }
-        let is_twin = |other: &&Site| other.names == site.names;
-        if let Some(twin) = result.iter().find(is_twin) {
-            let line = meaning.tree.items[twin.at].line;
-            meaning.unsupported(
-                site.at,
-                format!("{NO_TLS}; the server of line {line} is served"),
-            );
-            meaning.say_inside(
-                site.at,
-                &Verdict::NoEffect("its server is not served".to_owned()),
-            );
-            continue;
-        }
-        site.scheme = "https";
-        let is_default = site.listens.iter().any(|listen| listen.is_default);
-        site.listens = match result.first().map(|first| &first.listens) {
-            Some(listens) => listens.clone(),
-            None if !plain_listens.is_empty() => plain_listens.clone(),
-            None => vec![Listen {
-                at: None,
-                bind: "0.0.0.0:80".to_owned(),
-                port: Some(80),
-                is_tls: false,
-                is_default: false,
-                has_proxy_protocol: false,
-            }],
-        };
-        for listen in &mut site.listens {
-            listen.is_default = is_default;
-        }
-        result.push(site);
-    }
-    result.sort_by_key(|site| site.at);
-    result
-}
-
 /// Leaves those with the ports of the default server.
 fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     let ports = |site: &Site| {
@@ -290,7 +167,7 @@ fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     let mut kept = Vec::new();
     for site in sites {
         // A redirect to https is for both ports.
-        let is_redirect = tls::is_available() && redirects_to_https(meaning, site.at);
+        let is_redirect = redirects_to_https(meaning, site.at);
         if Some(ports(&site)) == first || is_redirect {
             kept.push(site);
             continue;

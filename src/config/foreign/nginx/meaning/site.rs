@@ -1,7 +1,7 @@
 //! Settings for all locations: addresses, limits, compression, logging.
 
 use super::numbers::{bytes, seconds};
-use super::servers::Site;
+use super::served::Site;
 use super::{Meaning, tls};
 use crate::config::Trust;
 use crate::config::foreign::Verdict;

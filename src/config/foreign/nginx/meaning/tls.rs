@@ -4,23 +4,15 @@ use std::path::Path;
 
 use super::access::beside_nginx_conf;
 use super::locations::plain;
-use super::servers::{Site, redirects_to_https};
+use super::served::{Site, redirects_to_https};
 use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
-use crate::config::settings;
-
-/// True if this server has TLS.
-pub fn is_available() -> bool {
-    settings::named("tls_cert").is_some()
-}
 
 /// True if the server around a directive has an address with TLS.
 pub fn has_tls(meaning: &Meaning<'_>, at: usize) -> bool {
     let server = meaning.around(at, "server");
     let mut listens = meaning.tree.named(server, "listen");
-    is_available()
-        && server.is_some()
-        && listens.any(|listen| meaning.args(listen).contains(&"ssl"))
+    server.is_some() && listens.any(|listen| meaning.args(listen).contains(&"ssl"))
 }
 
 /// Gives addresses with TLS their scheme, and puts `redirect_to_https` in the place of servers that do
@@ -176,9 +168,6 @@ fn challenge(meaning: &mut Meaning<'_>, at: usize) {
 
 /// The certificates and the versions of all servers.
 pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
-    if !is_available() {
-        return;
-    }
     let (mut certificates, mut keys, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for site in sites.iter().filter(|site| site.scheme == "https") {
         let all = meaning.nearest(Some(site.at), "ssl_certificate");
