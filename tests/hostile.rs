@@ -208,3 +208,14 @@ fn requests_of_a_worker_that_erases_all_it_shares_end_without_a_deadline() {
         heals(&server, damage);
     }
 }
+
+#[test]
+fn a_descriptor_may_come_before_the_news_of_the_previous_frame() {
+    let dir = temp_dir();
+    let server = server(&dir);
+    let before = server.get("/").text();
+    for _ in 0..3 {
+        assert_eq!(server.get("/frames_without_news").text(), "done");
+    }
+    assert_eq!(server.stderr.count("violated"), 0, "{before}");
+}

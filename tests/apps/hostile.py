@@ -85,6 +85,7 @@ def reply_word(index):
     return ctypes.c_uint64.from_address(start + 8 * index)
 
 
+FILE = 8
 WRITTEN, READ, WAITS = 512, 520, 528
 RING, DATA = 256 << 10, 8 * 1024
 
@@ -292,6 +293,16 @@ def set_everything(value):
     for place in places:
         start, end = (int(number, 16) for number in place.split("-"))
         ctypes.memset(start, value, end - start)
+
+
+def frames_without_news():
+    """Sends two files as a response does, but tells nobody that there are frames: news may come late."""
+    with open(__file__) as file:
+        for _ in range(2):
+            send([b"\0"], file.fileno())
+            # The server has taken it by then, and waits for the frame.
+            time.sleep(0.2)
+            write_replies([frame(FILE, struct.pack("<QQ", 0, 1))])
 
 
 def zero_everything():

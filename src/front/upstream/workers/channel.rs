@@ -4,6 +4,7 @@
 //! end in one write) is delivered whole; any other is delivered with its head and then streamed
 //! piece by piece, see [`crate::front::body::response_stream`].
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
@@ -56,8 +57,8 @@ pub(super) struct Channel {
     buffer: Vec<u8>,
     /// Length of the allocation that holds the frames being taken.
     burst: usize,
-    /// Descriptors received, whose frames have not been read yet.
-    descriptors: Vec<OwnedFd>,
+    /// Descriptors received, whose frames have not been read yet, the first first.
+    descriptors: VecDeque<OwnedFd>,
     /// A descriptor was lost for lack of room.
     lost_descriptor: bool,
     /// The worker has reported its start, successful or not, on this channel.
@@ -164,7 +165,7 @@ impl Channel {
             is_over: false,
             buffer: Vec::new(),
             burst: 0,
-            descriptors: Vec::new(),
+            descriptors: VecDeque::new(),
             lost_descriptor: false,
             has_booted: false,
             reply: Reply::None,
@@ -216,6 +217,12 @@ impl Channel {
     /// Waits until there is something to read, or nothing will come any more. What was written
     /// before the end is read after it.
     async fn wait(&mut self) -> Result<(), Violation> {
+        // A descriptor comes before the frame of its file, and a thread sends one reply at a time. The
+        // news of a frame may come later than the next descriptor, but the frame itself is there by
+        // then, and would have been read.
+        if self.descriptors.len() > 1 {
+            return Err(Violation::Descriptors);
+        }
         tokio::select! {
             biased;
             // Cancel-safe, as it says.
@@ -227,11 +234,6 @@ impl Channel {
                 Some((descriptor, is_lost)) => {
                     self.descriptors.extend(descriptor);
                     self.lost_descriptor |= is_lost;
-                    // A descriptor comes before the frame of its file, and a thread sends one
-                    // reply at a time.
-                    if self.descriptors.len() > 1 {
-                        return Err(Violation::Descriptors);
-                    }
                 }
                 None => self.is_over = true,
             },
@@ -241,12 +243,13 @@ impl Channel {
 
     /// The descriptor for a frame that was read. It was sent before.
     fn take_descriptor(&mut self) -> Option<OwnedFd> {
-        if self.descriptors.is_empty() {
-            let received =
-                sockets::receive_with_descriptors(&self.socket, &mut [0], &mut self.descriptors);
-            self.lost_descriptor |= received.is_ok_and(|received| received.lost_descriptor);
+        if let Some(descriptor) = self.descriptors.pop_front() {
+            return Some(descriptor);
         }
-        self.descriptors.pop()
+        let mut descriptors = Vec::new();
+        let received = sockets::receive_with_descriptors(&self.socket, &mut [0], &mut descriptors);
+        self.lost_descriptor |= received.is_ok_and(|received| received.lost_descriptor);
+        descriptors.pop()
     }
 
     async fn take_frames(&mut self) -> Result<(), Violation> {
