@@ -286,16 +286,14 @@ fn bind(config: &Config) -> anyhow::Result<Bound> {
         .sockets
         .into_iter()
         .partition(|passed| passed.name == ADMIN_SOCKET);
-    let mut passed = passed.into_iter().map(Listener::passed);
-    let mut admin = admin.into_iter().map(Listener::passed);
-    let listeners = match passed.len() {
-        0 => config.bind.iter().map(bind).collect(),
-        _ => passed.by_ref().collect::<Result<Vec<_>, _>>(),
+    let listeners: Result<Vec<_>, _> = match passed.is_empty() {
+        true => config.bind.iter().map(bind).collect(),
+        false => passed.into_iter().map(Listener::passed).collect(),
     };
     Ok(Bound {
         listeners: listeners?,
-        admin: match admin.next() {
-            Some(passed) => Some(passed?),
+        admin: match admin.into_iter().next() {
+            Some(passed) => Some(Listener::passed(passed)?),
             None => config.admin.as_ref().map(bind).transpose()?,
         },
         pidfile: pidfile(config),

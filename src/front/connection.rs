@@ -212,6 +212,15 @@ impl Unintroduced {
             displaced: AtomicBool::new(false),
         }
     }
+
+    /// Waits until the connection has to end: at once for a client that waits for its place, after a
+    /// moment where the server stops.
+    async fn must_end(&self, stop: &Shutdown) {
+        stop.drain.cancelled().await;
+        if !self.displaced.load(Ordering::Relaxed) {
+            tokio::time::sleep(LAST_REQUEST).await;
+        }
+    }
 }
 
 impl Displaceable for Unintroduced {
@@ -242,18 +251,12 @@ async fn introduction(
             .connections
             .listed
             .enter(&waiting, peer, stop.drain.clone());
-        let stopping = async {
-            stop.drain.cancelled().await;
-            if !waiting.displaced.load(Ordering::Relaxed) {
-                tokio::time::sleep(LAST_REQUEST).await;
-            }
-        };
         let mut header = proxy_protocol::buffer();
         // Nothing is lost by dropping the branches that were too late: the connection ends.
         let read = tokio::select! {
             read = proxy_protocol::read_into(&mut header, socket) => read,
             () = tokio::time::sleep(deadlines.header) => Err(Unreadable::Late),
-            () = stopping => return None,
+            () = waiting.must_end(stop) => return None,
             () = stop.cut.cancelled() => return None,
         };
         let origin = match read {

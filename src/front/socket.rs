@@ -1,7 +1,6 @@
 //! A connected socket, of a client or to an upstream server: TCP, Unix, or TCP inside a TLS session,
 //! with one interface for all.
 
-use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -13,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::front::tls::stream::TlsStream;
+use crate::os::sealed_bytes::SealedBytes;
 use crate::os::sendfile;
 use crate::os::sockets::{self, PeerEnd};
 
@@ -161,20 +161,24 @@ impl Socket {
         })
     }
 
-    /// Sends `head` and the first `length` bytes of `file`, or as much of them as the socket accepts.
-    /// The file is in memory. Not inside a TLS session.
+    /// Sends `head` and `body`, which the kernel sends without a copy outside of a TLS session, or as much of them
+    /// as the socket accepts.
     ///
     /// # Errors
     /// The error of the first system call; `WouldBlock` if the socket is not ready. What prevents the second one shows at
     /// the next attempt.
-    pub fn try_send_file(&self, head: &[u8], file: &File, length: usize) -> io::Result<usize> {
+    pub fn try_send_sealed(&mut self, head: &[u8], body: &SealedBytes) -> io::Result<usize> {
+        if self.is_tls() {
+            return self.try_send(&[IoSlice::new(head), IoSlice::new(body.as_ref())]);
+        }
         self.try_write_with(|socket| {
             let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
             let sent = rustix::net::send(socket, head, flags)?;
             if sent < head.len() {
                 return Ok(sent);
             }
-            Ok(sent + sendfile::send(socket, file, 0, length).unwrap_or(0))
+            let length = body.as_ref().len();
+            Ok(sent + sendfile::send(socket, body.file(), 0, length).unwrap_or(0))
         })
     }
 

@@ -165,14 +165,14 @@ fn a_large_file_arrives_whole_at_a_client_that_reads_slowly() {
 
 #[test]
 fn pipelined_files_that_a_client_does_not_take_at_once_arrive_whole() {
-    const REQUESTS: usize = 400;
+    const REQUESTS: usize = 402;
     let dir = temp_dir();
-    // One is copied behind its head, the other is sent from its own memory.
-    let files = [3_000, 9_000].map(|length| "0123456789".repeat(length / 10));
-    write_files(
-        dir.path(),
-        &[("static/a.txt", &files[0]), ("static/b.txt", &files[1])],
-    );
+    // One is copied behind its head, one is sent from its own memory, one lies in a memory file.
+    let files = [3_000, 9_000, 30_000].map(|length| "0123456789".repeat(length / 10));
+    let targets = ["/static/a.txt", "/static/b.txt", "/static/c.txt"];
+    for (target, text) in targets.iter().zip(&files) {
+        write_files(dir.path(), &[(&target[1..], text)]);
+    }
     let server = Pyserve::new()
         .with_tls()
         .arg_file("--root", dir.path())
@@ -181,15 +181,17 @@ fn pipelined_files_that_a_client_does_not_take_at_once_arrive_whole() {
     let client = authority().client(&["http/1.1"]);
     let mut connection = connection.secured(client, "localhost").unwrap();
     // In memory from the first response on.
-    for target in ["/static/a.txt", "/static/b.txt"] {
+    for target in targets {
         assert_eq!(connection.exchange(get(target)).status(), 200);
     }
-    let both = [get("/static/a.txt"), get("/static/b.txt")].concat();
-    connection.send(both.repeat(REQUESTS / 2));
+    connection.send(targets.map(get).concat().repeat(REQUESTS / targets.len()));
     for at in 0..REQUESTS {
         let response = connection.response();
         assert_eq!(response.status(), 200, "{at}");
-        assert!(response.body == files[at % 2].as_bytes(), "{at}");
+        assert!(
+            response.body == files[at % targets.len()].as_bytes(),
+            "{at}"
+        );
     }
 }
 

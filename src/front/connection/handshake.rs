@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +9,6 @@ use rustls::{HandshakeKind, ServerConnection};
 
 use super::Unintroduced;
 use crate::front::client_limits::handshakes;
-use crate::front::connection::timeouts::LAST_REQUEST;
 use crate::front::shutdown::Shutdown;
 use crate::front::site::Site;
 use crate::front::socket::Socket;
@@ -54,12 +52,6 @@ pub async fn secure(
         .connections
         .listed
         .enter(&waiting, client, stop.drain.clone());
-    let stopping = async {
-        stop.drain.cancelled().await;
-        if !waiting.displaced.load(Ordering::Relaxed) {
-            tokio::time::sleep(LAST_REQUEST).await;
-        }
-    };
     let counted = &METRICS.tls.handshakes;
     // Nothing is lost by dropping the branches that were too late: the connection ends.
     let done = tokio::select! {
@@ -69,7 +61,7 @@ pub async fn secure(
             tracing::debug!(?client, "connection closed: the TLS handshake was not complete in time");
             return None;
         }
-        () = stopping => return None,
+        () = waiting.must_end(stop) => return None,
         () = stop.cut.cancelled() => return None,
     };
     match done {

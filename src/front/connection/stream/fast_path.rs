@@ -232,10 +232,8 @@ impl Stream {
             out.extend_from_slice(body);
         }
         let sent = match &answer.sealed {
-            Some(sealed) if !self.socket().is_tls() => {
-                self.socket().try_send_file(out, sealed.file(), body.len())
-            }
-            _ => {
+            Some(sealed) => self.socket().try_send_sealed(out, sealed),
+            None => {
                 let parts = [IoSlice::new(out), IoSlice::new(body)];
                 let count = if out.len() < whole { 2 } else { 1 };
                 self.socket().try_send(&parts[..count])
