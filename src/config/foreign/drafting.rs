@@ -1,6 +1,6 @@
 //! The layer of settings that a reader makes, line by line, with the text of each verdict.
 
-use super::{Place, Verdict, equivalent, origin};
+use super::{Line, Place, Verdict, equivalent, origin, secrets};
 use crate::config::layers::{Layer, SettingsTable};
 use crate::config::settings::{self, Setting};
 
@@ -52,6 +52,25 @@ impl Draft {
             line: 0,
         };
         self.layer.insert(setting, values, origin(&place, reason));
+    }
+}
+
+/// Adds a line for each item that has a verdict, and hides secrets in all lines.
+pub fn finish(
+    lines: &mut Vec<Line>,
+    items: impl Iterator<Item = (Place, String, Option<Verdict>)>,
+    secrets: &[String],
+) {
+    lines.extend(items.filter_map(|(place, text, verdict)| {
+        Some(Line {
+            place,
+            text,
+            verdict: verdict?,
+        })
+    }));
+    for line in lines {
+        line.text = secrets::hidden(&line.text, secrets);
+        line.verdict = line.verdict.map(|text| secrets::hidden(text, secrets));
     }
 }
 

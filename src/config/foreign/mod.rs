@@ -7,12 +7,14 @@
 //!
 //! Nothing here opens a file by itself: [`Surroundings`] carries the functions that do.
 
+pub mod class;
 mod counterparts;
 pub mod drafting;
 pub mod equivalent;
 pub mod found;
 pub mod gunicorn;
 pub mod nginx;
+pub mod percent;
 pub mod secrets;
 pub mod supervisord;
 pub mod surroundings;

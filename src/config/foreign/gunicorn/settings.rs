@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use crate::config::foreign::class::{self, Class};
 use crate::config::suggest;
 
 /// A setting of gunicorn.
@@ -22,23 +23,6 @@ pub struct GunicornSetting {
     pub class: Class,
     /// The reason or the advice.
     pub reason: &'static str,
-}
-
-/// The class of a setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// `meaning` decides.
-    Honoured,
-    /// This server always does that.
-    AlreadySo,
-    /// It changes nothing here.
-    NoEffect,
-    /// It changes nothing here, which an operator should know.
-    Noted,
-    /// This server does not do that.
-    Unsupported,
-    /// Its literal meaning is dangerous.
-    Dangerous,
 }
 
 /// The type of a value, which is also how the command line takes it.
@@ -133,41 +117,24 @@ const SLIPS: &[(&str, &str)] = &[
 
 static TABLE: LazyLock<BTreeMap<&'static str, GunicornSetting>> = LazyLock::new(|| {
     let mut table = BTreeMap::new();
-    let (mut class, mut reason) = (Class::Unsupported, "");
-    for line in include_str!("settings.txt").lines() {
-        if let Some((word, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
-            class = class_of(word);
-            reason = rest.trim();
-        } else if !line.starts_with('#') {
-            let mut words = line.split_whitespace();
-            let (Some(name), Some(kind)) = (words.next(), words.next()) else {
-                continue;
-            };
-            let (kind, default) = kind.split_once('=').unwrap_or((kind, ""));
-            let setting = GunicornSetting {
-                name,
-                kind: kind_of(kind),
-                default,
-                flags: words.collect(),
-                class,
-                reason,
-            };
-            table.insert(name, setting);
-        }
+    for (class, reason, line) in class::rows(include_str!("settings.txt")) {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(kind)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let (kind, default) = kind.split_once('=').unwrap_or((kind, ""));
+        let setting = GunicornSetting {
+            name,
+            kind: kind_of(kind),
+            default,
+            flags: words.collect(),
+            class,
+            reason,
+        };
+        table.insert(name, setting);
     }
     table
 });
-
-fn class_of(word: &str) -> Class {
-    match word {
-        "honoured" => Class::Honoured,
-        "already" => Class::AlreadySo,
-        "none" => Class::NoEffect,
-        "note" => Class::Noted,
-        "dangerous" => Class::Dangerous,
-        _ => Class::Unsupported,
-    }
-}
 
 fn kind_of(word: &str) -> Kind {
     match word {

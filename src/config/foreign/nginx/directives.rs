@@ -3,20 +3,7 @@
 
 use std::sync::LazyLock;
 
-/// The class of a directive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Code decides.
-    Known,
-    /// This server always does it.
-    Already,
-    /// It changes nothing here.
-    NoEffect,
-    /// As [`Self::NoEffect`], but an operator may look for the effect.
-    Noted,
-    /// It is not done here.
-    Unsupported,
-}
+use crate::config::foreign::class::Class;
 
 /// A line of the table: its class, names with their stars, and its text.
 type Row = (Class, Vec<&'static str>, &'static str);
@@ -64,14 +51,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 fn row(line: &'static str) -> Option<Row> {
     let (names, text) = line.split_once('|').unwrap_or((line, ""));
     let mut names = names.split_whitespace();
-    let class = match names.next()? {
-        "known" => Class::Known,
-        "already" => Class::Already,
-        "none" => Class::NoEffect,
-        "noted" => Class::Noted,
-        "unsupported" => Class::Unsupported,
-        _ => return None,
-    };
+    let class = Class::of(names.next()?)?;
     Some((class, names.collect(), text.trim()))
 }
 
@@ -89,14 +69,14 @@ mod tests {
         let unknown: Vec<_> = names().filter(|name| class(name, "").is_none()).collect();
         assert_eq!(unknown, [""; 0]);
         for (class, own, text) in ROWS.iter() {
-            assert!(*class == Class::Known || !text.is_empty(), "{own:?}");
+            assert!(*class == Class::Honoured || !text.is_empty(), "{own:?}");
             for pattern in own {
                 let pattern = pattern.split('=').next().unwrap_or_default();
                 assert!(names().any(|name| fits(pattern, name)), "{pattern}");
             }
         }
         assert_eq!(class("server_nmae", ""), None);
-        for (value, expected) in [("off", Class::Already), ("on", Class::Unsupported)] {
+        for (value, expected) in [("off", Class::AlreadySo), ("on", Class::Unsupported)] {
             let found = class("underscores_in_headers", value);
             assert_eq!(found.map(|(class, _)| class), Some(expected));
         }

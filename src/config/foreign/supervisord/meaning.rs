@@ -6,7 +6,7 @@ use super::programs::{companion, is_pyserve, nginx_file, server_of};
 use super::reader::{Item, Options, expand, pairs};
 use super::{Call, ReadServer, Server};
 use crate::config::companions::COMPANION_SETTINGS;
-use crate::config::foreign::drafting::{Draft, table};
+use crate::config::foreign::drafting::{self, Draft, table};
 use crate::config::foreign::{Line, Reading, Surroundings, Verdict, gunicorn, secrets};
 use crate::config::layers::Layer;
 use crate::config::{settings, suggest};
@@ -39,21 +39,12 @@ pub fn of(
     }
     let mut lines = meaning.lines;
     let decided = meaning.items.into_iter().zip(meaning.verdicts);
-    lines.extend(decided.filter_map(|(item, verdict)| {
-        Some(Line {
-            place: item.place,
-            text: item.text,
-            verdict: verdict?,
-        })
-    }));
+    let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));
+    drafting::finish(&mut lines, decided, &meaning.secrets);
     let mut files: BTreeMap<String, usize> = BTreeMap::new();
-    for line in &mut lines {
+    for line in &lines {
         let next = files.len();
         files.entry(line.place.source.to_string()).or_insert(next);
-        line.text = secrets::hidden(&line.text, &meaning.secrets);
-        line.verdict = line
-            .verdict
-            .map(|text| secrets::hidden(text, &meaning.secrets));
     }
     // The file first, then those that it includes, then those of its programs.
     lines.sort_by_key(|line| {

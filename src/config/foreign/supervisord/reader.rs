@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::foreign::percent::up_to_name;
 use crate::config::foreign::{Line, Place, Surroundings, Verdict, secrets};
 use crate::config::native;
 
@@ -233,20 +234,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 pub fn expand(value: &str, known: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut result = String::new();
     let mut rest = value;
-    while let Some(at) = rest.find('%') {
-        result.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        if let Some(behind) = behind.strip_prefix('%') {
-            result.push('%');
-            rest = behind;
-            continue;
-        }
-        let inside = behind
-            .strip_prefix('(')
-            .and_then(|inside| inside.split_once(')'));
-        let Some((name, behind)) = inside else {
-            return Err("a percent sign is written as %%".to_owned());
-        };
+    while let Some((name, behind)) = up_to_name(rest, &mut result) {
+        let name = name.ok_or("a percent sign is written as %%")?;
         let width: String = behind.chars().take_while(char::is_ascii_digit).collect();
         let behind = &behind[width.len()..];
         let found = known(name).ok_or_else(|| match name.strip_prefix("ENV_") {
@@ -266,7 +255,6 @@ pub fn expand(value: &str, known: &dyn Fn(&str) -> Option<String>) -> Result<Str
         }
         rest = &behind[1..];
     }
-    result.push_str(rest);
     Ok(result)
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use crate::config::foreign::class::{self, Class};
 use crate::config::suggest;
 
 /// An option of uWSGI.
@@ -18,23 +19,6 @@ pub struct UwsgiOption {
     pub reason: &'static str,
     /// Its value on the command line.
     pub argument: Argument,
-}
-
-/// The class of an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// `meaning` decides.
-    Honoured,
-    /// This server always does that.
-    AlreadySo,
-    /// It changes nothing here.
-    NoEffect,
-    /// It changes nothing here, which an operator should know.
-    Noted,
-    /// This server does not do that.
-    Unsupported,
-    /// Its literal meaning is dangerous.
-    Dangerous,
 }
 
 /// The value of an option on the command line, as getopt(3) has it.
@@ -142,15 +126,9 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         by_name: BTreeMap::new(),
         by_letter: BTreeMap::new(),
     };
-    let (mut class, mut reason) = (Class::Unsupported, "");
-    for line in include_str!("options.txt").lines() {
-        if let Some((word, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
-            class = class_of(word);
-            reason = rest.trim();
-        } else if !line.starts_with('#') {
-            let options = line.split_whitespace();
-            options.for_each(|text| add(&mut table, text, class, reason));
-        }
+    for (class, reason, line) in class::rows(include_str!("options.txt")) {
+        let options = line.split_whitespace();
+        options.for_each(|text| add(&mut table, text, class, reason));
     }
     table
 });
@@ -176,17 +154,6 @@ fn add(table: &mut Table, text: &'static str, class: Class, reason: &'static str
     table.by_name.insert(name, option);
     if let Some(letter) = letter {
         table.by_letter.entry(letter).or_insert(name);
-    }
-}
-
-fn class_of(word: &str) -> Class {
-    match word {
-        "honoured" => Class::Honoured,
-        "already" => Class::AlreadySo,
-        "none" => Class::NoEffect,
-        "note" => Class::Noted,
-        "dangerous" => Class::Dangerous,
-        _ => Class::Unsupported,
     }
 }
 

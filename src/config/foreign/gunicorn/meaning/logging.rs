@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::percent::up_to_name;
 use crate::observe::access_log::pattern::Pattern;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
@@ -110,18 +111,8 @@ fn translated(given: &str) -> (String, Vec<String>) {
     let mut pattern = String::new();
     let mut unknown = Vec::new();
     let mut rest = given;
-    while let Some(at) = rest.find('%') {
-        pattern.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        if let Some(behind) = behind.strip_prefix('%') {
-            pattern.push('%');
-            rest = behind;
-            continue;
-        }
-        let inside = behind
-            .strip_prefix('(')
-            .and_then(|inside| inside.split_once(')'));
-        let Some((name, behind)) = inside else {
+    while let Some((name, behind)) = up_to_name(rest, &mut pattern) {
+        let Some(name) = name else {
             pattern.push('%');
             rest = behind;
             continue;
@@ -140,7 +131,6 @@ fn translated(given: &str) -> (String, Vec<String>) {
         let end = behind.find(|c: char| c.is_ascii_alphabetic());
         rest = end.map_or("", |end| &behind[end + 1..]);
     }
-    pattern.push_str(rest);
     (pattern, unknown)
 }
 

@@ -11,9 +11,10 @@ mod processes;
 mod tls;
 
 use super::reader::{Item, Settings};
-use super::settings::{Class, Kind};
+use super::settings::Kind;
 use super::value::Value;
-use crate::config::foreign::drafting::Draft;
+use crate::config::foreign::class::Class;
+use crate::config::foreign::drafting::{self, Draft};
 use crate::config::foreign::{Line, Reading, Surroundings, Verdict, secrets};
 
 /// The meaning of the settings.
@@ -35,17 +36,8 @@ pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
     let secrets: Vec<String> = meaning.items.iter().flat_map(secrets_of).collect();
     let mut lines = settings.lines;
     let decided = meaning.items.into_iter().zip(meaning.verdicts);
-    lines.extend(decided.filter_map(|(item, verdict)| {
-        Some(Line {
-            place: item.place,
-            text: item.text,
-            verdict: verdict?,
-        })
-    }));
-    for line in &mut lines {
-        line.text = secrets::hidden(&line.text, &secrets);
-        line.verdict = line.verdict.map(|text| secrets::hidden(text, &secrets));
-    }
+    let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));
+    drafting::finish(&mut lines, decided, &secrets);
     let mut layer = meaning.draft.layer;
     layer.secrets = secrets;
     Reading {
@@ -186,12 +178,10 @@ impl Meaning<'_> {
                     Verdict::AlreadySo("None is the default".to_owned())
                 }
                 Class::Honoured => Verdict::NoEffect("it is empty".to_owned()),
-                Class::AlreadySo => Verdict::AlreadySo(reason),
-                Class::NoEffect => Verdict::NoEffect(reason),
-                _ if is_default => Verdict::AlreadySo("it is off".to_owned()),
-                Class::Noted => Verdict::Noted(reason),
-                Class::Dangerous => Verdict::Dangerous(reason),
-                Class::Unsupported => Verdict::Unsupported(reason),
+                Class::Noted | Class::Dangerous | Class::Unsupported if is_default => {
+                    Verdict::AlreadySo("it is off".to_owned())
+                }
+                class => class.verdict(reason),
             };
             self.verdicts[at] = Some(verdict);
         }

@@ -3,7 +3,8 @@
 use super::Meaning;
 use super::redirects::REWRITTEN;
 use crate::config::foreign::Verdict;
-use crate::config::foreign::nginx::directives::{self, Class};
+use crate::config::foreign::class::Class;
+use crate::config::foreign::nginx::directives;
 use crate::config::foreign::nginx::templates;
 use crate::config::foreign::nginx::tree::Include;
 use crate::config::suggest;
@@ -107,16 +108,10 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         return verdict;
     }
     match directives::class(&item.name, item.arg(0)) {
-        Some((Class::Known, text)) => Verdict::NoEffect(match text {
+        Some((Class::Honoured, text)) => Verdict::NoEffect(match text {
             "" => "no location that is served uses it".to_owned(),
             text => text.to_owned(),
         }),
-        Some((Class::Already, text)) => Verdict::AlreadySo(text.to_owned()),
-        Some((Class::NoEffect, TLS_ELSEWHERE)) => Verdict::NoEffect(
-            "TLS 1.2 and 1.3 with their own cipher suites, keys and sessions".to_owned(),
-        ),
-        Some((Class::NoEffect, text)) => Verdict::NoEffect(text.to_owned()),
-        Some((Class::Noted, text)) => Verdict::Noted(text.to_owned()),
         Some((_, "TLS")) => match &*item.name {
             "ssl_certificate" | "ssl_certificate_key" | "ssl" | "ssl_trusted_certificate" => {
                 Verdict::NoEffect("no server that is served uses it".to_owned())
@@ -126,7 +121,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             }
             _ => Verdict::Unsupported("certificates of clients are not asked for".to_owned()),
         },
-        Some((Class::Unsupported, text)) => Verdict::Unsupported(text.to_owned()),
+        Some((class, text)) => class.verdict(text.to_owned()),
         None => Verdict::Unknown(match suggest::closest(&item.name, directives::names()) {
             Some(meant) => format!("no directive of nginx, did you mean {meant}?"),
             None => "no directive of nginx".to_owned(),
@@ -179,9 +174,6 @@ fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
         _ => Verdict::NoEffect("no file is served".to_owned()),
     }
 }
-
-/// The table's text for settings of TLS.
-const TLS_ELSEWHERE: &str = "they belong to TLS, which the balancer has";
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]

@@ -184,7 +184,7 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
                 ("strip_prefix", "yes".to_owned()),
             ];
             let table = meaning.table(at, &mut locations::all(), &given);
-            meaning.layer.locations.push(table);
+            meaning.draft.layer.locations.push(table);
             let text = format!("[[location]] prefix = {prefix:?}, app = {app:?}");
             meaning.say(at, Verdict::Honoured(text));
         }

@@ -80,12 +80,12 @@ fn before_start(meaning: &mut Meaning<'_>) {
     };
     let item = &meaning.items[*first];
     let origin = origin(&item.place, &item.text);
-    meaning.layer.insert(setting, vec![line], origin);
+    meaning.draft.layer.insert(setting, vec![line], origin);
     for (at, command) in commands {
         let text = equivalent::assignment(setting, &[command]);
         let runs_as_root = ["exec-asap", "hook-asap", "exec-as-root", "exec-pre-jail"]
             .contains(&&*meaning.items[at].key);
-        let drops = meaning.layer.entry("uid").is_some();
+        let drops = meaning.draft.layer.entry("uid").is_some();
         let note = match runs_as_root && drops {
             true => " (as the user of `uid`, not as root)",
             false => "",

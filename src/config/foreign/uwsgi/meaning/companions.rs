@@ -21,7 +21,7 @@ pub(super) fn companion(
     let mut given = vec![("name", name.clone()), ("command", command.to_owned())];
     given.extend_from_slice(settings);
     let table = meaning.table(at, &mut COMPANION_SETTINGS.iter(), &given);
-    meaning.layer.companions.push(table);
+    meaning.draft.layer.companions.push(table);
     let shown = crate::config::foreign::secrets::masked(command);
     let mut text = format!("[[companion]] name = {name:?}, command = {shown:?}");
     for (name, value) in settings {

@@ -3,7 +3,8 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
-use crate::config::foreign::uwsgi::options::{self, Argument, Class};
+use crate::config::foreign::class::Class;
+use crate::config::foreign::uwsgi::options::{self, Argument};
 use crate::config::foreign::uwsgi::reader::{Item, is_plugin_here};
 use crate::config::suggest;
 
@@ -120,13 +121,11 @@ fn by_table(class: Class, reason: &str, argument: Argument, is_on: bool) -> Verd
         Class::AlreadySo if is_switched_off => {
             Verdict::NoEffect(format!("it cannot be switched off: {reason}"))
         }
-        Class::AlreadySo => Verdict::AlreadySo(reason),
         Class::Noted | Class::NoEffect if is_switched_off => Verdict::NoEffect(reason),
-        Class::NoEffect => Verdict::NoEffect(reason),
-        Class::Noted => Verdict::Noted(reason),
-        _ if is_switched_off => Verdict::AlreadySo("it is off".to_owned()),
-        Class::Dangerous => Verdict::Dangerous(reason),
-        Class::Honoured | Class::Unsupported => Verdict::Unsupported(reason),
+        Class::Unsupported | Class::Dangerous | Class::Honoured if is_switched_off => {
+            Verdict::AlreadySo("it is off".to_owned())
+        }
+        class => class.verdict(reason),
     }
 }
 

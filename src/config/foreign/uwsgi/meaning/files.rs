@@ -56,7 +56,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         // uWSGI writes the first kind before it changes the directory.
         let is_before_chdir = meaning.items[at].key == "pidfile"
             && !file.starts_with('/')
-            && meaning.layer.entry("chdir").is_some();
+            && meaning.draft.layer.entry("chdir").is_some();
         let file = match is_before_chdir {
             true => {
                 let path = meaning.around.current_dir.join(&file);
@@ -138,7 +138,7 @@ fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
     }
     let given = [("path", path.to_owned()), ("file", file.to_owned())];
     let table = meaning.table(at, &mut locations::all(), &given);
-    meaning.layer.locations.push(table);
+    meaning.draft.layer.locations.push(table);
     meaning.append(at, "static_missing", format!("{path}=app"));
     let text =
         format!("[[location]] path = {path:?}, file = {file:?}, static_missing = \"{path}=app\"");
@@ -147,7 +147,7 @@ fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
 
 /// True for `/favicon.ico=/srv/favicon.ico`.
 fn is_single_file(meaning: &Meaning<'_>, prefix: &str, dir: &str) -> bool {
-    let chdir = meaning.layer.entry("chdir");
+    let chdir = meaning.draft.layer.entry("chdir");
     let chdir = chdir.and_then(|entry| entry.values.first());
     let path = match chdir {
         Some(chdir) if !dir.starts_with('/') => format!("{chdir}/{dir}"),

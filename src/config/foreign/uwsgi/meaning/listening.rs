@@ -24,7 +24,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     }
     for at in meaning.all(&["socket", "uwsgi-socket"]) {
         let address = meaning.value(at).to_owned();
-        meaning.layer.sockets.push(address);
+        meaning.draft.layer.sockets.push(address);
         met_there(meaning, at);
     }
     for at in shared.iter().map(|(at, _)| *at) {

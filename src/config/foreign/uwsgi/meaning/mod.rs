@@ -19,11 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::numbers::{atoi, has_number};
 use super::reader::{Item, Options};
-use crate::config::foreign::{
-    Line, Place, Reading, Surroundings, Verdict, equivalent, origin, secrets,
-};
-use crate::config::layers::{Layer, SettingsTable};
-use crate::config::settings::{self, Setting};
+use crate::config::foreign::drafting::{self, Draft};
+use crate::config::foreign::{Line, Place, Reading, Surroundings, Verdict, origin, secrets};
+use crate::config::layers::SettingsTable;
+use crate::config::settings::Setting;
 
 /// The meaning of the options.
 pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
@@ -31,8 +30,7 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
         around,
         verdicts: vec![None; options.items.len()],
         items: options.items,
-        layer: Layer::default(),
-        implied: Vec::new(),
+        draft: Draft::default(),
         binds: Vec::new(),
     };
     fallback::refuse_unset(&mut meaning);
@@ -47,7 +45,7 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     fallback::decide(&mut meaning);
     let given = meaning.items.iter();
     let given = given.map(|item| (item.key.clone(), item.value.clone()));
-    meaning.layer.uwsgi_options = given.collect();
+    meaning.draft.layer.uwsgi_options = given.collect();
     let mut secrets = options.secrets;
     secrets.extend(meaning.items.iter().filter_map(secret));
     let mut lines = options.lines;
@@ -57,23 +55,14 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
         .collect();
     let unread = options.unread.into_iter();
     lines.extend(unread.filter(|line| !read.contains(&line.place)));
-    let verdicts = meaning.items.into_iter().zip(meaning.verdicts);
-    lines.extend(verdicts.filter_map(|(item, verdict)| {
-        Some(Line {
-            place: item.place,
-            text: item.text,
-            verdict: verdict?,
-        })
-    }));
-    for line in &mut lines {
-        line.text = secrets::hidden(&line.text, &secrets);
-        line.verdict = line.verdict.map(|text| secrets::hidden(text, &secrets));
-    }
-    meaning.layer.secrets = secrets;
+    let decided = meaning.items.into_iter().zip(meaning.verdicts);
+    let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));
+    drafting::finish(&mut lines, decided, &secrets);
+    meaning.draft.layer.secrets = secrets;
     Reading {
-        layer: meaning.layer,
+        layer: meaning.draft.layer,
         lines: in_order(lines),
-        implied: meaning.implied,
+        implied: meaning.draft.implied,
     }
 }
 
@@ -116,8 +105,7 @@ struct Meaning<'a> {
     around: &'a Surroundings<'a>,
     items: Vec<Item>,
     verdicts: Vec<Option<Verdict>>,
-    layer: Layer,
-    implied: Vec<(String, String)>,
+    draft: Draft,
     /// The addresses at which uWSGI itself speaks HTTP.
     binds: Vec<String>,
 }
@@ -193,16 +181,9 @@ impl Meaning<'_> {
 
     /// Sets what the line asks for.
     fn honour(&mut self, at: usize, setting: &str, values: Vec<String>) {
-        let Some(setting) = settings::named(setting) else {
-            return;
-        };
-        self.say(
-            at,
-            Verdict::Honoured(equivalent::assignment(setting, &values)),
-        );
         let item = &self.items[at];
-        self.layer
-            .insert(setting, values, origin(&item.place, &item.text));
+        let verdict = self.draft.set(&item.place, &item.text, setting, values);
+        self.say(at, verdict);
     }
 
     /// As [`Self::honour`], with something to know behind it.
@@ -215,43 +196,17 @@ impl Meaning<'_> {
 
     /// Adds a value to a repeatable setting, which has the origin of its first line.
     fn append(&mut self, at: usize, name: &str, value: String) {
-        let Some(setting) = settings::named(name) else {
-            return;
-        };
         let item = &self.items[at];
-        let mut origin = origin(&item.place, &item.text);
-        let mut values = Vec::new();
-        if let Some(entry) = self.layer.entry(name) {
-            values.clone_from(&entry.values);
-            origin = entry.origin.clone();
-        }
-        let text = equivalent::assignment(setting, std::slice::from_ref(&value));
-        values.push(value);
-        self.layer.insert(setting, values, origin);
-        self.say(at, Verdict::Honoured(text));
+        let verdict = self.draft.append(&item.place, &item.text, name, &[value]);
+        self.say(at, verdict);
     }
 
     /// Sets what follows from a default of uWSGI, unless a line has set it.
     fn imply(&mut self, name: &str, value: &str, reason: &str) {
-        let Some(setting) = settings::named(name) else {
-            return;
-        };
-        let Some(first) = self
-            .items
-            .first()
-            .filter(|_| self.layer.entry(name).is_none())
-        else {
-            return;
-        };
-        let source = first.place.source.to_string();
-        let values = vec![value.to_owned()];
-        let text = equivalent::assignment(setting, &values);
-        self.implied.push((text, reason.to_owned()));
-        let place = Place {
-            source: source.into(),
-            line: 0,
-        };
-        self.layer.insert(setting, values, origin(&place, reason));
+        if let Some(first) = self.items.first() {
+            let source = &first.place.source;
+            self.draft.imply(source, name, &[value], reason);
+        }
     }
 
     /// A table with these settings, which the line makes.
@@ -277,7 +232,7 @@ impl Meaning<'_> {
     /// The lexical form of a path of the application, below its directory.
     fn is_at_or_above_code(&self, dir: &str) -> bool {
         let current = self.around.current_dir;
-        let chdir = self.layer.entry("chdir");
+        let chdir = self.draft.layer.entry("chdir");
         let chdir = chdir.and_then(|entry| entry.values.first());
         let code = chdir.map_or(current.to_owned(), |dir| current.join(dir));
         let code: std::path::PathBuf = code.components().collect();

@@ -275,6 +275,7 @@ fn protect(
 ) -> Result<(), Verdict> {
     for place in places(area) {
         let found = meaning
+            .draft
             .layer
             .locations
             .iter()
@@ -294,7 +295,7 @@ fn protect(
         given.push(("pass", "@app".to_owned()));
         given.extend_from_slice(settings);
         let table = meaning.table(at, &mut locations::all(), &given);
-        meaning.layer.locations.push(table);
+        meaning.draft.layer.locations.push(table);
     }
     let keeps_out = settings
         .iter()
@@ -312,7 +313,7 @@ fn extend(
 ) -> Result<(), Verdict> {
     let item = &meaning.items[at];
     let origin = origin(&item.place, &item.text);
-    let table = &mut meaning.layer.locations[index];
+    let table = &mut meaning.draft.layer.locations[index];
     let answers = ["redirect", "respond", "file", "static"];
     if answers.iter().any(|kind| table.entry(kind).is_some()) {
         let why = "another line answers there".to_owned();
@@ -341,7 +342,7 @@ fn extend(
 
 /// True if an application other than that of the whole site answers there.
 fn is_mounted(meaning: &Meaning<'_>, path: &str) -> bool {
-    let mut tables = meaning.layer.locations.iter();
+    let mut tables = meaning.draft.layer.locations.iter();
     tables.any(|table| {
         let prefix = one(table, "prefix").unwrap_or_default();
         let rest = path.strip_prefix(prefix.trim_end_matches('/'));
@@ -463,6 +464,7 @@ fn answer(
     }
     for place in &places {
         if let Some(table) = meaning
+            .draft
             .layer
             .locations
             .iter()
@@ -481,7 +483,7 @@ fn answer(
     for mut given in places {
         given.extend_from_slice(settings);
         let table = meaning.table(at, &mut locations::all(), &given);
-        meaning.layer.locations.push(table);
+        meaning.draft.layer.locations.push(table);
     }
     let keeps_out = settings
         .iter()
