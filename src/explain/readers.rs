@@ -44,7 +44,7 @@ pub struct Reader {
 /// Files that a command line names, and its other words.
 pub type FilesAndRest = (Vec<String>, Vec<String>);
 
-/// What readers need besides the sources.
+/// The input of readers besides the sources.
 pub struct Context<'a> {
     /// The machine and the files of the settings.
     pub around: Surroundings<'a>,

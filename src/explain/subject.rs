@@ -7,11 +7,11 @@ use super::readers::{Reader, Source};
 pub struct Subject {
     /// The file or command line, for people.
     pub name: String,
-    /// What reads it.
+    /// Its reader.
     pub kind: Kind,
 }
 
-/// What reads a subject.
+/// The reader of a subject.
 #[derive(Debug)]
 pub enum Kind {
     /// A reader of a server's settings.

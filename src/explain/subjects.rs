@@ -66,7 +66,7 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
     }])
 }
 
-/// What reads a file of this name and text, if anything does.
+/// The reader of a file of this name and text, if there is one.
 fn kind_of(name: &str, text: &str) -> Option<Kind> {
     if let Some(reader) = readers::of_file(name, text) {
         return Some(Kind::Settings(reader, Source::File(name.to_owned())));

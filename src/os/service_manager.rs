@@ -176,7 +176,7 @@ impl Notifications {
     pub fn send(&self, all: &[Notification<'_>]) {
         if let Some((socket, address)) = &self.socket {
             let lines: Vec<_> = all.iter().map(ToString::to_string).collect();
-            // A full queue or a manager that has gone: there is nobody to say it to.
+            // A full queue, or a manager that has gone: the notification is lost.
             let _lost = socket.send_to_addr(lines.join("\n").as_bytes(), address);
         }
     }
@@ -226,7 +226,7 @@ mod tests {
             notifications.sign_of_life_every(),
             Some(Duration::from_millis(1500))
         );
-        // Nobody reads: nothing blocks.
+        // Without a reader nothing blocks.
         drop(manager);
         notifications.send(&[Notification::Stopping]);
     }

@@ -296,7 +296,7 @@ def set_everything(value):
 
 
 def frames_without_news():
-    """Sends two files as a response does, but tells nobody that there are frames: news may come late."""
+    """Sends two files as a response does, without ringing the doorbell for their frames."""
     with open(__file__) as file:
         for _ in range(2):
             send([b"\0"], file.fileno())

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -51,14 +51,7 @@ fn every_line_of_the_corpus_has_its_verdict() {
         if name.ends_with(".ini") {
             wrong.extend(lines_without_verdict(&name, &text, explained));
         }
-        let expected = path.with_file_name(format!("{name}.expected"));
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &found).unwrap();
-        }
-        let expected = fs::read_to_string(&expected).unwrap_or_default();
-        if found != expected {
-            wrong.push(format!("--- {name}\n{found}--- expected\n{expected}"));
-        }
+        wrong.extend(difference(path, &found));
         for secret in ["hunter2", "s3cr3t", "abcdef"] {
             if explained.to_string().contains(secret) {
                 wrong.push(format!("{name}: {secret} is shown"));
@@ -66,6 +59,17 @@ fn every_line_of_the_corpus_has_its_verdict() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The file `NAME.expected` beside a file, if it differs from what was found; see above for its update.
+pub(super) fn difference(path: &Path, found: &str) -> Option<String> {
+    let name = path.file_name().unwrap().to_string_lossy();
+    let expected = path.with_file_name(format!("{name}.expected"));
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&expected, found).unwrap();
+    }
+    let expected = fs::read_to_string(&expected).unwrap_or_default();
+    (found != expected).then(|| format!("--- {name}\n{found}--- expected\n{expected}"))
 }
 
 /// The compact form.

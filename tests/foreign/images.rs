@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::corpus::difference;
 use crate::support::server::Pyserve;
 use crate::support::{source, temp_dir, write_files};
 
@@ -44,17 +45,7 @@ fn every_line_of_whole_images_has_its_verdict_and_replacement() {
         if output.contains("hunter2") {
             wrong.push(format!("{}: a secret is shown", dir.display()));
         }
-        let expected = dir.with_extension("expected");
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &found).unwrap();
-        }
-        let expected = fs::read_to_string(&expected).unwrap_or_default();
-        if found != expected {
-            wrong.push(format!(
-                "--- {}\n{found}--- expected\n{expected}",
-                dir.display()
-            ));
-        }
+        wrong.extend(difference(&dir, &found));
         every_line_has_a_verdict(&dir, &files, &mut wrong);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

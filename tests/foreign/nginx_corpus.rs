@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::corpus::verdicts;
+use super::corpus::{difference, verdicts};
 use crate::support::server::Pyserve;
 use crate::support::{source, temp_dir, write_files};
 
@@ -26,7 +26,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What `pyserve explain` says about files of one directory, one after another.
+/// The output of `pyserve explain` for files of one directory, one after another.
 fn explained(dir: &Path, files: &[PathBuf]) -> Vec<Value> {
     let names = files.iter().map(|path| path.file_name().unwrap());
     let ended = Pyserve::bare()
@@ -60,14 +60,7 @@ fn every_line_of_the_sites_has_its_verdict() {
         found.push_str(explained["pyserve_toml"].as_str().unwrap());
         let text = fs::read_to_string(path).unwrap();
         wrong.extend(lines_without_verdict(&name, &text, &explained));
-        let expected = path.with_file_name(format!("{name}.expected"));
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &found).unwrap();
-        }
-        let expected = fs::read_to_string(&expected).unwrap_or_default();
-        if found != expected {
-            wrong.push(format!("--- {name}\n{found}--- expected\n{expected}"));
-        }
+        wrong.extend(difference(path, &found));
         if explained.to_string().contains("aHVudGVy") {
             wrong.push(format!("{name}: a password is shown"));
         }
@@ -185,7 +178,7 @@ fn moved(toml: &str, root: &Path) -> String {
     text
 }
 
-/// Where the directories of the sites begin.
+/// The beginnings of the directories of the sites.
 const FOLDERS: [&str; 7] = [
     "/app/", "/srv/", "/var/", "/usr/", "/home/", "/etc/", "/opt/",
 ];

@@ -26,7 +26,7 @@ struct Case {
     differences: &'static [(&'static str, &'static str)],
 }
 
-/// What is compared of a response.
+/// The compared parts of a response.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     status: String,

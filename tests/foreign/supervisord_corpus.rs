@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::corpus::verdicts;
+use super::corpus::{difference, verdicts};
 use crate::support::server::Pyserve;
 use crate::support::{python, source, temp_dir, write_files};
 
@@ -41,14 +41,7 @@ fn every_line_of_supervisord_s_files_has_its_verdict() {
         let toml = explained["pyserve_toml"].as_str().unwrap();
         let here = dir.to_string_lossy();
         let found = format!("{}{toml}", verdicts(explained)).replace(&*here, "HERE");
-        let expected = path.with_file_name(format!("{name}.expected"));
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            fs::write(&expected, &found).unwrap();
-        }
-        let expected = fs::read_to_string(&expected).unwrap_or_default();
-        if found != expected {
-            wrong.push(format!("--- {name}\n{found}--- expected\n{expected}"));
-        }
+        wrong.extend(difference(path, &found));
         let lines = explained["lines"].as_array().unwrap();
         let decided: BTreeSet<_> = lines
             .iter()

@@ -101,6 +101,17 @@ type Apart = (
     &'static str,
 );
 
+/// A case without anything of its own.
+const CASE: Case = Case {
+    file: "",
+    edits: &[],
+    modules: &[],
+    is_socket_alone: true,
+    workers: None,
+    targets: &[],
+    apart: &[],
+};
+
 const CASES: &[Case] = &[
     Case {
         file: "docker-http.ini",
@@ -111,62 +122,39 @@ const CASES: &[Case] = &[
         modules: &["wsgi.py"],
         is_socket_alone: false,
         workers: Some((1, 1, "")),
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "flask-digitalocean.ini",
-        edits: &[],
         modules: &["wsgi.py"],
-        is_socket_alone: true,
         workers: Some((5, 5, "")),
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "sections.ini",
-        edits: &[],
         modules: &["app/app/wsgi.py"],
-        is_socket_alone: true,
         workers: Some((4, 4, "")),
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "env-quotes.ini",
-        edits: &[],
         modules: &["app.py"],
-        is_socket_alone: true,
-        workers: None,
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "percent.ini",
-        edits: &[],
         modules: &["app.py"],
-        is_socket_alone: true,
-        workers: None,
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "first-definition.ini",
-        edits: &[],
         modules: &["one/wsgi.py"],
-        is_socket_alone: true,
-        workers: None,
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "if-env.ini",
-        edits: &[],
         modules: &["app.py"],
-        is_socket_alone: true,
-        workers: None,
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "mounts.ini",
@@ -177,7 +165,6 @@ const CASES: &[Case] = &[
         ],
         modules: &["shop/wsgi.py", "blog/app.py", "main.py"],
         is_socket_alone: false,
-        workers: None,
         targets: &["/shop", "/shop/cart?x=1", "/shopping", "/blog/2024/"],
         apart: &[
             (
@@ -202,6 +189,7 @@ const CASES: &[Case] = &[
                 "uWSGI names a file's module after its path",
             ),
         ],
+        ..CASE
     },
     Case {
         file: "static-map.ini",
@@ -211,7 +199,6 @@ const CASES: &[Case] = &[
         ],
         modules: &["code/config/wsgi.py"],
         is_socket_alone: false,
-        workers: None,
         targets: &[
             "/static/site.css",
             "/static/missing.css",
@@ -225,37 +212,31 @@ const CASES: &[Case] = &[
             &["PATH_INFO"],
             "uWSGI resolves the dots, pyserve passes the path as the client sent it",
         )],
+        ..CASE
     },
     Case {
         file: "headers.ini",
         edits: &[("add-header = Server: mine\nadd-header = no colon\n", "")],
         modules: &["app.py"],
-        is_socket_alone: true,
-        workers: None,
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "arithmetic.ini",
         edits: &[("module = app", "module = app\nmaster = true")],
         modules: &["app.py"],
-        is_socket_alone: true,
         workers: Some((3, 3, "")),
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
     Case {
         file: "cheaper.ini",
         edits: &[("module = app", "module = app\nmaster = true")],
         modules: &["app.py"],
-        is_socket_alone: true,
         workers: Some((
             2,
             4,
             "cheaper-initial: pyserve starts with the smaller number, and adds workers as requests wait",
         )),
-        targets: &[],
-        apart: &[],
+        ..CASE
     },
 ];
 

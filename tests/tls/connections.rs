@@ -1,4 +1,4 @@
-//! How connections with TLS begin and end.
+//! The beginning and the end of connections with TLS.
 
 use std::time::{Duration, Instant};
 

@@ -2,10 +2,10 @@
 
 use crate::config::foreign::Verdict;
 
-/// What is known about a base image.
+/// A known base image.
 pub struct Base {
     pub verdict: Verdict,
-    /// What takes its place.
+    /// The image in its place.
     pub instead: Option<String>,
     /// True if the whole image is not needed.
     pub goes_away: bool,

@@ -1,4 +1,4 @@
-//! What a command of an image becomes: a server becomes pyserve, with the same settings.
+//! The replacement of a command of an image: a server becomes pyserve, with the same settings.
 
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Verdict, equivalent};
@@ -10,7 +10,7 @@ use crate::explain::readers::{self, Context, Reader, Source};
 use crate::explain::shell;
 use crate::explain::subject::{Kind, Subject};
 
-/// What a command becomes.
+/// The replacement of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Became {
     /// pyserve, with these words behind its name.
@@ -79,7 +79,7 @@ impl<'a> Conversion<'a> {
         (self.around.files.kind)(&self.around.current_dir.join(path)).is_some_and(is_such)
     }
 
-    /// What a command becomes, by the words of the line.
+    /// The replacement of a command, by the words of the line.
     pub fn convert(&self, words: &[String]) -> Became {
         let at = shell::program(words);
         let Some(program) = words.get(at) else {

@@ -1,4 +1,4 @@
-//! Where the `COPY` lines of a Dockerfile put the files of its directory.
+//! The places in the image to which the `COPY` lines of a Dockerfile put the files of its directory.
 
 use super::instructions::{Instruction, instructions};
 

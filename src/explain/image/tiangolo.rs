@@ -58,7 +58,7 @@ pub fn of_variables(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<Strin
     (verdict, None)
 }
 
-/// What the base image has beside its servers.
+/// Lines for the parts of the base image beside its servers.
 pub fn lines_behind_base(arguments: &str) -> Vec<String> {
     let mut lines = vec!["WORKDIR /app".to_owned()];
     if arguments.contains("-flask") {

@@ -1,8 +1,8 @@
 //! A certificate with its key, read from two files in PEM and checked.
 //!
 //! Errors are what makes a pair useless: files that cannot be read, a key of another certificate.
-//! All else is a warning: a server that starts with an expired certificate can be reached by those
-//! who repair it.
+//! All else is a warning: with an expired certificate the server starts, so that an operator can reach it
+//! and repair it.
 
 use std::fs::Metadata;
 use std::io;

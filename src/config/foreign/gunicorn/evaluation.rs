@@ -31,7 +31,7 @@ pub struct Evaluated {
     pub used: BTreeSet<String>,
     /// The exception that ended it, with its line.
     pub error: Option<(usize, String)>,
-    /// What it printed.
+    /// Its output.
     pub printed: String,
     /// The interpreter that evaluated it.
     pub python: PathBuf,

@@ -9,7 +9,7 @@ use crate::explain::shell;
 /// The start of the last stage.
 pub struct Start<'a> {
     conversion: &'a Conversion<'a>,
-    /// What entry point and command become, where they make one command line of a server.
+    /// The replacement of entry point and command, if they make one command line of a server.
     whole: Option<Became>,
     has_command: bool,
     /// True if the base image starts its servers, and nothing else is said.

@@ -284,7 +284,7 @@ impl GenerationState {
         is_unexpected
     }
 
-    /// Fails the requests that a thread has taken, whose channel nobody reads any more; if the worker has
+    /// Fails the requests that a thread has taken after the end of its channel; if the worker has
     /// `exited`, those that were its own.
     pub(super) fn lose(&self, state: &mut State, worker: u32, thread: usize, exited: bool) {
         let board = self.scoreboard();

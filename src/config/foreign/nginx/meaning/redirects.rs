@@ -32,7 +32,7 @@ pub enum Fixed {
 pub enum Keep {
     /// Nothing.
     Nothing,
-    /// What follows the location's prefix.
+    /// The part behind the location's prefix.
     Rest,
     /// All of it.
     Target,

@@ -2,7 +2,7 @@
 //! a host, or for every request.
 //!
 //! A route matches a regular expression against the path; a location matches whole segments of it.
-//! Where a pattern would also match `/adminX` for `/admin`, the location covers less: that is noted,
+//! If a pattern also matches `/adminX` for `/admin`, the location covers less: that is noted,
 //! and is dangerous where the route keeps clients out.
 
 use super::Meaning;
