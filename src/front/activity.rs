@@ -101,6 +101,8 @@ pub struct Activity {
     broken: AtomicBool,
     /// The connection ends for others that wait, unless a request has begun.
     displaced: AtomicBool,
+    /// The conversation has ended, and the lingering close has begun.
+    ended: AtomicBool,
 }
 
 /// The step that a client is late with.
@@ -152,6 +154,7 @@ impl Activity {
             flushed: Flushed::default(),
             broken: AtomicBool::new(false),
             displaced: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -311,6 +314,17 @@ impl Activity {
             && matches!(self.without_request(), Some(WithoutRequest::Head(_)))
     }
 
+    /// The lingering close begins.
+    pub fn begin_lingering(&self) {
+        self.changed();
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the lingering close is to end for others that wait.
+    pub fn gives_way(&self) -> bool {
+        self.displaced.load(Ordering::Relaxed)
+    }
+
     /// Part of the request stays unread: bytes that arrive after our last byte are discarded.
     pub fn linger(&self) {
         self.linger.store(true, Ordering::Relaxed);
@@ -454,6 +468,9 @@ pub struct InUse {
 
 impl Displaceable for Activity {
     fn without_request(&self) -> Option<WithoutRequest> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Some(WithoutRequest::Lingering(self.unchanged_for()));
+        }
         let serves =
             self.serves() || self.fast_path_sending.load(Ordering::Relaxed) || self.has_switched();
         let state = match self.in_head.load(Ordering::Relaxed) {
