@@ -2,7 +2,8 @@
 //!
 //! A job runs on tokio's blocking threads, at most so many at a time; further ones wait in order of
 //! arrival. A [part](FilePool::part) of the pool may have fewer at a time, so that a file system
-//! that hangs holds the threads of a part and not those of all. The number of waiting jobs is bounded by the in-flight requests, because each waits for its own job.
+//! that hangs holds the threads of a part and not those of all. The number of waiting jobs is
+//! bounded by the in-flight requests, because each waits for its own job.
 //! Nothing else in the front calls `spawn_blocking`. Some threads are created at the start, for a
 //! system that later creates no more.
 
@@ -126,11 +127,11 @@ impl FilePool {
     /// # Panics
     /// If `job` does: the panic continues in the request that asked for the job.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let mut permits: [_; MOST_BOUNDS] = [const { None }; MOST_BOUNDS];
+        let mut permits = Vec::with_capacity(self.bounds.len());
         // The narrowest first: a job that waits for it takes nothing from others.
-        for (permit, bound) in permits.iter_mut().zip(&*self.bounds) {
-            let acquired = Arc::clone(bound).acquire_owned().await;
-            *permit = Some(acquired.expect("the semaphore is never closed"));
+        for bound in &*self.bounds {
+            let permit = Arc::clone(bound).acquire_owned().await;
+            permits.push(permit.expect("the semaphore is never closed"));
         }
         let outcome = tokio::task::spawn_blocking(move || {
             let result = job();
@@ -147,9 +148,6 @@ impl FilePool {
         }
     }
 }
-
-/// Most bounds of a pool: its own, that of the locations, that of one location.
-const MOST_BOUNDS: usize = 3;
 
 fn bound(threads: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(threads.clamp(1, Semaphore::MAX_PERMITS)))
