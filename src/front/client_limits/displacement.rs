@@ -116,9 +116,8 @@ impl Listed {
     pub fn end_lingering_ones(&self) -> bool {
         let listed = self.lock();
         let mut lingering = Vec::new();
-        for member in listed.values() {
-            if let Some(connection) = member.connection.upgrade()
-                && let Some(WithoutRequest::Lingering(age)) = connection.without_request()
+        for (state, connection, member) in without_request(&listed) {
+            if let WithoutRequest::Lingering(age) = state
                 && age >= LINGERED
                 && !member.drain.is_cancelled()
             {
@@ -134,11 +133,8 @@ impl Listed {
     pub fn end_crowding_heads(&self) -> bool {
         let listed = self.lock();
         let mut heads: HashMap<Network, Vec<_>> = HashMap::new();
-        for member in listed.values() {
-            let connection = member.connection.upgrade();
-            if let (Some(network), Some(connection)) = (member.network, connection)
-                && let Some(WithoutRequest::Head(age)) = connection.without_request()
-            {
+        for (state, connection, member) in without_request(&listed) {
+            if let (Some(network), WithoutRequest::Head(age)) = (member.network, state) {
                 let of_network = heads.entry(network).or_default();
                 of_network.push((age, connection, &member.drain));
             }
@@ -168,15 +164,12 @@ impl Listed {
     pub fn end_idle_ones(&self) {
         let listed = self.lock();
         let (mut idle, mut heads) = (Vec::new(), Vec::new());
-        for member in listed.values() {
-            let Some(connection) = member.connection.upgrade() else {
-                continue;
-            };
-            match connection.without_request() {
-                Some(WithoutRequest::Idle(age)) if !member.drain.is_cancelled() => {
+        for (state, connection, member) in without_request(&listed) {
+            match state {
+                WithoutRequest::Idle(age) if !member.drain.is_cancelled() => {
                     idle.push((age, &member.drain));
                 }
-                Some(WithoutRequest::Head(age)) if age >= SLOW_HEAD && member.network.is_some() => {
+                WithoutRequest::Head(age) if age >= SLOW_HEAD && member.network.is_some() => {
                     heads.push((age, connection, &member.drain));
                 }
                 _ => {}
@@ -204,4 +197,14 @@ impl Listed {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Member>> {
         self.members.lock()
     }
+}
+
+/// The connections that serve no request, with their states.
+fn without_request(
+    listed: &HashMap<u64, Member>,
+) -> impl Iterator<Item = (WithoutRequest, Arc<dyn Displaceable>, &Member)> {
+    listed.values().filter_map(|member| {
+        let connection = member.connection.upgrade()?;
+        Some((connection.without_request()?, connection, member))
+    })
 }
