@@ -1,5 +1,5 @@
-//! Turns failures into responses: the only place that picks an error status. It makes the small
-//! plain page and the log line, with the request's id.
+//! Turns failures into responses. [`verdict`] picks the status; here are the small plain page and the
+//! log line, with the request's id.
 
 mod verdict;
 

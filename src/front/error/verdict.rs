@@ -1,4 +1,5 @@
-//! The status, the words and the header fields that a client gets for each rejection.
+//! The status, the words and the header fields of the response to each rejection: the only place that
+//! picks an error status.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::front::access::AccessRefused;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 
-/// What the client gets for a rejection.
+/// The response to a rejection, without its page.
 pub(super) struct Verdict {
     pub(super) status: StatusCode,
     /// The text of the page, for the client.
