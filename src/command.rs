@@ -1,12 +1,16 @@
 //! The `pyserve` command: parse, resolve, run, map the result to an exit code.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
+use crate::config::locations::Handler;
 use crate::config::reach::{self, Unreachable};
+use crate::config::tls::CertificateFiles;
+use crate::config::upstream::UpstreamTls;
 use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
@@ -15,6 +19,8 @@ use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
 use crate::front::tls::certificates::Certificates;
 use crate::front::tls::client_auth;
+use crate::front::tls::files as tls_files;
+use crate::front::tls::upstream::TlsToServers;
 use crate::gunicorn_link;
 use crate::manual;
 use crate::observe::codes;
@@ -23,6 +29,7 @@ use crate::observe::log_files::{self, LogFileError};
 use crate::observe::logs;
 use crate::os::descriptors;
 use crate::os::identity::{self, DropError};
+use crate::os::key_reader;
 use crate::os::memory;
 use crate::os::pidfile::PidFile;
 use crate::os::process;
@@ -50,6 +57,9 @@ pub fn main() -> ExitCode {
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
+    if key_reader::become_reader() {
+        return ExitCode::SUCCESS;
+    }
     if let Some(words) = foreign::found::called_as("uwsgi") {
         return match uwsgi_link::answer(&words) {
             Some(code) => code,
@@ -306,8 +316,27 @@ fn bind(config: &Config) -> anyhow::Result<Bound> {
 /// place of `--bind`.
 const ADMIN_SOCKET: &str = "admin";
 
-/// Reads the certificates, and logs their defects.
+/// Reads the certificates, and logs their defects. Those for upstream servers are only checked.
 fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+    for tls in tls_to_servers(config) {
+        TlsToServers::new(tls)?;
+    }
+    let certificates = certificates_of_listeners(config)?;
+    if let Some(run_as) = &config.run_as {
+        stay_able_to_read(config, certificates.as_deref(), (run_as.uid, run_as.gid))?;
+    }
+    Ok(certificates)
+}
+
+fn tls_to_servers(config: &Config) -> impl Iterator<Item = &UpstreamTls> {
+    let handlers = config.locations.iter().map(|location| &location.handler);
+    handlers.filter_map(|handler| match handler {
+        Handler::Upstream(settings) => settings.tls.as_ref(),
+        _ => None,
+    })
+}
+
+fn certificates_of_listeners(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     let Some(tls) = &config.https.tls else {
         return Ok(None);
     };
@@ -318,18 +347,58 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     for warning in certificates.warnings() {
         tracing::warn!(code = codes::CERTIFICATE, "{warning}");
     }
-    if let Some(run_as) = &config.run_as {
-        let (uid, gid) = (run_as.uid, run_as.gid);
-        let unreadable = identity::acting_as(uid, gid, || certificates.unreadable())?;
-        for (file, error) in unreadable {
-            tracing::warn!(
-                code = codes::CERTIFICATE,
-                "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
-                file.display()
-            );
-        }
-    }
     Ok(Some(Arc::new(certificates)))
+}
+
+/// Sees to it that files of TLS can be read when this process is that user, if need be by a process
+/// that stays root.
+fn stay_able_to_read(
+    config: &Config,
+    certificates: Option<&Certificates>,
+    (uid, gid): (u32, u32),
+) -> anyhow::Result<()> {
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    for tls in tls_to_servers(config) {
+        files.extend(tls.ca.clone());
+        let own = tls.own.iter();
+        files.extend(own.flat_map(|own| [own.cert.clone(), own.key.clone()]));
+    }
+    if let Some(tls) = &config.https.tls {
+        for one in &tls.certificates {
+            match one {
+                CertificateFiles::Pair { cert, key } => files.extend([cert.clone(), key.clone()]),
+                CertificateFiles::Directory(dir) => directories.push(dir.clone()),
+            }
+        }
+        let client = tls.client.iter();
+        files.extend(client.flat_map(|client| client.crls.iter().chain([&client.ca]).cloned()));
+    }
+    let pairs = certificates.map(Certificates::pairs).unwrap_or_default();
+    let of_pairs = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    let all: Vec<_> = of_pairs.chain(&files).cloned().collect();
+    let unreadable = || -> std::io::Result<Vec<_>> {
+        identity::acting_as(uid, gid, || {
+            let error_of = |file: &PathBuf| Some((file.clone(), tls_files::read(file).err()?));
+            all.iter().filter_map(error_of).collect()
+        })
+    };
+    if unreadable()?.is_empty() {
+        return Ok(());
+    }
+    match tls_files::start_reader(&files, &directories) {
+        Ok(()) => {
+            tracing::info!("a process that stays root reads keys that uid {uid} cannot read");
+        }
+        Err(error) => tracing::debug!(%error, "no process that stays root"),
+    }
+    for (file, error) in unreadable()? {
+        tracing::warn!(
+            code = codes::CERTIFICATE,
+            "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
+            file.display()
+        );
+    }
+    Ok(())
 }
 
 /// Writes the process id as the user that starts the server. Without the file the server runs as well.

@@ -109,6 +109,7 @@ mod upstream_health;
 mod upstream_mapping;
 mod upstream_metrics;
 mod upstream_private;
+mod upstream_tls;
 mod uwsgi;
 mod uwsgi_module;
 mod wsgi;

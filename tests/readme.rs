@@ -101,6 +101,9 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "seconds",
         "help",
         "version",
+        // Of certbot.
+        "deploy-hook",
+        "webroot",
         // Of gunicorn.
         "check-config",
         "print-config",

@@ -214,10 +214,17 @@ impl Front {
                     () = stopping.cancelled() => return,
                 }
                 let site = site.get();
-                if let Some(tls) = &site.https.tls {
-                    let tls = tls.clone();
+                let upstreams = site
+                    .router
+                    .upstreams()
+                    .filter(|upstream| upstream.servers().has_tls());
+                let upstreams: Vec<_> = upstreams.cloned().collect();
+                let tls = site.https.tls.clone();
+                if tls.is_some() || !upstreams.is_empty() {
                     let look = move || {
-                        tls.look();
+                        tls.iter().for_each(Tls::look);
+                        let all = upstreams.iter();
+                        all.for_each(|upstream| upstream.servers().look());
                         Ok(())
                     };
                     // It fails where there is no thread: the next look may find one.
@@ -428,7 +435,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
                     let same = before.find(|(other, _)| *other == settings);
                     let upstream = match same {
                         Some((_, upstream)) => upstream.clone(),
-                        None => Upstream::new(settings, files),
+                        None => Upstream::new(settings, files).map_err(io::Error::other)?,
                     };
                     known.push((settings, upstream.clone()));
                     Handler::Upstream(upstream)

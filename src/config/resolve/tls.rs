@@ -165,7 +165,7 @@ fn seconds(text: &str) -> Result<Duration, Invalid> {
     }
 }
 
-fn file(text: &str, chdir: &Path) -> Result<PathBuf, Invalid> {
+pub(super) fn file(text: &str, chdir: &Path) -> Result<PathBuf, Invalid> {
     if text.is_empty() {
         return Err(invalid("no file", "give one in PEM"));
     }

@@ -17,8 +17,8 @@ use parking_lot::{Mutex, RwLock};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::TlsError;
 use super::pair::{DAYS_OF_WARNING, Pair, Stamp};
+use super::{TlsError, files};
 use crate::config::tls::CertificateFiles;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
@@ -88,15 +88,6 @@ impl Certificates {
         };
         certificates.publish();
         Ok(certificates)
-    }
-
-    /// Files that the user of this thread cannot read, with the reasons. Blocks.
-    #[allow(clippy::disallowed_methods, reason = "called at the start")]
-    pub fn unreadable(&self) -> Vec<(PathBuf, std::io::Error)> {
-        let pairs = self.pairs();
-        let files = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-        let open = |file: &PathBuf| Some((file.clone(), std::fs::File::open(file).err()?));
-        files.filter_map(open).collect()
     }
 
     /// The files of the certificates.
@@ -294,7 +285,7 @@ fn places(files: &CertificateFiles) -> Vec<(PathBuf, PathBuf)> {
                 let is_hidden = below
                     .file_name()
                     .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-                if !is_hidden && below.is_dir() {
+                if !is_hidden && is_dir(&below) {
                     found.extend(pairs_in(&below));
                 }
             }
@@ -310,7 +301,7 @@ fn pairs_in(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut found = Vec::new();
     for (cert, key) in FIXED_NAMES {
         let (cert, key) = (dir.join(cert), dir.join(key));
-        if cert.is_file() && key.is_file() {
+        if is_file(&cert) && is_file(&key) {
             found.push((cert, key));
         }
     }
@@ -320,7 +311,7 @@ fn pairs_in(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
             .is_some_and(|ending| ending == "crt" || ending == "pem");
         let key = cert.with_extension("key");
         let is_known = found.iter().any(|(known, _)| *known == cert);
-        if is_certificate && !is_known && key.is_file() {
+        if is_certificate && !is_known && is_file(&key) {
             found.push((cert, key));
         }
     }
@@ -328,15 +319,15 @@ fn pairs_in(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
 }
 
 /// The entries of a directory, sorted: the first pair is the default.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "called at the start, and in the FilePool"
-)]
 fn entries(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let mut all: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    all.sort();
-    all
+    let names = files::names(dir).unwrap_or_default();
+    names.into_iter().map(|name| dir.join(name)).collect()
+}
+
+fn is_file(path: &Path) -> bool {
+    files::state(path).is_ok_and(|state| state.is_file())
+}
+
+fn is_dir(path: &Path) -> bool {
+    files::state(path).is_ok_and(|state| state.is_dir())
 }

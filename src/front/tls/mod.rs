@@ -1,9 +1,10 @@
-//! TLS towards clients, by rustls: the settings of sessions, the certificates, and a TCP
-//! connection inside a session.
+//! TLS by rustls, towards clients and upstream servers: the settings of sessions, the certificates,
+//! and a TCP connection inside a session.
 //!
 //! ```text
-//! config::tls -> certificates (files -> pair -> x509) -> Tls (rustls::ServerConfig)
+//! config::tls -> certificates (files, pair, x509) -> Tls (rustls::ServerConfig)
 //! socket      -> connection::handshake -> TlsStream, one kind of front::socket::Socket
+//! config::upstream -> upstream (rustls::ClientConfig) -> upstream::servers -> TlsStream
 //! ```
 //!
 //! The cryptography is aws-lc-rs, which has the post-quantum group X25519MLKEM768 that browsers
@@ -12,8 +13,10 @@
 pub mod certificates;
 pub mod client_auth;
 pub mod facts;
+pub mod files;
 pub mod pair;
 pub mod stream;
+pub mod upstream;
 pub mod x509;
 
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ProducesTickets, ServerConfig};
-use rustls::{SupportedProtocolVersion, version};
+use rustls::{CipherSuite, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use self::certificates::Certificates;
 use self::pair::Stamp;
@@ -153,6 +156,8 @@ impl Current {
             Some(client) => builder.with_client_cert_verifier(client_auth::verifier(client)?),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
+        // RFC 9325 §4.2 leaves it open; scanners report a server without an order.
+        config.ignore_client_order = true;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         config.ticketer = match client {
             None => Arc::clone(&resumption.tickets),
@@ -166,9 +171,20 @@ impl Current {
     }
 }
 
-/// The provider of the cryptography, named here only.
+/// The provider of the cryptography. AES with keys of 128 bits is the fastest of its
+/// cipher suites, all of which are strong, and so comes first.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let is_later = |suite: &SupportedCipherSuite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(is_later);
+    Arc::new(provider)
 }
 
 fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {

@@ -199,6 +199,12 @@ fn time((tag, text): (u8, &[u8])) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
+/// A time as OpenSSL prints it: `Nov 28 17:02:03 2026 GMT`.
+pub fn printed(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+    time.strftime("%b %e %H:%M:%S %Y GMT").to_string()
+}
+
 /// Days of the Gregorian calendar. Times before 1970 count as its first day.
 fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     // Years that begin in March have the leap day at their end.
@@ -355,6 +361,15 @@ mod tests {
         ] {
             check(UTC_TIME, wrong, None);
         }
+    }
+
+    #[test]
+    fn times_are_printed_as_openssl_prints_them() {
+        let at = |seconds| printed(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(1_795_885_323), "Nov 28 17:02:03 2026 GMT");
+        assert_eq!(at(951_825_600), "Feb 29 12:00:00 2000 GMT");
+        // X.690 and OpenSSL: the day takes two places.
+        assert_eq!(at(0), "Jan  1 00:00:00 1970 GMT");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod listen;
 mod locations;
 mod numbers;
 mod passing;
+mod proxy_tls;
 mod redirects;
 mod regex;
 mod rest;

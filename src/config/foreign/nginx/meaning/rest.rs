@@ -83,7 +83,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     }
     if item.name == "ssl_verify_client" && item.arg(0) == "on" {
         return Verdict::Dangerous(
-            "certificates of clients are not checked here, so every client gets in".to_owned(),
+            "certificates of clients are asked for on all addresses with TLS or on none: as the servers do not agree, every client gets in (tls_client_ca)".to_owned(),
         );
     }
     if item.name == "rewrite" {
