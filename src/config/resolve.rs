@@ -15,7 +15,7 @@ mod bodies;
 mod clients;
 mod companions;
 mod front;
-mod identity;
+pub(super) mod identity;
 mod locations;
 mod logging;
 mod names;

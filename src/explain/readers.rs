@@ -108,7 +108,8 @@ const GUNICORN: Reader = Reader {
                 file: None,
             },
         };
-        read_gunicorn(&sources, context.chosen, context.host, context)
+        let chosen: Vec<_> = context.chosen.iter().collect();
+        read_gunicorn(&sources, &chosen, context.host, context)
     },
 };
 

@@ -68,7 +68,7 @@ pub fn gunicorn_sources(layers: &[Layer], host: &HostFacts) -> Option<gunicorn::
 /// Reads the sources of gunicorn, with the interpreter that `layers` choose.
 pub fn read_gunicorn(
     sources: &gunicorn::Sources,
-    layers: &[Layer],
+    layers: &[&Layer],
     host: &HostFacts,
     around: &Surroundings<'_>,
 ) -> Reading {
@@ -123,7 +123,8 @@ pub fn read_supervisord(
                     current_dir: current.clone(),
                     ..host.clone()
                 };
-                read_gunicorn(&sources, layers, &host, &around)
+                let known = layers.iter().chain([call.layer]);
+                read_gunicorn(&sources, &known.collect::<Vec<_>>(), &host, &around)
             }
             supervisord::Server::Nginx => {
                 let file = supervisord::nginx_file(call.words);
