@@ -88,6 +88,19 @@ impl Layer {
         self.entries.get(name)
     }
 
+    /// Takes the settings of `weaker` that are not set here, and all of its tables.
+    pub fn add(&mut self, weaker: Self) {
+        for (name, entry) in weaker.entries {
+            self.entries.entry(name).or_insert(entry);
+        }
+        self.locations.extend(weaker.locations);
+        self.companions.extend(weaker.companions);
+        self.certificates.extend(weaker.certificates);
+        self.uwsgi_options.extend(weaker.uwsgi_options);
+        self.secrets.extend(weaker.secrets);
+        self.sockets.extend(weaker.sockets);
+    }
+
     /// Forgets this value of a setting with several.
     pub fn remove_value(&mut self, name: &str, value: &str) {
         if let Some(entry) = self.entries.get_mut(name) {

@@ -314,6 +314,17 @@ mod tests {
         assert!(output.printed.len() <= MOST_PRINTED);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_result_is_read_without_a_panic(
+            text in "(\\PC){0,60}|\\{\"file\": ?\"x\", ?\"settings\": ?\\{(\"[a-z]{0,4}\": ?(null|1|\\[(\"(int|list|map|text|class)\"(, ?(\\[\\]|\"-?9{0,40}\"|1|null)){0,2})?\\]),?){0,1}\\}, ?\"statements\": ?\\[(\\{\"line\": ?-?[0-9]{1,20}\\})?\\], ?\"used\": ?(\\[\\]|1), ?\"error\": ?(null|\\{\"line\": ?[0-9]{1,22}\\})\\}",
+        ) {
+            if let Ok(json) = serde_json::from_str(&text) {
+                let _read = of_json(&json);
+            }
+        }
+    }
+
     #[test]
     fn a_result_that_is_none_is_an_error() {
         for program in ["/bin/true", "/bin/echo", "/no/such/python"] {
