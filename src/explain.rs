@@ -7,7 +7,6 @@
 mod image;
 mod readers;
 mod render;
-mod shell;
 mod subject;
 mod subjects;
 

@@ -88,6 +88,13 @@ impl Layer {
         self.entries.get(name)
     }
 
+    /// Takes the settings of a weaker source that this one does not give.
+    pub fn fill(&mut self, weaker: Self) {
+        for (name, entry) in weaker.entries {
+            self.entries.entry(name).or_insert(entry);
+        }
+    }
+
     /// Forgets this value of a setting with several.
     pub fn remove_value(&mut self, name: &str, value: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
