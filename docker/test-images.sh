@@ -10,7 +10,7 @@ set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-parts=(strict runs environment reloads leak zombies schedule appservice recipes development production swarm manifests table)
+parts=(strict runs environment reloads leak zombies schedule appservice recipes readme development production swarm manifests table)
 only=
 binary=
 state=target/images
@@ -288,7 +288,12 @@ appservice() {
     expect "a log-in on 2222" "$(SSH_ASKPASS=$work/password SSH_ASKPASS_REQUIRE=force timeout 30 ssh -o StrictHostKeyChecking=no \
         -o UserKnownHostsFile=/dev/null -p "${port##*:}" root@127.0.0.1 'bash -lc "pyserve status | head -n 1; echo \$UWSGI_INI_DIR"' 2>/dev/null)" \
         'pyserve *serving*/etc/uwsgi'
-    d exec appservice ssh-keygen -lf /run/sshd-keys/ssh_host_ed25519_key.pub >"$work/key1"
+    # The guide of the old image: a project of Django, and the sample in place of uwsgi.ini.
+    d exec -w /home/site/wwwroot appservice python /usr/local/bin/django-admin.py startproject hello
+    d exec appservice cp /tmp/uwsgi_django.ini /etc/uwsgi/uwsgi.ini
+    expect "a reload takes the sample" "$(d exec appservice pyserve reload 2>&1)" '*'
+    expect "Django by uwsgi_django.ini" "$(get /)" '*install worked successfully*'
+    expect "uwsgi is a name of pyserve" "$(d exec appservice uwsgi --version)" 'pyserve * as uwsgi'
     expect "SIGTERM ends it with 0" "$(stop_code appservice)" 0
     # An old site and its uwsgi.ini over the defaults, and no password: no sshd.
     mkdir -p "$work/wwwroot/images" "$work/uwsgi"
@@ -319,6 +324,24 @@ recipes() {
         expect "$name has no secret" "$(d save "test/$name" | tar -xO 2>/dev/null | grep -ac secret-of-the-build)" 0
         d rm -f "recipe-$name" >/dev/null
     done
+}
+
+# The Dockerfile of the README's "Moving over", as it stands there; with a stand-in as base it gets what pip needs.
+readme() {
+    target runtime || return
+    d tag pyserve:runtime pyserve:latest
+    cp -r docker/recipes/django "$work/readme"
+    echo 'Django>=4.2,<6' >"$work/readme/requirements.txt"
+    awk '/^After:/ { found = 1 } found && /^```dockerfile/ { inside = 1; next } inside && /^```/ { exit } inside' README.md >"$work/readme/Dockerfile"
+    if [ -n "$is_private" ]; then
+        sed -i -e 's#^FROM .*#FROM stand-in/python\nENV PIP_BREAK_SYSTEM_PACKAGES=1#' \
+            -e 's#^RUN #RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt #' "$work/readme/Dockerfile"
+    fi
+    build "$work/readme/Dockerfile" -t test/readme "$work/readme" >/dev/null || { wrong "it does not build"; return; }
+    run readme 80 test/readme && answers "$address/" || { logs readme | tail -n 5; return; }
+    expect "the image of the README" "$(get /)" 'the recipe for Django'
+    expect "its static files" "$(get /static/site.css)" '*margin*'
+    d rm -f readme >/dev/null
 }
 
 # PostgreSQL for the compose files: the official image, or packages of Debian.
