@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
 use crate::config::reach::{self, Unreachable};
-use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign};
+use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign, native};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
@@ -30,6 +30,8 @@ use crate::os::scheduling;
 use crate::os::service_manager::{Notifications, ServiceManager};
 use crate::os::standard::Standard;
 use crate::os::temporary;
+use crate::prestart;
+use crate::project;
 use crate::reference;
 use crate::report;
 use crate::schema;
@@ -74,10 +76,33 @@ pub fn main() -> ExitCode {
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
-        Verb::Serve => return served(invocation.flags),
-        Verb::Check => run(invocation.flags, read_only, check),
+        Verb::Project(request) => match project::run(invocation.flags, &request) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => return complain(&error),
+        },
+        Verb::Serve => match with_procfile(invocation.flags) {
+            Ok(flags) => return served(flags),
+            Err(code) => return code,
+        },
+        Verb::Check => match with_procfile(invocation.flags) {
+            Ok(flags) => run(flags, read_only, check),
+            Err(code) => return code,
+        },
     };
     ended_with(ended)
+}
+
+/// Adds the flags of a pyserve that the `Procfile` of an image starts.
+fn with_procfile(mut flags: Layer) -> Result<Layer, ExitCode> {
+    let found = config::procfile(flags.clone(), &HostFacts::of_this_process());
+    // A mistake in the settings is reported where they are resolved.
+    if let Some(words) = found.ok().flatten() {
+        let words = words.iter().map(|word| native::string(word));
+        let words = std::iter::once("pyserve".into()).chain(words);
+        let invocation = cli::parse(words).map_err(|error| answer(&error))?;
+        flags.fill(invocation.flags);
+    }
+    Ok(flags)
 }
 
 /// Runs what the command line of gunicorn asks for.
@@ -94,6 +119,9 @@ fn as_gunicorn(words: &[String]) -> ExitCode {
 
 /// Runs the server to its end.
 fn served(flags: Layer) -> ExitCode {
+    if let Err(error) = prestart::source(&flags) {
+        return complain(&error);
+    }
     let ready = supervisor::signals::survive_start().context("cannot handle signals");
     ended_with(ready.and_then(|()| run(flags, bind, serve)))
 }
@@ -210,6 +238,9 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
         resolved.config.log_files.diagnostics.is_none() && Standard::Error.has_colours(),
     )
     .map_err(anyhow::Error::msg)?;
+    for notice in &resolved.notices {
+        tracing::info!("{notice}");
+    }
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
     }

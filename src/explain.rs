@@ -8,7 +8,6 @@
 mod image;
 mod readers;
 mod render;
-mod shell;
 mod stand_in;
 mod subject;
 mod subjects;

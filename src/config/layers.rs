@@ -90,15 +90,20 @@ impl Layer {
 
     /// Takes the settings of `weaker` that are not set here, and all of its tables.
     pub fn add(&mut self, weaker: Self) {
+        self.locations.extend_from_slice(&weaker.locations);
+        self.companions.extend_from_slice(&weaker.companions);
+        self.certificates.extend_from_slice(&weaker.certificates);
+        self.uwsgi_options.extend_from_slice(&weaker.uwsgi_options);
+        self.secrets.extend(weaker.secrets.iter().cloned());
+        self.sockets.extend_from_slice(&weaker.sockets);
+        self.fill(weaker);
+    }
+
+    /// Takes the settings of a weaker source that this one does not give.
+    pub fn fill(&mut self, weaker: Self) {
         for (name, entry) in weaker.entries {
             self.entries.entry(name).or_insert(entry);
         }
-        self.locations.extend(weaker.locations);
-        self.companions.extend(weaker.companions);
-        self.certificates.extend(weaker.certificates);
-        self.uwsgi_options.extend(weaker.uwsgi_options);
-        self.secrets.extend(weaker.secrets);
-        self.sockets.extend(weaker.sockets);
     }
 
     /// Forgets this value of a setting with several.

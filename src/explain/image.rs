@@ -15,6 +15,8 @@ mod tiangolo;
 
 use std::sync::Arc;
 
+pub use self::base::is_too_old;
+
 use self::commands::Conversion;
 use self::placement::Placement;
 use super::subject::{ImageFile, Kind, Subject};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::image::{Explained, Replacement};
+use super::image::{Explained, Replacement, is_too_old};
 use super::subject::{Kind, Subject};
 use crate::config::foreign::{Reading, equivalent};
 use crate::config::layers::Layer;
@@ -16,7 +16,7 @@ const COLUMN: usize = 44;
 
 /// Each line with its verdict, then the settings; `whole` are those of all together.
 pub fn text(found: &[(Subject, Explained)], whole: Option<&Layer>) -> String {
-    let mut text = String::new();
+    let mut text = too_old(found);
     for (subject, explained) in found {
         let reading = &explained.reading;
         if !text.is_empty() {
@@ -37,6 +37,24 @@ pub fn text(found: &[(Subject, Explained)], whole: Option<&Layer>) -> String {
         let _infallible = write!(
             text,
             "\n# pyserve.toml of the same meaning as these files together\n{settings}"
+        );
+    }
+    text
+}
+
+/// A Python that pyserve cannot run stands first: everything else waits for it.
+fn too_old(found: &[(Subject, Explained)]) -> String {
+    let all = found
+        .iter()
+        .flat_map(|(_, explained)| &explained.reading.lines);
+    let old = all.filter(|line| is_too_old(&line.verdict));
+    let mut text = String::new();
+    for line in old {
+        let verdict = line.verdict.detail();
+        let _infallible = writeln!(
+            text,
+            "# FIRST: {}: {verdict}",
+            shown(&line.place.to_string())
         );
     }
     text

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::image;
 use super::readers::{self, Source};
 use super::subject::{Kind, Subject};
-use super::{image, shell};
+use crate::config::foreign::shell;
 use crate::config::native;
 
 /// Deepest folder that is searched.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::image::Image;
 use super::uwsgi::{self, Form, Sources};
 use super::{Line, Place, Reading, Surroundings, Verdict};
 use super::{gunicorn, nginx, supervisord};
@@ -41,6 +42,12 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
     }
     let set = |name: &str| host.environment.variable(name).map(native::text);
     if set("UWSGI_INI").is_some() {
+        return Some(sources);
+    }
+    // In an image of the family of nginx and uWSGI, its options count without a file.
+    let is_image = Image::of(layers) != Image::No && set("UWSGI_INI_DIR").is_none();
+    let sizes = ["UWSGI_PROCESSES", "UWSGI_CHEAPER"];
+    if is_image && sizes.iter().any(|name| set(name).is_some()) {
         return Some(sources);
     }
     let file = PathBuf::from(native::string(&set("UWSGI_INI_DIR")?)).join("uwsgi.ini");

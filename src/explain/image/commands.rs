@@ -1,5 +1,6 @@
 //! The replacement of a command of an image: a server becomes pyserve, with the same settings.
 
+use crate::config::foreign::shell;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Verdict, equivalent};
 use crate::config::layers::{Layer, SettingOrigin};
@@ -7,7 +8,6 @@ use crate::config::settings;
 use crate::explain::image::Explained;
 use crate::explain::image::placement::Placement;
 use crate::explain::readers::{self, Context, Reader, Source};
-use crate::explain::shell;
 use crate::explain::subject::{Kind, Subject};
 
 /// The replacement of a command.

@@ -2,7 +2,7 @@
 
 use super::instructions::{Instruction, heredoc, instructions};
 use crate::config::foreign::Verdict;
-use crate::explain::shell;
+use crate::config::foreign::shell;
 
 /// Packages of distributions and of PyPI.
 const SERVERS: &[&str] = &[
