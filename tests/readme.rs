@@ -109,6 +109,8 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "check-config",
         "print-config",
         "timeout",
+        // Of Docker.
+        "name",
         // Of `pyserve maintenance`.
         "allow",
         "page",

@@ -10,6 +10,7 @@
 //! here opens sockets or starts processes.
 
 pub mod access;
+pub mod acme;
 pub mod address;
 pub mod app;
 pub mod companions;

@@ -9,6 +9,7 @@
 //! or to the directory of the settings file that names it.
 
 mod access;
+mod acme;
 mod application;
 mod apps;
 mod bodies;

@@ -435,7 +435,7 @@ impl Supervisor {
             }
         };
         if let Some(site) = site {
-            self.front.change(site);
+            self.front.change(site, &resolved.config);
         }
         self.apps.follow(members, self.front.past());
         let config = &resolved.config;

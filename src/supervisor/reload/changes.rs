@@ -66,7 +66,7 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     };
     let is_named = changed
         .iter()
-        .any(|name| name.starts_with("tls_") || name == "bind");
+        .any(|name| name.starts_with("tls_") || name.starts_with("acme") || name == "bind");
     if !is_named && tables(before) != tables(after) {
         changed.push(CERTIFICATE.to_owned());
     }
