@@ -11,9 +11,10 @@ use crate::config::locations::Handler;
 use crate::config::reach::{self, Unreachable};
 use crate::config::tls::CertificateFiles;
 use crate::config::upstream::UpstreamTls;
-use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign};
+use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign, native};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
+use crate::front::acme::store;
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
@@ -37,6 +38,8 @@ use crate::os::scheduling;
 use crate::os::service_manager::{Notifications, ServiceManager};
 use crate::os::standard::Standard;
 use crate::os::temporary;
+use crate::prestart;
+use crate::project;
 use crate::reference;
 use crate::report;
 use crate::schema;
@@ -84,10 +87,33 @@ pub fn main() -> ExitCode {
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
-        Verb::Serve => return served(invocation.flags),
-        Verb::Check => run(invocation.flags, read_only, check),
+        Verb::Project(request) => match project::run(invocation.flags, &request) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => return complain(&error),
+        },
+        Verb::Serve => match with_procfile(invocation.flags) {
+            Ok(flags) => return served(flags),
+            Err(code) => return code,
+        },
+        Verb::Check => match with_procfile(invocation.flags) {
+            Ok(flags) => run(flags, read_only, check),
+            Err(code) => return code,
+        },
     };
     ended_with(ended)
+}
+
+/// Adds the flags of a pyserve that the `Procfile` of an image starts.
+fn with_procfile(mut flags: Layer) -> Result<Layer, ExitCode> {
+    let found = config::procfile(flags.clone(), &HostFacts::of_this_process());
+    // A mistake in the settings is reported where they are resolved.
+    if let Some(words) = found.ok().flatten() {
+        let words = words.iter().map(|word| native::string(word));
+        let words = std::iter::once("pyserve".into()).chain(words);
+        let invocation = cli::parse(words).map_err(|error| answer(&error))?;
+        flags.fill(invocation.flags);
+    }
+    Ok(flags)
 }
 
 /// Runs what the command line of gunicorn asks for.
@@ -104,6 +130,9 @@ fn as_gunicorn(words: &[String]) -> ExitCode {
 
 /// Runs the server to its end.
 fn served(flags: Layer) -> ExitCode {
+    if let Err(error) = prestart::source(&flags) {
+        return complain(&error);
+    }
     let ready = supervisor::signals::survive_start().context("cannot handle signals");
     ended_with(ready.and_then(|()| run(flags, bind, serve)))
 }
@@ -220,6 +249,9 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
         resolved.config.log_files.diagnostics.is_none() && Standard::Error.has_colours(),
     )
     .map_err(anyhow::Error::msg)?;
+    for notice in &resolved.notices {
+        tracing::info!("{notice}");
+    }
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
     }
@@ -279,6 +311,7 @@ fn read_only(config: &Config) -> anyhow::Result<Bound> {
 }
 
 fn bind(config: &Config) -> anyhow::Result<Bound> {
+    prepare_acme(config)?;
     let certificates = certificates(config)?;
     let run_as = config.run_as.as_ref();
     let becomes = run_as
@@ -368,6 +401,8 @@ fn stay_able_to_read(
             match one {
                 CertificateFiles::Pair { cert, key } => files.extend([cert.clone(), key.clone()]),
                 CertificateFiles::Directory(dir) => directories.push(dir.clone()),
+                // It belongs to that user.
+                CertificateFiles::Managed { .. } => {}
             }
         }
         let client = tls.client.iter();
@@ -397,6 +432,31 @@ fn stay_able_to_read(
             "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
             file.display()
         );
+    }
+    Ok(())
+}
+
+/// Creates the directory of ACME while this is possible, and says at the start if the server is not
+/// going to be able to write there.
+fn prepare_acme(config: &Config) -> anyhow::Result<()> {
+    let Some(acme) = &config.https.acme else {
+        return Ok(());
+    };
+    let owner = config
+        .run_as
+        .as_ref()
+        .filter(|_| identity::own().0 == 0)
+        .map(|run_as| (run_as.uid, run_as.gid));
+    let tried = match store::create(&acme.dir, owner) {
+        Err(error) => Err(error),
+        Ok(()) => match owner {
+            None => store::try_directory(&acme.dir),
+            Some((uid, gid)) => identity::acting_as(uid, gid, || store::try_directory(&acme.dir))?,
+        },
+    };
+    if let Err(error) = tried {
+        let uid = owner.map_or(identity::own().0, |(uid, _)| uid);
+        tracing::error!(code = codes::ACME, uid, "no certificates by ACME: {error}");
     }
     Ok(())
 }
@@ -459,6 +519,9 @@ fn check(
     report::settings(&resolved)?;
     if let Some(certificates) = &bound.certificates {
         report::certificates(certificates)?;
+    }
+    if let Some(acme) = &resolved.config.https.acme {
+        report::acme(acme)?;
     }
     if applications.is_empty() {
         print("\nno application")?;

@@ -13,6 +13,7 @@ mod support;
 
 mod accel;
 mod access;
+mod acme;
 mod admin;
 mod breakpoints;
 mod broken_logs;
@@ -48,6 +49,7 @@ mod http2_malformed;
 mod http_upstream;
 mod identity;
 mod idle_connections;
+mod image;
 mod internal;
 mod large_files;
 mod large_files_change;

@@ -7,6 +7,7 @@
 //! is not read by the resolver is found by a test there.
 
 mod access;
+mod acme;
 mod application;
 mod limits;
 mod listening;
@@ -142,9 +143,11 @@ const ADVANCED: &[&str] = &[
     "compress_private",
     "compress_types",
     "front_threads",
+    "image",
     "max_response_spool",
     "memory_budget",
     "min_body_rate",
+    "prestart",
     "rate_burst",
     "response_spool_total",
     "satisfy",
@@ -180,6 +183,7 @@ static TABLE: &[&[Setting]] = &[
     application::PYTHON,
     listening::LISTENING,
     tls::TLS,
+    acme::ACME,
     static_files::STATIC_FILES,
     responses::RESPONSES,
     workers::WORKERS,

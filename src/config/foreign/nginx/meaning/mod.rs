@@ -32,6 +32,8 @@ mod upstreams;
 
 use std::path::Path;
 
+pub use numbers::bytes as size;
+
 use super::tree::Tree;
 use crate::config::foreign::{Line, Place, Reading, Verdict, equivalent, origin, secrets};
 use crate::config::layers::{Layer, SettingsTable};
