@@ -17,6 +17,7 @@ use crate::config::settings::{self, Setting};
 use crate::config::{native, values};
 use crate::explain;
 use crate::manual::{self, Page};
+use crate::project;
 use crate::supervisor::control::protocol::MaintenanceOrder;
 use crate::verbs::ControlCommand;
 
@@ -38,6 +39,8 @@ pub enum Verb {
     Check,
     /// Control a running server.
     Control(ControlCommand),
+    /// Run a command of the project.
+    Project(project::Request),
     /// Explain the files of other servers.
     Explain(explain::Request),
     /// Show a page of the manual.
@@ -109,12 +112,24 @@ where
                 flags: Layer::default(),
             });
         }
-        Some((_, matches)) => (Verb::Serve, matches),
+        Some((name, matches)) => (project_verb(name, matches), matches),
         None => (Verb::Serve, &matches),
     };
     Ok(Invocation {
         verb,
         flags: flags(matches),
+    })
+}
+
+/// The verb of this name that runs a command of the project; `serve` for all others.
+fn project_verb(name: &str, matches: &ArgMatches) -> Verb {
+    let Some(command) = project::Command::named(name) else {
+        return Verb::Serve;
+    };
+    let words = matches.get_many::<OsString>(WORDS);
+    Verb::Project(project::Request {
+        command,
+        words: words.into_iter().flatten().cloned().collect(),
     })
 }
 
@@ -185,6 +200,7 @@ pub fn command() -> Command {
         .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
         .subcommand_help_heading("Verbs")
         .subcommands(server_verbs())
+        .subcommands(project_verbs())
         .subcommands(control_verbs())
         .subcommand(explain_verb())
         .subcommands(document_verbs())
@@ -206,6 +222,25 @@ fn server_verbs() -> [Command; 2] {
             "Show every setting with its origin, and import the application",
         ),
     ]
+}
+
+/// The verbs that run a command of the project in the environment of the application.
+fn project_verbs() -> [Command; 4] {
+    project::Command::ALL.map(|(name, _, about)| {
+        let hidden = settings::all().map(|setting| argument(setting).hide(true));
+        let words = Arg::new(WORDS)
+            .value_name("ARGUMENTS")
+            .help("Passed to the command as they stand")
+            .value_parser(OsStringValueParser::new())
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true);
+        Command::new(name)
+            .about(about)
+            .args(hidden)
+            .arg(words)
+            .after_help(PROJECT_HELP)
+    })
 }
 
 /// The verbs for a running server.
@@ -408,11 +443,21 @@ const SWITCH: &str = "switch";
 const PAGE: &str = "page";
 const RETRY_AFTER: &str = "retry-after";
 const ALLOW: &str = "allow";
+/// The id of the arguments of a command of the project.
+const WORDS: &str = "arguments";
 /// The id of the number of workers.
 const COUNT: &str = "count";
 
 /// The settings that locate a running server ([`crate::config::load_reach`]).
 const TARGET: &[&str] = &["config", "chdir", "temp_dir", "control"];
+
+const PROJECT_HELP: &str = "\
+The command runs in the directory of the application, with its interpreter, its variables and the user of the
+server. All options of `pyserve serve` are accepted before the arguments. Lines `release:` and `test:` of a Procfile
+take the place of the commands of deploy and test.
+
+Exit codes:
+  that of the command; 78 invalid settings, 128+n ended by signal n";
 
 const CONTROL_HELP: &str = "\
 The server is found by its settings, on the command line, in the environment and in
@@ -473,6 +518,9 @@ Exit codes:
 status, reload, scale, stacks, stop: 1 the server refused or failed, 69 no server;
 health: 1 for both.";
 
+/// Verbs that the short help omits.
+const RARE_VERBS: [&str; 4] = ["completions", "man", "schema", "stacks"];
+
 /// The command line for the help of `-h`: one screen, without headings. clap's own short help would
 /// print each option over several lines.
 fn shortened(command: Command) -> Command {
@@ -482,6 +530,10 @@ fn shortened(command: Command) -> Command {
             Some(None) => argument.hide(true),
             None => argument,
         }
+    });
+    // In `--help` all the same.
+    let command = RARE_VERBS.iter().fold(command, |command, verb| {
+        command.mut_subcommand(verb, |verb| verb.hide(true))
     });
     let shorter = |verb: Command| verb.after_help(AFTER_SHORT_HELP);
     shorter(command)
@@ -529,6 +581,11 @@ fn flags(matches: &ArgMatches) -> Layer {
     layer
 }
 
+/// True for `hello.wsgi` and `site/app.py`, which are no misspelt verbs.
+fn is_file_name(word: &str) -> bool {
+    word.contains(['.', '/', ':'])
+}
+
 /// Adds a hint for common guesses: `pyserve hello.wsgi`, `runserver`, `-w 4`.
 fn with_hint(mut error: clap::Error) -> clap::Error {
     let stray = match error.kind() {
@@ -546,7 +603,7 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
             Some(ours) => ours.to_owned(),
             None => return error,
         }
-    } else if error.get(ContextKind::SuggestedSubcommand).is_some() {
+    } else if error.get(ContextKind::SuggestedSubcommand).is_some() && !is_file_name(stray) {
         return error;
     } else if ["run", "start", "runserver"].contains(&&**stray) {
         "the server starts without a verb, or with 'serve'".to_owned()
@@ -555,7 +612,11 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
     } else {
         format!("an application is given as '--app {stray}'")
     };
-    for nearest in [ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
+    for nearest in [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ] {
         error.remove(nearest);
     }
     error.insert(

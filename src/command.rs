@@ -1,20 +1,27 @@
 //! The `pyserve` command: parse, resolve, run, map the result to an exit code.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
+use crate::config::locations::Handler;
 use crate::config::reach::{self, Unreachable};
-use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign};
+use crate::config::tls::CertificateFiles;
+use crate::config::upstream::UpstreamTls;
+use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign, native};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
+use crate::front::acme::store;
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
 use crate::front::tls::certificates::Certificates;
 use crate::front::tls::client_auth;
+use crate::front::tls::files as tls_files;
+use crate::front::tls::upstream::TlsToServers;
 use crate::gunicorn_link;
 use crate::manual;
 use crate::observe::codes;
@@ -23,6 +30,7 @@ use crate::observe::log_files::{self, LogFileError};
 use crate::observe::logs;
 use crate::os::descriptors;
 use crate::os::identity::{self, DropError};
+use crate::os::key_reader;
 use crate::os::memory;
 use crate::os::pidfile::PidFile;
 use crate::os::process;
@@ -30,6 +38,8 @@ use crate::os::scheduling;
 use crate::os::service_manager::{Notifications, ServiceManager};
 use crate::os::standard::Standard;
 use crate::os::temporary;
+use crate::prestart;
+use crate::project;
 use crate::reference;
 use crate::report;
 use crate::schema;
@@ -50,6 +60,9 @@ pub fn main() -> ExitCode {
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
+    if key_reader::become_reader() {
+        return ExitCode::SUCCESS;
+    }
     if let Some(words) = foreign::found::called_as("uwsgi") {
         return match uwsgi_link::answer(&words) {
             Some(code) => code,
@@ -74,10 +87,33 @@ pub fn main() -> ExitCode {
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
-        Verb::Serve => return served(invocation.flags),
-        Verb::Check => run(invocation.flags, read_only, check),
+        Verb::Project(request) => match project::run(invocation.flags, &request) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => return complain(&error),
+        },
+        Verb::Serve => match with_procfile(invocation.flags) {
+            Ok(flags) => return served(flags),
+            Err(code) => return code,
+        },
+        Verb::Check => match with_procfile(invocation.flags) {
+            Ok(flags) => run(flags, read_only, check),
+            Err(code) => return code,
+        },
     };
     ended_with(ended)
+}
+
+/// Adds the flags of a pyserve that the `Procfile` of an image starts.
+fn with_procfile(mut flags: Layer) -> Result<Layer, ExitCode> {
+    let found = config::procfile(flags.clone(), &HostFacts::of_this_process());
+    // A mistake in the settings is reported where they are resolved.
+    if let Some(words) = found.ok().flatten() {
+        let words = words.iter().map(|word| native::string(word));
+        let words = std::iter::once("pyserve".into()).chain(words);
+        let invocation = cli::parse(words).map_err(|error| answer(&error))?;
+        flags.fill(invocation.flags);
+    }
+    Ok(flags)
 }
 
 /// Runs what the command line of gunicorn asks for.
@@ -94,6 +130,9 @@ fn as_gunicorn(words: &[String]) -> ExitCode {
 
 /// Runs the server to its end.
 fn served(flags: Layer) -> ExitCode {
+    if let Err(error) = prestart::source(&flags) {
+        return complain(&error);
+    }
     let ready = supervisor::signals::survive_start().context("cannot handle signals");
     ended_with(ready.and_then(|()| run(flags, bind, serve)))
 }
@@ -210,6 +249,9 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
         resolved.config.log_files.diagnostics.is_none() && Standard::Error.has_colours(),
     )
     .map_err(anyhow::Error::msg)?;
+    for notice in &resolved.notices {
+        tracing::info!("{notice}");
+    }
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
     }
@@ -269,6 +311,7 @@ fn read_only(config: &Config) -> anyhow::Result<Bound> {
 }
 
 fn bind(config: &Config) -> anyhow::Result<Bound> {
+    prepare_acme(config)?;
     let certificates = certificates(config)?;
     let run_as = config.run_as.as_ref();
     let becomes = run_as
@@ -306,8 +349,27 @@ fn bind(config: &Config) -> anyhow::Result<Bound> {
 /// place of `--bind`.
 const ADMIN_SOCKET: &str = "admin";
 
-/// Reads the certificates, and logs their defects.
+/// Reads the certificates, and logs their defects. Those for upstream servers are only checked.
 fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+    for tls in tls_to_servers(config) {
+        TlsToServers::new(tls)?;
+    }
+    let certificates = certificates_of_listeners(config)?;
+    if let Some(run_as) = &config.run_as {
+        stay_able_to_read(config, certificates.as_deref(), (run_as.uid, run_as.gid))?;
+    }
+    Ok(certificates)
+}
+
+fn tls_to_servers(config: &Config) -> impl Iterator<Item = &UpstreamTls> {
+    let handlers = config.locations.iter().map(|location| &location.handler);
+    handlers.filter_map(|handler| match handler {
+        Handler::Upstream(settings) => settings.tls.as_ref(),
+        _ => None,
+    })
+}
+
+fn certificates_of_listeners(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     let Some(tls) = &config.https.tls else {
         return Ok(None);
     };
@@ -318,18 +380,85 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     for warning in certificates.warnings() {
         tracing::warn!(code = codes::CERTIFICATE, "{warning}");
     }
-    if let Some(run_as) = &config.run_as {
-        let (uid, gid) = (run_as.uid, run_as.gid);
-        let unreadable = identity::acting_as(uid, gid, || certificates.unreadable())?;
-        for (file, error) in unreadable {
-            tracing::warn!(
-                code = codes::CERTIFICATE,
-                "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
-                file.display()
-            );
-        }
-    }
     Ok(Some(Arc::new(certificates)))
+}
+
+/// Sees to it that files of TLS can be read when this process is that user, if need be by a process
+/// that stays root.
+fn stay_able_to_read(
+    config: &Config,
+    certificates: Option<&Certificates>,
+    (uid, gid): (u32, u32),
+) -> anyhow::Result<()> {
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    for tls in tls_to_servers(config) {
+        files.extend(tls.ca.clone());
+        let own = tls.own.iter();
+        files.extend(own.flat_map(|own| [own.cert.clone(), own.key.clone()]));
+    }
+    if let Some(tls) = &config.https.tls {
+        for one in &tls.certificates {
+            match one {
+                CertificateFiles::Pair { cert, key } => files.extend([cert.clone(), key.clone()]),
+                CertificateFiles::Directory(dir) => directories.push(dir.clone()),
+                // It belongs to that user.
+                CertificateFiles::Managed { .. } => {}
+            }
+        }
+        let client = tls.client.iter();
+        files.extend(client.flat_map(|client| client.crls.iter().chain([&client.ca]).cloned()));
+    }
+    let pairs = certificates.map(Certificates::pairs).unwrap_or_default();
+    let of_pairs = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    let all: Vec<_> = of_pairs.chain(&files).cloned().collect();
+    let unreadable = || -> std::io::Result<Vec<_>> {
+        identity::acting_as(uid, gid, || {
+            let error_of = |file: &PathBuf| Some((file.clone(), tls_files::read(file).err()?));
+            all.iter().filter_map(error_of).collect()
+        })
+    };
+    if unreadable()?.is_empty() {
+        return Ok(());
+    }
+    match tls_files::start_reader(&files, &directories) {
+        Ok(()) => {
+            tracing::info!("a process that stays root reads keys that uid {uid} cannot read");
+        }
+        Err(error) => tracing::debug!(%error, "no process that stays root"),
+    }
+    for (file, error) in unreadable()? {
+        tracing::warn!(
+            code = codes::CERTIFICATE,
+            "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Creates the directory of ACME while this is possible, and says at the start if the server is not
+/// going to be able to write there.
+fn prepare_acme(config: &Config) -> anyhow::Result<()> {
+    let Some(acme) = &config.https.acme else {
+        return Ok(());
+    };
+    let owner = config
+        .run_as
+        .as_ref()
+        .filter(|_| identity::own().0 == 0)
+        .map(|run_as| (run_as.uid, run_as.gid));
+    let tried = match store::create(&acme.dir, owner) {
+        Err(error) => Err(error),
+        Ok(()) => match owner {
+            None => store::try_directory(&acme.dir),
+            Some((uid, gid)) => identity::acting_as(uid, gid, || store::try_directory(&acme.dir))?,
+        },
+    };
+    if let Err(error) = tried {
+        let uid = owner.map_or(identity::own().0, |(uid, _)| uid);
+        tracing::error!(code = codes::ACME, uid, "no certificates by ACME: {error}");
+    }
+    Ok(())
 }
 
 /// Writes the process id as the user that starts the server. Without the file the server runs as well.
@@ -390,6 +519,9 @@ fn check(
     report::settings(&resolved)?;
     if let Some(certificates) = &bound.certificates {
         report::certificates(certificates)?;
+    }
+    if let Some(acme) = &resolved.config.https.acme {
+        report::acme(acme)?;
     }
     if applications.is_empty() {
         print("\nno application")?;

@@ -26,6 +26,16 @@ mod observe;
     reason = "is where files and sockets are opened; its callers keep blocking calls off the front"
 )]
 mod os;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "runs before the server, or in its place"
+)]
+mod prestart;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "verbs that run a command of the project and end"
+)]
+mod project;
 mod reference;
 mod report;
 mod schema;

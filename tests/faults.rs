@@ -12,6 +12,14 @@ use crate::support::load::{Load, runs};
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::{skipped, write_files};
 
+crate::clients_over_tls! {
+    ten_reloads_some_of_them_overlapping_lose_nothing,
+    what_is_in_flight_at_a_stop_is_answered_and_what_comes_then_is_refused,
+    more_and_fewer_workers_lose_nothing,
+    a_template_that_is_killed_costs_nothing_and_is_replaced,
+    a_panic_inside_the_host_costs_its_request_and_nothing_else,
+}
+
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// A server of `ledger.py` with two workers, and where the ledger is.
@@ -27,7 +35,7 @@ fn serving(args: &[&str]) -> (Server, PathBuf) {
 }
 
 fn load(server: &Server) -> Load {
-    let load = Load::start(server.port(), 8, "/", PAUSE, false);
+    let load = Load::start(server, 8, "/", PAUSE, false);
     load.wait_for(50);
     load
 }
@@ -49,7 +57,7 @@ fn ten_reloads_some_of_them_overlapping_lose_nothing() {
 #[test]
 fn recycling_every_50_requests_for_5000_loses_nothing() {
     let (server, ledger) = serving(&["--max-requests", "50"]);
-    let load = Load::start(server.port(), 8, "/", Duration::from_millis(1), false);
+    let load = Load::start(&server, 8, "/", Duration::from_millis(1), false);
     load.wait_for(5000);
     load.stop().check_nothing_lost(&ledger);
     let recycled = server.stderr.count("worker is due for recycling");
@@ -59,7 +67,7 @@ fn recycling_every_50_requests_for_5000_loses_nothing() {
 #[test]
 fn a_leaking_application_is_recycled_before_it_is_fat_and_loses_nothing() {
     let (server, ledger) = serving(&["--max-worker-memory", "100M"]);
-    let load = Load::start(server.port(), 8, "/leak", PAUSE, false);
+    let load = Load::start(&server, 8, "/leak", PAUSE, false);
     server.stderr.wait_for_nth("worker is due for recycling", 2);
     load.wait_for(load.answered() + 100);
     load.stop().check_nothing_lost(&ledger);
@@ -69,7 +77,7 @@ fn a_leaking_application_is_recycled_before_it_is_fat_and_loses_nothing() {
 fn what_is_in_flight_at_a_stop_is_answered_and_what_comes_then_is_refused() {
     for delay in ["0", "300ms"] {
         let (mut server, ledger) = serving(&["--drain-delay", delay, "--threads", "8"]);
-        let load = |path, pause, fresh| Load::start(server.port(), 8, path, pause, fresh);
+        let load = |path, pause, fresh| Load::start(&server, 8, path, pause, fresh);
         let loads = [
             load("/slow", Duration::ZERO, true),
             load("/quick", Duration::ZERO, true),
@@ -301,15 +309,9 @@ fn as_process_1_it_reaps_orphans_by_the_hundred_and_serves_on() {
         .quick()
         .env("LEDGER", &ledger)
         .ready();
-    let load = Load::start(server.port(), 4, "/", Duration::from_millis(2), false);
+    let load = Load::start(&server, 4, "/", Duration::from_millis(2), false);
     // Each makes 20 orphans; how fast says more about the machine than about us.
-    let orphans = Load::start(
-        server.port(),
-        1,
-        "/orphans",
-        Duration::from_millis(20),
-        false,
-    );
+    let orphans = Load::start(&server, 1, "/orphans", Duration::from_millis(20), false);
     orphans.wait_for(50);
     let tally = orphans.stop();
     assert_eq!(tally.counts().len(), 1, "{:?}", tally.counts());

@@ -10,6 +10,10 @@ use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
 use crate::support::{temp_dir, write_files};
 
+crate::clients_over_tls! {
+    many_uploads_beyond_the_room_on_disk_are_refused_and_cost_no_memory,
+}
+
 #[test]
 fn slow_headers_uploads_and_readers_at_once_cost_no_worker_little_memory_and_little_time() {
     many_descriptors();

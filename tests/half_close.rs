@@ -15,6 +15,10 @@ use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get, post, request};
 use crate::support::{temp_dir, write_files};
 
+crate::clients_over_tls! {
+    an_application_may_take_its_time_for_a_client_that_has_half_closed,
+}
+
 /// Clearly behind the request.
 const LATER: Duration = Duration::from_millis(300);
 const CHUNKED: &str =

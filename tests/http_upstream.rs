@@ -1,5 +1,5 @@
-//! `--upstream http://…`: a server of HTTP behind pyserve, first one that does exactly what a
-//! test says, then real ones.
+//! `--upstream http://…` and `https://…`: a server of HTTP behind pyserve that does exactly what a
+//! test says. [`over_both`](crate::over_both) runs most tests with and without TLS.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,19 +7,40 @@ use std::sync::mpsc::channel;
 
 use crate::support::backend::{Backend, Call, page};
 use crate::support::http2::{Http2, Outcome, get_fields};
+use crate::support::over::Over;
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get, post, request};
 use crate::support::{DEADLINE, temp_dir};
 
+crate::over_both! {
+    the_head_says_what_the_server_may_believe_and_nothing_for_one_hop,
+    trusted_proxies_are_believed_and_the_peer_is_added,
+    connections_are_used_again_but_not_for_what_must_not_run_twice,
+    answers_without_a_body_are_over_with_their_head_whatever_their_length_says,
+    a_body_that_a_server_sends_to_head_is_not_the_next_answer,
+    a_connection_that_the_server_closes_is_not_used_again,
+    a_used_connection_that_dies_costs_no_request,
+    garbage_is_a_502_and_never_a_page,
+    early_hints_are_read_and_the_answer_behind_them_is_passed_on,
+    informational_responses_without_end_are_a_502,
+    chunk_sizes_with_leading_zeros_are_taken,
+    chunked_answers_arrive_piece_by_piece_and_keep_the_connection,
+    an_answer_before_the_end_of_the_body_arrives,
+    an_upgraded_connection_is_passed_through_both_ways,
+    an_upgraded_connection_that_says_nothing_ends,
+    a_server_may_refuse_to_switch,
+    every_proper_request_for_an_upgrade_is_passed_on,
+    no_other_request_is_one_for_an_upgrade,
+    a_server_that_does_not_switch_leaves_the_client_s_connection_as_it_is,
+    a_switch_to_what_was_not_offered_is_a_502,
+    header_names_keep_their_spelling_or_get_that_of_their_standard,
+}
+
 /// pyserve before this server.
 fn before(backend: &Backend) -> Pyserve {
-    let url = match backend.address().strip_prefix("unix:") {
-        Some(path) => format!("http+unix:{path}"),
-        None => format!("http://{}", backend.address()),
-    };
     Pyserve::new()
         .without("PYSERVE_PYTHON")
-        .args(["--upstream", &url])
+        .args(backend.flags())
 }
 
 fn in_front_of(backend: &Backend) -> Server {
@@ -35,8 +56,8 @@ fn length_of(head: &str) -> usize {
 }
 
 /// A server that answers every request with the request's head, and keeps the connection.
-fn mirror() -> Backend {
-    Backend::tcp(|mut call| {
+fn mirror(over: Over) -> Backend {
+    over.backend(|mut call| {
         while let Some(head) = call.http_head() {
             call.exactly(length_of(&head));
             call.send(page(&head));
@@ -44,9 +65,8 @@ fn mirror() -> Backend {
     })
 }
 
-#[test]
-fn the_head_says_what_the_server_may_believe_and_nothing_for_one_hop() {
-    let backend = mirror();
+fn the_head_says_what_the_server_may_believe_and_nothing_for_one_hop(over: Over) {
+    let backend = mirror(over);
     let server = in_front_of(&backend);
     let head = server
         .exchange(
@@ -74,9 +94,8 @@ fn the_head_says_what_the_server_may_believe_and_nothing_for_one_hop() {
     );
 }
 
-#[test]
-fn trusted_proxies_are_believed_and_the_peer_is_added() {
-    let backend = mirror();
+fn trusted_proxies_are_believed_and_the_peer_is_added(over: Over) {
+    let backend = mirror(over);
     let server = before(&backend).args(["--trust", "127.0.0.1"]).ready();
     let head = server
         .exchange(
@@ -129,9 +148,8 @@ fn bodies_have_their_true_length() {
     }
 }
 
-#[test]
-fn connections_are_used_again_but_not_for_what_must_not_run_twice() {
-    let backend = mirror();
+fn connections_are_used_again_but_not_for_what_must_not_run_twice(over: Over) {
+    let backend = mirror(over);
     let server = in_front_of(&backend);
     let mut client = server.connect();
     for _ in 0..5 {
@@ -146,11 +164,10 @@ fn connections_are_used_again_but_not_for_what_must_not_run_twice() {
     );
 }
 
-#[test]
-fn answers_without_a_body_are_over_with_their_head_whatever_their_length_says() {
+fn answers_without_a_body_are_over_with_their_head_whatever_their_length_says(over: Over) {
     // If it were waited for, the connection would be of no further use.
     for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304), ("HEAD", 404)] {
-        let backend = Backend::tcp(move |mut call| {
+        let backend = over.backend(move |mut call| {
             while call.http_head().is_some() {
                 call.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n"));
             }
@@ -166,10 +183,9 @@ fn answers_without_a_body_are_over_with_their_head_whatever_their_length_says() 
     }
 }
 
-#[test]
-fn a_body_that_a_server_sends_to_head_is_not_the_next_answer() {
+fn a_body_that_a_server_sends_to_head_is_not_the_next_answer(over: Over) {
     // It comes when the next request has: that of a connection used again would get it.
-    let backend = Backend::tcp(|mut call| {
+    let backend = over.backend(|mut call| {
         let mut late = "";
         while let Some(head) = call.http_head() {
             call.send(late);
@@ -188,15 +204,14 @@ fn a_body_that_a_server_sends_to_head_is_not_the_next_answer() {
     assert_eq!(client.exchange(get("/")).text(), "true");
 }
 
-#[test]
-fn a_connection_that_the_server_closes_is_not_used_again() {
+fn a_connection_that_the_server_closes_is_not_used_again(over: Over) {
     for answer in [
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more",
         "HTTP/1.1 200 OK\r\n\r\nok",
     ] {
-        let backend = Backend::tcp(move |mut call| {
+        let backend = over.backend(move |mut call| {
             call.http_head();
             call.send(answer);
         });
@@ -213,13 +228,12 @@ fn a_connection_that_the_server_closes_is_not_used_again() {
     }
 }
 
-#[test]
-fn a_used_connection_that_dies_costs_no_request() {
+fn a_used_connection_that_dies_costs_no_request(over: Over) {
     // Each connection answers once and swallows the second request: only the answer to the
     // first was on its way when it closed.
     let swallowed = std::sync::Arc::new(AtomicUsize::new(0));
     let counted = std::sync::Arc::clone(&swallowed);
-    let backend = Backend::tcp(move |mut call| {
+    let backend = over.backend(move |mut call| {
         call.http_head();
         call.send(page("ok"));
         if call.http_head().is_some() {
@@ -236,8 +250,7 @@ fn a_used_connection_that_dies_costs_no_request() {
     }
 }
 
-#[test]
-fn garbage_is_a_502_and_never_a_page() {
+fn garbage_is_a_502_and_never_a_page(over: Over) {
     for (answer, why) in [
         ("<html>HTTP of 1991</html>", "ends inside its head"),
         ("<html>\r\n\r\n</html>", "neither a status line"),
@@ -262,7 +275,7 @@ fn garbage_is_a_502_and_never_a_page() {
         ),
         ("", "closed the connection without a response"),
     ] {
-        let backend = Backend::tcp(move |mut call| {
+        let backend = over.backend(move |mut call| {
             call.http_head();
             call.send(answer);
         });
@@ -272,9 +285,8 @@ fn garbage_is_a_502_and_never_a_page() {
     }
 }
 
-#[test]
-fn early_hints_are_read_and_the_answer_behind_them_is_passed_on() {
-    let backend = Backend::tcp(|mut call| {
+fn early_hints_are_read_and_the_answer_behind_them_is_passed_on(over: Over) {
+    let backend = over.backend(|mut call| {
         call.http_head();
         call.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
         call.send(page("the page"));
@@ -288,8 +300,7 @@ fn early_hints_are_read_and_the_answer_behind_them_is_passed_on() {
     assert_eq!(response.header("Link"), None);
 }
 
-#[test]
-fn informational_responses_without_end_are_a_502() {
+fn informational_responses_without_end_are_a_502(over: Over) {
     let processing = "HTTP/1.1 102 Processing\r\n\r\n";
     let long = format!(
         "HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n",
@@ -302,7 +313,7 @@ fn informational_responses_without_end_are_a_502() {
         (long.clone(), 16, 200),
         (long, 17, 502),
     ] {
-        let backend = Backend::tcp(move |mut call| {
+        let backend = over.backend(move |mut call| {
             call.http_head();
             call.send(interim.repeat(count));
             call.send(page("the page"));
@@ -315,9 +326,8 @@ fn informational_responses_without_end_are_a_502() {
     }
 }
 
-#[test]
-fn chunk_sizes_with_leading_zeros_are_taken() {
-    let backend = Backend::tcp(|mut call| {
+fn chunk_sizes_with_leading_zeros_are_taken(over: Over) {
+    let backend = over.backend(|mut call| {
         while call.http_head().is_some() {
             let zeros = "0".repeat(36);
             call.send(format!(
@@ -333,11 +343,10 @@ fn chunk_sizes_with_leading_zeros_are_taken() {
     assert_eq!(backend.calls(), 1);
 }
 
-#[test]
-fn chunked_answers_arrive_piece_by_piece_and_keep_the_connection() {
+fn chunked_answers_arrive_piece_by_piece_and_keep_the_connection(over: Over) {
     let (hold, held) = channel::<()>();
     let held = Mutex::new(held);
-    let backend = Backend::tcp(move |mut call| {
+    let backend = over.backend(move |mut call| {
         while call.http_head().is_some() {
             call.send(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5\r\nfirst\r\n",
@@ -359,9 +368,8 @@ fn chunked_answers_arrive_piece_by_piece_and_keep_the_connection() {
     assert_eq!(backend.calls(), 1);
 }
 
-#[test]
-fn an_answer_before_the_end_of_the_body_arrives() {
-    let backend = Backend::tcp(|mut call| {
+fn an_answer_before_the_end_of_the_body_arrives(over: Over) {
+    let backend = over.backend(|mut call| {
         call.http_head();
         call.send("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
         // It does not read the body, and closes when the client has the answer.
@@ -387,7 +395,7 @@ fn failures_have_their_status() {
         .args(["--upstream", &url, "--upstream-connect-timeout", "50ms"])
         .ready();
     assert_eq!(server.get("/").status(), 502);
-    let here = mirror();
+    let here = mirror(Over::Tcp);
     let here_url = format!("http://{}", here.address());
     let server = Pyserve::new()
         .args(["--upstream", &url, "--upstream", &here_url])
@@ -401,8 +409,8 @@ fn failures_have_their_status() {
 const UPGRADE: &str =
     "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n";
 
-fn echo() -> Backend {
-    Backend::tcp(|mut call: Call| {
+fn echo(over: Over) -> Backend {
+    over.backend(|mut call: Call| {
         let head = call.http_head().unwrap();
         assert!(
             head.contains("Connection: upgrade\r\nUpgrade: echo\r\n"),
@@ -419,9 +427,8 @@ fn echo() -> Backend {
     })
 }
 
-#[test]
-fn an_upgraded_connection_is_passed_through_both_ways() {
-    let backend = echo();
+fn an_upgraded_connection_is_passed_through_both_ways(over: Over) {
+    let backend = echo(over);
     let server = in_front_of(&backend);
     let mut client = server.connect();
     client.send(UPGRADE);
@@ -439,9 +446,8 @@ fn an_upgraded_connection_is_passed_through_both_ways() {
     assert!(client.rest().0.is_empty());
 }
 
-#[test]
-fn an_upgraded_connection_that_says_nothing_ends() {
-    let backend = echo();
+fn an_upgraded_connection_that_says_nothing_ends(over: Over) {
+    let backend = echo(over);
     let server = before(&backend)
         .args(["--upstream-read-timeout", "300ms"])
         .ready();
@@ -451,17 +457,16 @@ fn an_upgraded_connection_that_says_nothing_ends() {
     assert_eq!(client.rest().0, b"early");
 }
 
-#[test]
-fn a_server_may_refuse_to_switch() {
-    let backend = mirror();
+fn a_server_may_refuse_to_switch(over: Over) {
+    let backend = mirror(over);
     let response = in_front_of(&backend).exchange(UPGRADE);
     assert_eq!(response.status(), 200);
     assert!(response.text().contains("Upgrade: echo"));
 }
 
 /// Switches whatever it is asked for, once it has the whole request, and says everything back.
-fn switching_to(protocol: &'static str) -> Backend {
-    Backend::tcp(move |mut call| {
+fn switching_to(over: Over, protocol: &'static str) -> Backend {
+    over.backend(move |mut call| {
         let head = call.http_head().unwrap();
         let body = call.exactly(length_of(&head));
         let length = body.len();
@@ -478,9 +483,8 @@ fn switching_to(protocol: &'static str) -> Backend {
     })
 }
 
-#[test]
-fn every_proper_request_for_an_upgrade_is_passed_on() {
-    let backend = switching_to("WebSocket");
+fn every_proper_request_for_an_upgrade_is_passed_on(over: Over) {
+    let backend = switching_to(over, "WebSocket");
     let server = in_front_of(&backend);
     for (request, length) in [
         (
@@ -518,9 +522,8 @@ fn every_proper_request_for_an_upgrade_is_passed_on() {
     }
 }
 
-#[test]
-fn no_other_request_is_one_for_an_upgrade() {
-    let backend = mirror();
+fn no_other_request_is_one_for_an_upgrade(over: Over) {
+    let backend = mirror(over);
     let server = in_front_of(&backend);
     for request in [
         // RFC 9110 §7.8: ignored in HTTP/1.0, and where Connection does not list it.
@@ -536,9 +539,8 @@ fn no_other_request_is_one_for_an_upgrade() {
     }
 }
 
-#[test]
-fn a_server_that_does_not_switch_leaves_the_client_s_connection_as_it_is() {
-    let backend = Backend::tcp(|mut call| {
+fn a_server_that_does_not_switch_leaves_the_client_s_connection_as_it_is(over: Over) {
+    let backend = over.backend(|mut call| {
         while call.http_head().is_some() {
             call.send("HTTP/1.1 426 Upgrade Required\r\nUpgrade: x\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nno");
         }
@@ -553,9 +555,8 @@ fn a_server_that_does_not_switch_leaves_the_client_s_connection_as_it_is() {
     }
 }
 
-#[test]
-fn a_switch_to_what_was_not_offered_is_a_502() {
-    let backend = switching_to("smtp");
+fn a_switch_to_what_was_not_offered_is_a_502(over: Over) {
+    let backend = switching_to(over, "smtp");
     let server = in_front_of(&backend);
     assert_eq!(server.exchange(UPGRADE).status(), 502);
     server
@@ -584,7 +585,11 @@ fn settings_that_contradict_each_other_are_refused() {
             ],
             "give servers of one kind",
         ),
-        (&["--upstream", "https://a"], "in the clear"),
+        (&["--upstream", "https+unix:/a"], "no TLS over Unix sockets"),
+        (
+            &["--upstream", "http://a", "--upstream", "https://a"],
+            "give servers of one kind",
+        ),
         (&["--upstream", "http://a/path"], "requests keep theirs"),
         (&["--upstream", "uwsgi://10.0.0.1:3031"], "--uwsgi-insecure"),
     ] {
@@ -594,9 +599,8 @@ fn settings_that_contradict_each_other_are_refused() {
     }
 }
 
-#[test]
-fn header_names_keep_their_spelling_or_get_that_of_their_standard() {
-    let backend = mirror();
+fn header_names_keep_their_spelling_or_get_that_of_their_standard(over: Over) {
+    let backend = mirror(over);
     let server = in_front_of(&backend);
     let lines = "sec-ch-ua: 1\r\nSec-WebSocket-Key: 2\r\nDNT: 3\r\nX-CSRFToken: 4\r\n\
                  User-Agent: 5\r\nx-kept: 6\r\nX-Kept: 7\r\n";

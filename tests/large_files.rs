@@ -15,6 +15,18 @@ use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::{DEADLINE, temp_dir};
 
+crate::clients_over_tls! {
+    every_length_arrives_to_the_byte_on_a_kept_connection,
+    ranges_arrive_to_the_byte_on_a_kept_connection,
+    several_ranges_arrive_to_the_byte_on_a_kept_connection,
+    a_file_that_is_not_in_memory_arrives_all_the_same,
+    pipelined_requests_are_answered_in_their_order,
+    a_connection_of_http_1_0_ends_behind_the_last_byte,
+    a_file_that_shrinks_breaks_the_connection_and_nothing_else,
+    a_file_that_is_replaced_or_grows_is_sent_as_it_was_promised,
+    many_readers_at_once_get_their_own_files,
+}
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 

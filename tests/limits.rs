@@ -308,14 +308,14 @@ fn bodies_together_take_no_more_disk_than_they_may() {
     assert_eq!(server.probe.notes.count("second"), 0);
 }
 
-/// A command that runs pyserve with `disk` as a file system of half a megabyte, where this
+/// A command that runs pyserve with `small` in `disk` as a file system of this size, where this
 /// machine allows that.
-fn with_small_disk(disk: &std::path::Path) -> Option<std::path::PathBuf> {
+pub fn with_small_disk(disk: &std::path::Path, size: &str) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let wrapper = disk.join("pyserve");
     let mounted = format!("{0}/small", disk.display());
     std::fs::create_dir(&mounted).unwrap();
-    let mount = format!("mount -t tmpfs -o size=512k none {mounted}");
+    let mount = format!("mount -t tmpfs -o size={size} none {mounted}");
     let binary = env!("CARGO_BIN_EXE_pyserve");
     let script =
         format!("#!/bin/sh\nexec unshare -rm sh -c '{mount} && exec {binary} \"$@\"' sh \"$@\"\n");
@@ -331,7 +331,7 @@ fn with_small_disk(disk: &std::path::Path) -> Option<std::path::PathBuf> {
 #[test]
 fn a_full_disk_is_507_with_a_clear_line_and_the_server_goes_on() {
     let dir = temp_dir();
-    let Some(wrapper) = with_small_disk(dir.path()) else {
+    let Some(wrapper) = with_small_disk(dir.path(), "512k") else {
         return skipped("a full disk", "user namespaces may not mount here");
     };
     let server = Pyserve::binary(&wrapper)

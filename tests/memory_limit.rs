@@ -28,7 +28,7 @@ fn an_application_that_leaks_is_recycled_before_the_kernel_ends_it_and_loses_not
         .env("PYSERVE_WORKERS", "2")
         .env("LEDGER", &ledger)
         .ready();
-    let load = Load::start(server.port(), 8, "/drip", PAUSE, false);
+    let load = Load::start(&server, 8, "/drip", PAUSE, false);
     let reason = "the container's memory is nearly exhausted";
     server.stderr.wait_for_nth(reason, 2);
     load.wait_for(load.answered() + 100);

@@ -98,13 +98,20 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "stop",
         "write",
         "seconds",
-        "seconds",
         "help",
         "version",
+        "deploy-hook",
+        "webroot",
+        // Of docker.
+        "build-arg",
+        "rm",
+        "target",
         // Of gunicorn.
         "check-config",
         "print-config",
         "timeout",
+        // Of Docker.
+        "name",
         // Of `pyserve maintenance`.
         "allow",
         "page",
@@ -115,7 +122,7 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
     let mut documents = manual();
     let others = [
         "README.md",
-        "docker/kubernetes.yaml",
+        "docker/kubernetes/deployment.yaml",
         "docker/systemd/pyserve.service",
         "docker/systemd/pyserve.socket",
     ];
@@ -127,7 +134,15 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
             named.filter(|name| !offered.contains(name) && !foreign.contains(&name.as_str()));
         wrong.extend(unknown.map(|name| format!("{path}: --{name}")));
     }
-    documents.extend(["docker/Dockerfile", "docker/try-image.sh"].map(str::to_owned));
+    documents.extend(
+        [
+            "docker/Dockerfile",
+            "docker/compose.yaml",
+            "docker/compose.prod.yaml",
+            "docker/stack.yaml",
+        ]
+        .map(str::to_owned),
+    );
     for path in &documents {
         let text = text(path);
         for rest in text.split("PYSERVE_").skip(1) {
@@ -149,7 +164,7 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
 fn the_counterparts_of_uwsgi_s_and_nginx_s_settings_are_settings() {
     let chapter = text("src/docs/migrating.md");
     // Keys of a `[[location]]` or a `[[companion]]` alone.
-    let own = "env redirect name missing path file host status header_inherit replace_prefix schedule every";
+    let own = "env redirect name missing html path file host status header_inherit replace_prefix schedule every";
     let mut known: BTreeSet<_> = own.split(' ').map(str::to_owned).collect();
     known.extend(offered().iter().map(|name| name.replace('-', "_")));
     let mut count = 0;
@@ -232,7 +247,7 @@ fn the_image_of_the_readme_copies_the_binary_from_where_docker_puts_it() {
     let readme = text("README.md");
     let place = "/usr/local/bin/pyserve";
     assert!(readme.contains(&format!("COPY --from=pyserve {place} ")));
-    assert!(text("docker/Dockerfile").contains(&format!("/out/pyserve {place}\n")));
+    assert!(text("docker/Dockerfile").contains(&format!("/pyserve {place}\n")));
 }
 
 /// The lines of the blocks marked `sh`, without their comments.

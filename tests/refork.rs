@@ -86,7 +86,7 @@ fn others_share_what_a_worker_has_warmed_up_and_no_request_is_lost() {
         .args(["--workers", "4", "--refork", "1000"])
         .ready();
     let first_template = settled(&server, 4);
-    let load = Load::start(server.port(), 8, "/", Duration::from_millis(2), false);
+    let load = Load::start(&server, 8, "/", Duration::from_millis(2), false);
     load.wait_for(400);
     let before = memory(&server);
     assert_eq!(server.stderr.count(ASKED), 0, "measured too late");

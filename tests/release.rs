@@ -580,7 +580,7 @@ fn nothing_is_lost_and_old_requests_finish_from_the_old_release() {
         .ready();
     let pause = std::time::Duration::from_millis(3);
     let loads = ["/", "/static/version.txt", "/named"].map(|path| {
-        let load = Load::start(server.port(), 2, path, pause, false);
+        let load = Load::start(&server, 2, path, pause, false);
         load.wait_for(10);
         load
     });

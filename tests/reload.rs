@@ -6,6 +6,14 @@ use crate::support::load::{Fate, Load};
 use crate::support::server::{Pyserve, Server, get, post};
 use crate::support::write_files;
 
+crate::clients_over_tls! {
+    new_code_takes_over_and_neither_connections_nor_running_requests_notice,
+    code_that_cannot_be_imported_changes_nothing,
+    reloads_that_overlap_end_with_the_last_code,
+    reloads_during_long_requests_wait_for_them_instead_of_cutting_them_off,
+    an_application_that_is_taken_away_answers_what_it_has_and_leaves,
+}
+
 /// A server of an application that answers `version`, with the file that holds it.
 fn serving(version: &str, more: &[(&str, &str)]) -> (Server, std::path::PathBuf) {
     serving_with(version, more, &[])
@@ -322,7 +330,7 @@ fn applications_come_and_go_with_a_reload_and_no_request_is_lost() {
     let one = mounted("/one", "ledger.py", &dir);
     let both = one.clone() + &mounted("/two", "ledger.py", &dir);
     let pause = std::time::Duration::from_millis(3);
-    let stays = Load::start(server.port(), 8, "/one/", pause, false);
+    let stays = Load::start(&server, 8, "/one/", pause, false);
     stays.wait_for(50);
     assert_eq!(server.get("/two/").status(), 404);
     let mut answered = 0;
@@ -331,7 +339,7 @@ fn applications_come_and_go_with_a_reload_and_no_request_is_lost() {
         hup(&server);
         server.stderr.wait_for_nth("reloaded in", 2 * round + 1);
         assert_eq!(server.get("/two/").status(), 200, "ready before the switch");
-        let leaves = Load::start(server.port(), 4, "/two/", pause, false);
+        let leaves = Load::start(&server, 4, "/two/", pause, false);
         leaves.wait_for(50);
         write_files(&dir, &[("pyserve.toml", &*one)]);
         hup(&server);
@@ -449,4 +457,26 @@ fn what_clients_have_used_up_counts_after_a_reload_and_under_other_limits() {
     assert_eq!(answer, b"", "a second connection");
     held.release();
     assert_eq!(first.response().status(), 200);
+}
+
+#[test]
+fn an_application_that_was_found_and_has_gone_fails_the_reload() {
+    let builder = Pyserve::new();
+    let dir = builder.path("site");
+    let code = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'served']\n";
+    write_files(&dir, &[("app.py", code), ("static/a.txt", "a file")]);
+    let server = builder.current_dir(&dir).ready();
+    assert_eq!(server.get("/").text(), "served");
+    for now in [Some(""), Some("1/0\n"), None] {
+        match now {
+            Some(text) => write_files(&dir, &[("app.py", text)]),
+            None => std::fs::remove_file(dir.join("app.py")).unwrap(),
+        }
+        hup(&server);
+        server
+            .stderr
+            .wait_for("the application that was found at the start is not there any more");
+        assert_eq!(server.get("/").text(), "served", "{now:?}");
+        assert_eq!(server.get("/static/a.txt").text(), "a file");
+    }
 }

@@ -9,6 +9,12 @@ use crate::support::probe::Held;
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get};
 
+crate::clients_over_tls! {
+    a_long_response_is_taken_off_the_only_worker_and_arrives_byte_for_byte,
+    a_worker_that_dies_breaks_the_response_although_its_beginning_is_in_a_file,
+    events_arrive_one_by_one_and_a_client_that_leaves_closes_the_stream,
+}
+
 const BLOCK: usize = 64 << 10;
 const BLOCKS: usize = 400;
 

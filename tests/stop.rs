@@ -11,6 +11,12 @@ use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
 use crate::support::skipped;
 
+crate::clients_over_tls! {
+    during_the_drain_delay_requests_are_answered_and_connections_end_with_them,
+    quit_and_a_second_term_stop_at_once_also_in_the_delay,
+    a_request_whose_head_is_half_there_at_the_stop_is_answered,
+}
+
 #[test]
 fn during_the_drain_delay_requests_are_answered_and_connections_end_with_them() {
     let mut server = Pyserve::app("held.py")

@@ -8,6 +8,16 @@ use crate::support::backend::{Backend, page};
 use crate::support::http2::{Http2, Outcome};
 use crate::support::server::{Pyserve, Server, get};
 
+crate::clients_over_tls! {
+    each_piece_is_there_before_the_next_is_sent,
+    a_large_body_arrives_byte_for_byte_and_the_connection_stays_in_step,
+    an_answer_may_begin_while_the_body_still_arrives,
+    a_body_that_breaks_off_raises_and_is_never_short,
+    a_client_that_is_too_slow_raises,
+    a_body_over_the_limit_is_refused_or_raises,
+    an_application_that_reads_nothing_answers_at_once_and_the_answer_arrives,
+}
+
 fn server(args: &[&str]) -> Server {
     Pyserve::app("stream_input.py")
         .args(["--request-buffering", "no"])

@@ -5,6 +5,7 @@
 mod certificates;
 mod clients;
 mod connections;
+mod documents;
 mod renewal;
 
 use std::path::Path;
@@ -113,6 +114,40 @@ fn the_oldest_version_is_that_of_the_settings() {
     let server = serving(&[&issued]).args(["--tls-min", "1.3"]).ready();
     assert!(connect(&server, &rustls::version::TLS12).is_err());
     assert!(connect(&server, &rustls::version::TLS13).is_ok());
+}
+
+/// Each version with the order of a client that would take the slowest first.
+#[test]
+fn the_server_chooses_the_cipher_suite() {
+    let server = Pyserve::app("environ.py").with_tls().ready();
+    for (version, words, expected) in [
+        (
+            "-tls1_3",
+            [
+                "-ciphersuites",
+                "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256",
+            ],
+            "TLS_AES_128_GCM_SHA256",
+        ),
+        (
+            "-tls1_2",
+            [
+                "-cipher",
+                "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256",
+            ],
+            "ECDHE-ECDSA-AES128-GCM-SHA256",
+        ),
+    ] {
+        let said = Command::new("openssl")
+            .args(["s_client", version, "-connect"])
+            .arg(format!("127.0.0.1:{}", server.tls_port()))
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .expect("openssl");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains(&format!("Cipher is {expected}")), "{said}");
+    }
 }
 
 #[test]

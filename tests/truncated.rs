@@ -12,6 +12,12 @@ use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get};
 
+crate::clients_over_tls! {
+    everything_that_came_before_the_end_arrives_over_http_1,
+    a_worker_that_dies_inside_its_response_costs_what_it_had_not_sent,
+    a_byte_that_is_missing_is_missed,
+}
+
 fn before(backend: &Backend) -> Pyserve {
     Pyserve::new()
         .without("PYSERVE_PYTHON")

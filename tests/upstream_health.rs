@@ -13,6 +13,7 @@ use crate::support::server::{Pyserve, Server, post, request};
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Http,
+    Https,
     HttpUnix,
     Uwsgi,
 }
@@ -29,7 +30,7 @@ impl Behind {
     }
 }
 
-const KINDS: [Kind; 3] = [Kind::Http, Kind::HttpUnix, Kind::Uwsgi];
+const KINDS: [Kind; 4] = [Kind::Http, Kind::Https, Kind::HttpUnix, Kind::Uwsgi];
 
 impl Kind {
     fn backend(self, script: impl Fn(Call) + Send + Sync + 'static) -> Behind {
@@ -43,6 +44,7 @@ impl Kind {
         };
         let backend = match self {
             Self::Http => Backend::tcp(script),
+            Self::Https => Backend::tls(script),
             Self::HttpUnix | Self::Uwsgi => Backend::unix(script),
         };
         Behind { backend, calls }
@@ -63,7 +65,7 @@ impl Kind {
     /// Reads one request, and gives its body.
     fn read(self, call: &mut Call) -> Option<Vec<u8>> {
         match self {
-            Self::Http | Self::HttpUnix => {
+            Self::Http | Self::Https | Self::HttpUnix => {
                 let head = call.http_head()?;
                 let length = head
                     .lines()
@@ -77,20 +79,18 @@ impl Kind {
         }
     }
 
-    fn url(self, behind: &Behind) -> String {
-        let address = behind.backend.address();
-        match self {
-            Self::Http => format!("http://{address}"),
-            Self::HttpUnix => format!("http+{address}"),
-            Self::Uwsgi => format!("uwsgi+{address}"),
-        }
-    }
-
     fn before(self, backends: &[&Behind]) -> Pyserve {
         let mut pyserve = Pyserve::new().without("PYSERVE_PYTHON");
         for backend in backends {
-            pyserve = pyserve.args(["--upstream", &self.url(backend)]);
+            let backend = &backend.backend;
+            let url = match self {
+                Self::Uwsgi => format!("uwsgi+{}", backend.address()),
+                Self::Http | Self::Https | Self::HttpUnix => backend.url(),
+            };
+            pyserve = pyserve.args(["--upstream", &url]);
         }
+        let trust = backends.first().map(|behind| behind.backend.trust());
+        pyserve = pyserve.args(trust.unwrap_or_default());
         pyserve
     }
 }

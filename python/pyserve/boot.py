@@ -47,7 +47,10 @@ def unsuitable():
         names = {"pypy": "PyPy", "graalpy": "GraalPy", "cpython": "PyPy"}
         return "is %s; pyserve needs CPython" % names.get(implementation, implementation)
     if sys.version_info < NEEDED:
-        return "is CPython %s; pyserve needs CPython 3.9 or newer" % version
+        return (
+            "is CPython %s; pyserve needs CPython 3.9 or newer:"
+            " in an image, take a newer base, as FROM python:3.13-slim" % version
+        )
     if "t" in getattr(sys, "abiflags", ""):
         return (
             "is a free-threaded build of CPython %s; pyserve needs the usual build" % version

@@ -47,6 +47,16 @@ const FLASK_FILES: &[&str] = &["application.py", "app.py", "main.py", "wsgi.py",
 /// have under 1 KiB; the callable of a large single-file application stands anywhere.
 const LONGEST_SOURCE: u64 = 1 << 20;
 
+/// True if the module in this file binds the name when it is imported.
+pub fn binds(file: &Path, name: &str) -> bool {
+    read_source(file).is_some_and(|source| Names::of(&source).may_have(name))
+}
+
+/// True for the `manage.py` of a Django project.
+pub fn is_django_manage(file: &Path) -> bool {
+    read_source(file).is_some_and(|source| source.contains("DJANGO_SETTINGS_MODULE"))
+}
+
 fn django(chdir: &Path) -> Result<Option<AppRef>, ConfigError> {
     let manage = read_source(&chdir.join("manage.py"));
     let settings = manage.as_deref().and_then(settings_module);

@@ -12,6 +12,9 @@ use super::layers::{Layer, SettingOrigin};
 use super::settings::{self, PREFIX};
 use super::{native, suggest};
 
+/// The process id of the server that the prestart scripts started: they have been sourced.
+pub const PRESTARTED: &str = "PYSERVE_PRESTARTED";
+
 /// The variables of a process, or of a test.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
@@ -35,6 +38,16 @@ impl Environment {
             Some((name.to_str()?.to_owned(), native::text(value)))
         };
         self.0.iter().filter_map(text)
+    }
+
+    /// The same with more variables.
+    #[must_use]
+    pub fn with(&self, variables: &[(String, String)]) -> Self {
+        let mut all = self.clone();
+        for (name, value) in variables {
+            all.0.insert(name.into(), native::string(value));
+        }
+        all
     }
 
     /// The value of a variable, unless it is empty.
@@ -92,6 +105,7 @@ fn warnings(environment: &Environment) -> Vec<String> {
         .iter()
         .filter_map(|(name, value)| Some((name.to_str()?, value.to_string_lossy())))
         .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| *name != PRESTARTED)
         .filter(|(name, _)| settings::all().all(|setting| setting.variable() != *name))
         .filter(|(name, value)| !is_of_kubernetes_service(name, value))
         .map(|(name, _)| {

@@ -10,6 +10,7 @@
 //! here opens sockets or starts processes.
 
 pub mod access;
+pub mod acme;
 pub mod address;
 pub mod app;
 pub mod companions;
@@ -413,6 +414,8 @@ pub struct Resolved {
     pub config: Config,
     /// Each setting in the order of the help: name, value for people, origin.
     pub origins: Vec<(&'static str, String, String)>,
+    /// Variables and files of an image that have a meaning, to be logged before the server starts.
+    pub notices: Vec<String>,
 }
 
 /// Facts besides the three sources on which a configuration depends.
@@ -528,6 +531,7 @@ fn load_once(flags: Layer, surroundings: &HostFacts) -> Result<Resolved, ConfigE
     let mut resolved = resolve::resolve(&read.layers, read.path, surroundings)?;
     warnings.append(&mut resolved.config.warnings);
     resolved.config.warnings = warnings;
+    resolved.notices = read.notices;
     Ok(resolved)
 }
 
@@ -550,9 +554,46 @@ struct Read {
     /// The first mistake in that file, of which the layer has the rest.
     mistake: Option<ConfigError>,
     warnings: Vec<String>,
+    notices: Vec<String>,
 }
 
-fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
+/// The scripts to source before the settings are read; absolute, or below the current directory.
+///
+/// # Errors
+/// [`ConfigError`] if the settings file cannot be read.
+pub fn prestart(flags: Layer, surroundings: &HostFacts) -> Result<Vec<String>, ConfigError> {
+    let own = read_own(flags, surroundings)?;
+    let files = foreign::Files::OF_THIS_MACHINE;
+    let around = foreign::Surroundings::of(surroundings, &files);
+    Ok(foreign::image::prestart::files(&own.layers, &around))
+}
+
+/// The command line of pyserve in the `web:` line of a `Procfile`, where the setting `image` is on.
+///
+/// # Errors
+/// [`ConfigError`] if the settings file cannot be read.
+pub fn procfile(
+    flags: Layer,
+    surroundings: &HostFacts,
+) -> Result<Option<Vec<String>>, ConfigError> {
+    let own = read_own(flags, surroundings)?;
+    let files = foreign::Files::OF_THIS_MACHINE;
+    let around = foreign::Surroundings::of(surroundings, &files);
+    let is_image = foreign::image::Image::of(&own.layers) != foreign::image::Image::No;
+    Ok(is_image
+        .then(|| foreign::image::procfile::own_words(&around))
+        .flatten())
+}
+
+/// The command of a process type of the `Procfile` in the current directory.
+pub fn process_type(kind: &str, surroundings: &HostFacts) -> Option<String> {
+    let files = foreign::Files::OF_THIS_MACHINE;
+    let around = foreign::Surroundings::of(surroundings, &files);
+    foreign::image::procfile::command(kind, &around)
+}
+
+/// Reads the flags, the environment and the settings file.
+fn read_own(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let (variables, warnings) = environment::layer(&surroundings.environment);
     let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
     let (from_file, mistake) = match &path {
@@ -570,16 +611,59 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
             file::layer(path, text)
         }
     };
-    let mut layers = vec![flags, variables, from_file];
-    let mut warnings = warnings;
-    let mut mistake = mistake;
+    Ok(Read {
+        layers: vec![flags, variables, from_file],
+        path,
+        mistake,
+        warnings,
+        notices: Vec::new(),
+    })
+}
+
+fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
+    let mut read = read_own(flags, surroundings)?;
+    let files = foreign::Files::OF_THIS_MACHINE;
+    let around = foreign::Surroundings::of(surroundings, &files);
+    let Some(image) = foreign::image::read(&read.layers, &around) else {
+        read_foreign(&mut read, surroundings, None);
+        return Ok(read);
+    };
+    let surroundings = image.host(surroundings);
+    let reading = image.reading.clone();
+    read.notices = reading.notices();
+    read.add(reading);
+    let sizes = image.sizes_workers.then_some("workers");
+    read_foreign(&mut read, &surroundings, sizes);
+    if surroundings.environment.variable("PORT").is_none() {
+        let is_root = around.is_root;
+        let address = foreign::image::default_address(is_root);
+        read.layers.push(address);
+    }
+    Ok(read)
+}
+
+impl Read {
+    /// Adds the layer of other servers' files below the others.
+    fn add(&mut self, mut reading: foreign::Reading) {
+        self.warnings.extend(reading.warnings());
+        self.mistake = self.mistake.take().or_else(|| reading.mistake());
+        foreign::found::yield_to(&mut reading.layer, &self.layers);
+        self.layers.push(reading.layer);
+    }
+}
+
+/// Reads the files of other servers; `unless_given` is a setting for which their defaults do not count.
+fn read_foreign(read: &mut Read, surroundings: &HostFacts, unless_given: Option<&str>) {
+    let layers = read.layers.clone();
     let files = foreign::Files::OF_THIS_MACHINE;
     let around = foreign::Surroundings::of(surroundings, &files);
     let sources = foreign::found::uwsgi_sources(&layers, surroundings);
     let uwsgi = sources.map(|sources| foreign::uwsgi::read(&sources, &around));
     let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
-    let gunicorn = gunicorn
-        .map(|sources| foreign::found::read_gunicorn(&sources, &layers, surroundings, &around));
+    let gunicorn = gunicorn.map(|sources| {
+        let known: Vec<_> = layers.iter().collect();
+        foreign::found::read_gunicorn(&sources, &known, surroundings, &around)
+    });
     let supervisord = foreign::found::supervisord_file(&layers)
         .map(|name| foreign::found::read_supervisord(&name, &layers, surroundings, &around));
     let nginx = foreign::found::nginx_file(&layers).map(|name| {
@@ -588,18 +672,15 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
         foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
     });
     for mut reading in [nginx, gunicorn, uwsgi, supervisord].into_iter().flatten() {
-        warnings.extend(reading.warnings());
-        mistake = mistake.or_else(|| reading.mistake());
+        read.warnings.extend(reading.warnings());
+        read.mistake = read.mistake.take().or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);
         if surroundings.uwsgi_command_line.is_some() {
             foreign::found::called_by_name(&mut reading.layer);
         }
-        layers.push(reading.layer);
+        if let Some(name) = unless_given {
+            reading.forget_implied(name);
+        }
+        read.layers.push(reading.layer);
     }
-    Ok(Read {
-        layers,
-        path,
-        mistake,
-        warnings,
-    })
 }

@@ -9,13 +9,14 @@
 //! or to the directory of the settings file that names it.
 
 mod access;
+mod acme;
 mod application;
 mod apps;
 mod bodies;
 mod clients;
 mod companions;
 mod front;
-mod identity;
+pub(super) mod identity;
 mod locations;
 mod logging;
 mod names;
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Invalid, invalid};
+use super::foreign::image::Image;
 use super::foreign::secrets;
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
@@ -61,7 +63,11 @@ pub fn resolve(
             Some((setting.name, value, origin))
         })
         .collect();
-    Ok(Resolved { config, origins })
+    Ok(Resolved {
+        config,
+        origins,
+        notices: Vec::new(),
+    })
 }
 
 /// The settings file to read: the one that was named, else `pyserve.toml` in the current
@@ -204,6 +210,8 @@ impl Resolver<'_> {
     /// Files of other servers have been read; their names are shown.
     fn foreign_files(&mut self) -> Result<(), ConfigError> {
         self.many("ini", |_| Ok(()))?;
+        self.one("image", |text| values::choice(text, &Image::CHOICES))?;
+        self.many("prestart", |_| Ok(()))?;
         for name in ["nginx", "gunicorn", "supervisord"] {
             if self.optional(name, |_| Ok(()))?.is_none() {
                 self.show_default(name, "none".to_owned());

@@ -7,6 +7,7 @@
 //! is not read by the resolver is found by a test there.
 
 mod access;
+mod acme;
 mod application;
 mod limits;
 mod listening;
@@ -142,9 +143,11 @@ const ADVANCED: &[&str] = &[
     "compress_private",
     "compress_types",
     "front_threads",
+    "image",
     "max_response_spool",
     "memory_budget",
     "min_body_rate",
+    "prestart",
     "rate_burst",
     "response_spool_total",
     "satisfy",
@@ -159,10 +162,13 @@ const ADVANCED: &[&str] = &[
     "tls_client_crl",
     "tls_client_pem",
     "tls_min",
+    "upstream_cert",
     "upstream_connect_timeout",
     "upstream_host",
+    "upstream_key",
     "upstream_redirects",
     "upstream_send_timeout",
+    "upstream_tls_name",
     "uwsgi_cache",
     "uwsgi_insecure",
     "uwsgi_modifier1",
@@ -177,6 +183,7 @@ static TABLE: &[&[Setting]] = &[
     application::PYTHON,
     listening::LISTENING,
     tls::TLS,
+    acme::ACME,
     static_files::STATIC_FILES,
     responses::RESPONSES,
     workers::WORKERS,

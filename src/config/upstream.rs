@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use super::address::ListenAddress;
 use super::error::{Invalid, invalid};
 use super::native;
@@ -24,6 +26,28 @@ pub struct UpstreamSettings {
     pub timeouts: UpstreamTimeouts,
     /// The rule by which one of them is chosen.
     pub balance: BalanceBy,
+    /// TLS towards all of them; `None`: they are spoken to in the clear.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// TLS towards servers, whose certificates are always verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The authorities, in PEM, absolute; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The name that each server has in its certificate and gets by SNI, in the order of the servers.
+    pub names: Vec<ServerName<'static>>,
+    /// The certificate with which this server authenticates itself.
+    pub own: Option<OwnCertificate>,
+}
+
+/// A certificate for connections to servers, with its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnCertificate {
+    /// The certificate in PEM, and the intermediate ones behind it; absolute.
+    pub cert: PathBuf,
+    /// The private key in PEM; absolute.
+    pub key: PathBuf,
 }
 
 /// The rule by which a server is chosen among those that work.
@@ -41,7 +65,7 @@ pub enum BalanceBy {
 pub enum Protocol {
     /// The uwsgi protocol, of uWSGI and others.
     Uwsgi(UwsgiSettings),
-    /// HTTP/1.1, in the clear.
+    /// HTTP/1.1.
     Http(HttpSettings),
 }
 
@@ -126,11 +150,12 @@ impl UpstreamSettings {
 }
 
 impl fmt::Display for UpstreamSettings {
-    /// `uwsgi unix:/path, 127.0.0.1:3031`, `http 127.0.0.1:9000 below /other`.
+    /// `uwsgi unix:/path, 127.0.0.1:3031`, `https 127.0.0.1:9000 below /other`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Uwsgi(_) => "uwsgi",
-            Protocol::Http(_) => "http",
+        let protocol = match (&self.protocol, &self.tls) {
+            (Protocol::Uwsgi(_), _) => "uwsgi",
+            (Protocol::Http(_), None) => "http",
+            (Protocol::Http(_), Some(_)) => "https",
         };
         let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
         write!(f, "{protocol} {}", servers.join(", "))?;
@@ -181,26 +206,26 @@ impl ServerAddress {
         Self::parse(bare.trim_end_matches('/'), base, remedy)
     }
 
-    /// `http://127.0.0.1:9000`, `http://name` (port 80), `http+unix:/path`.
+    /// `http://127.0.0.1:9000`, `http://name` (port 80), `https://name` (port 443),
+    /// `http+unix:/path`.
     ///
     /// # Errors
     /// [`Invalid`] for anything else. A path behind the port is refused: requests keep theirs.
     pub fn http(text: &str, base: &Path) -> Result<Self, Invalid> {
-        let remedy = "give `http://127.0.0.1:9000` or `http+unix:/path/of.sock`";
+        let remedy = "give `http://127.0.0.1:9000`, `https://name` or `http+unix:/path/of.sock`";
         if let Some(rest) = text.strip_prefix("http+")
             && rest.starts_with("unix:")
         {
             return Self::parse(rest, base, remedy);
         }
-        if text.starts_with("https://") {
-            return Err(invalid(
-                "servers behind pyserve are spoken to in the clear",
-                remedy,
-            ));
+        if text.starts_with("https+unix:") {
+            return Err(invalid("there is no TLS over Unix sockets", remedy));
         }
-        let rest = text
-            .strip_prefix("http://")
-            .ok_or_else(|| invalid("not an address of HTTP", remedy))?;
+        let (rest, port) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, 80),
+            (None, Some(rest)) => (rest, 443),
+            (None, None) => return Err(invalid("not an address of HTTP", remedy)),
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '@']) {
             return Err(invalid(
@@ -215,7 +240,7 @@ impl ServerAddress {
         };
         match has_port {
             true => Self::parse(authority, base, remedy),
-            false => Self::parse(&format!("{authority}:80"), base, remedy),
+            false => Self::parse(&format!("{authority}:{port}"), base, remedy),
         }
     }
 
@@ -387,6 +412,9 @@ mod tests {
             ("http://app", "app:80"),
             ("http://[::1]/", "[::1]:80"),
             ("http://[::1]:81/", "[::1]:81"),
+            ("https://app", "app:443"),
+            ("https://[::1]/", "[::1]:443"),
+            ("https://app:8443", "app:8443"),
             ("http+unix:/run/g.sock", "unix:/run/g.sock"),
             ("http+unix:///run/g.sock", "unix:/run/g.sock"),
             ("http+unix:g.sock", "unix:/base/g.sock"),
@@ -394,7 +422,9 @@ mod tests {
             assert_eq!(http(text).unwrap().to_string(), expected, "{text}");
         }
         for text in [
-            "https://a",
+            "https://a/b",
+            "https://",
+            "https+unix:/run/g.sock",
             "http://a/b",
             "http://u@a",
             "http://",

@@ -14,6 +14,7 @@ pub mod futex;
 pub mod identity;
 pub mod idle_cpus;
 pub mod inotify;
+pub mod key_reader;
 pub mod listening;
 pub mod log_file;
 pub mod memory;

@@ -19,6 +19,7 @@ use crate::config::{
 use crate::front::accept::listener::Listener;
 use crate::front::access::Access;
 use crate::front::access::attempts::Attempts;
+use crate::front::acme::Acme;
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::body::encoder::Encoders;
@@ -42,7 +43,7 @@ use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
 use crate::front::tls::certificates::Certificates;
-use crate::front::tls::{Resumption, Tls, certificates};
+use crate::front::tls::{self, Tls, certificates};
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
@@ -83,7 +84,8 @@ struct Kept {
     maintenance: Arc<MaintenanceSwitch>,
     /// The certificates that were read when keys of root could be read.
     certificates: Option<Arc<Certificates>>,
-    resumption: Resumption,
+    tls: tls::Kept,
+    acme: Acme,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -109,6 +111,7 @@ impl Front {
         probes: Probes,
     ) -> io::Result<Self> {
         let files = FilePool::default();
+        let acme = Acme::default();
         let kept = Kept {
             location_files: files.part(FilePool::OF_LOCATIONS),
             files,
@@ -129,7 +132,9 @@ impl Front {
             attempts: Arc::default(),
             maintenance: Arc::default(),
             certificates,
-            resumption: Resumption::new().map_err(io::Error::other)?,
+            tls: tls::Kept::new(Arc::clone(&acme.challenges.stand_ins))
+                .map_err(io::Error::other)?,
+            acme,
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -158,6 +163,7 @@ impl Front {
         }
         front.look_for_upstreams();
         front.look_for_certificates();
+        front.follow_acme(config);
         Ok(front)
     }
 
@@ -180,8 +186,17 @@ impl Front {
         self.kept.site(config, pools, Some(&self.site.get()))
     }
 
-    /// Sends new requests to this site.
-    pub fn change(&mut self, site: Site) {
+    /// Orders the certificates of these settings.
+    fn follow_acme(&self, config: &Config) {
+        let settings = config.https.acme.as_ref();
+        let (tasks, stopping) = (&self.connections, &self.stop.drain);
+        let (acme, files) = (&self.kept.acme, &self.kept.files);
+        acme.follow(settings, files, tasks, stopping);
+    }
+
+    /// Sends new requests to this site, which is one of these settings.
+    pub fn change(&mut self, site: Site, config: &Config) {
+        self.follow_acme(config);
         let before = self.site.set(site);
         self.past.retain(|site| site.strong_count() > 0);
         self.past.push(Arc::downgrade(&before));
@@ -218,10 +233,17 @@ impl Front {
                     () = stopping.cancelled() => return,
                 }
                 let site = site.get();
-                if let Some(tls) = &site.https.tls {
-                    let tls = tls.clone();
+                let upstreams = site
+                    .router
+                    .upstreams()
+                    .filter(|upstream| upstream.servers().has_tls());
+                let upstreams: Vec<_> = upstreams.cloned().collect();
+                let tls = site.https.tls.clone();
+                if tls.is_some() || !upstreams.is_empty() {
                     let look = move || {
-                        tls.look();
+                        tls.iter().for_each(Tls::look);
+                        let all = upstreams.iter();
+                        all.for_each(|upstream| upstream.servers().look());
                         Ok(())
                     };
                     // It fails where there is no thread: the next look may find one.
@@ -288,6 +310,7 @@ impl Kept {
         let hsts = config.https.hsts.as_deref().map(HeaderValue::from_str);
         Ok(Https {
             tls: self.tls(config, before)?,
+            challenges: (config.https.acme.is_some()).then(|| self.acme.challenges.clone()),
             redirect: config.https.redirect,
             hsts: hsts.transpose().map_err(io::Error::other)?,
         })
@@ -314,7 +337,7 @@ impl Kept {
                 Arc::new(read)
             }
         };
-        let tls = Tls::new(settings, certificates, &self.resumption);
+        let tls = Tls::new(settings, certificates, &self.tls);
         tls.map(Some).map_err(io::Error::other)
     }
 
@@ -432,7 +455,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
                     let same = before.find(|(other, _)| *other == settings);
                     let upstream = match same {
                         Some((_, upstream)) => upstream.clone(),
-                        None => Upstream::new(settings, files),
+                        None => Upstream::new(settings, files).map_err(io::Error::other)?,
                     };
                     known.push((settings, upstream.clone()));
                     Handler::Upstream(upstream)

@@ -9,6 +9,7 @@ use super::app::App;
 use super::signals::Signals;
 use super::startup;
 use super::{Outcome, Supervisor, before_start, plan};
+use crate::front::tls::files;
 use crate::observe::codes;
 use crate::os::child;
 
@@ -136,6 +137,7 @@ impl Supervisor {
         // Both end soon, and have nothing left to delay. A hung file system may hold all threads
         // for files.
         self.front.access_log.close();
+        files::end_reader();
         child::reap_the_killed(LAST_REAP);
         let code = match self.code.unwrap_or(0) {
             0 if self.companion_failed => before_start::FAILED,

@@ -51,6 +51,28 @@ fn every_line_of_whole_images_has_its_verdict_and_replacement() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn a_python_that_is_too_old_is_said_first() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("Procfile", "web: gunicorn app:app\n"),
+            (
+                "Dockerfile",
+                "FROM python:3.6-slim AS run\nCMD [\"gunicorn\", \"app:app\"]\n",
+            ),
+        ],
+    );
+    let (_, output, _) = explain(dir.path(), &["Procfile", "Dockerfile"]);
+    let first = output.lines().next().unwrap_or_default();
+    assert!(
+        first.contains("FIRST: Dockerfile:1: CPython 3.6"),
+        "{output}"
+    );
+    assert!(first.contains("FROM python:3.13-slim"), "{output}");
+}
+
 /// Verdicts and replacements of one file.
 fn of_file(file: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap().to_owned();

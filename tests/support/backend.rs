@@ -7,15 +7,19 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{DEADLINE, temp_dir};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::{DEADLINE, temp_dir, tls};
 
 /// A listening backend. Its threads end with the connections.
 pub struct Backend {
+    scheme: &'static str,
     address: String,
+    authority: Option<PathBuf>,
     calls: Arc<AtomicUsize>,
     _dir: Option<tempfile::TempDir>,
 }
@@ -40,9 +44,60 @@ pub struct Packet {
     pub count: usize,
 }
 
-trait Stream: Read + Write + Send {}
+trait Stream: Read + Write + Send {
+    /// The TLS session, if there is one.
+    fn session(&self) -> Option<&ServerConnection> {
+        None
+    }
+
+    /// Ends a session without `close_notify`.
+    fn truncate(&mut self) {}
+}
+
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
+
+/// A connection inside a session, which ends with `close_notify`.
+struct Secured {
+    stream: StreamOwned<ServerConnection, TcpStream>,
+    is_truncated: bool,
+}
+
+impl Read for Secured {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(into)
+    }
+}
+
+impl Write for Secured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl Stream for Secured {
+    fn session(&self) -> Option<&ServerConnection> {
+        Some(&self.stream.conn)
+    }
+
+    fn truncate(&mut self) {
+        self.is_truncated = true;
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        if !self.is_truncated {
+            self.stream.conn.send_close_notify();
+            // Fails only if the other side has gone.
+            let _ = self.stream.flush();
+        }
+    }
+}
 
 impl Backend {
     /// Listens on a Unix socket.
@@ -63,7 +118,7 @@ impl Backend {
             stream.set_write_timeout(Some(DEADLINE)).unwrap();
             Some(Box::new(stream) as Box<dyn Stream>)
         });
-        Self::over(format!("unix:{}", path.display()), streams, script)
+        Self::over("http+", format!("unix:{}", path.display()), streams, script)
     }
 
     /// Listens on a free port.
@@ -77,7 +132,37 @@ impl Backend {
             stream.set_nodelay(true).unwrap();
             Some(Box::new(stream) as Box<dyn Stream>)
         });
-        Self::over(address, streams, script)
+        Self::over("http://", address, streams, script)
+    }
+
+    /// Listens on a free port, with TLS and a certificate of the tests' authority for it.
+    pub fn tls(script: impl Fn(Call) + Send + Sync + 'static) -> Self {
+        let own = tls::authority().issue(&["127.0.0.1", "localhost"]);
+        Self::tls_with(tls::server(&own, None), script)
+    }
+
+    /// The same with other settings of TLS.
+    pub fn tls_with(
+        config: Arc<ServerConfig>,
+        script: impl Fn(Call) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().unwrap().to_string();
+        let streams = std::iter::from_fn(move || {
+            let (stream, _) = listener.accept().ok()?;
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            stream.set_write_timeout(Some(DEADLINE)).unwrap();
+            stream.set_nodelay(true).unwrap();
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let secured = Secured {
+                stream: StreamOwned::new(session, stream),
+                is_truncated: false,
+            };
+            Some(Box::new(secured) as Box<dyn Stream>)
+        });
+        let mut backend = Self::over("https://", address, streams, script);
+        backend.authority = Some(tls::authority().root());
+        backend
     }
 
     /// A Unix socket that answers every request in the uwsgi protocol with these bytes.
@@ -91,6 +176,7 @@ impl Backend {
     }
 
     fn over(
+        scheme: &'static str,
         address: String,
         streams: impl Iterator<Item = Box<dyn Stream>> + Send + 'static,
         script: impl Fn(Call) + Send + Sync + 'static,
@@ -113,7 +199,9 @@ impl Backend {
             }
         });
         Self {
+            scheme,
             address,
+            authority: None,
             calls,
             _dir: None,
         }
@@ -122,6 +210,25 @@ impl Backend {
     /// Its address as a setting takes it.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its address as `--upstream` takes it.
+    pub fn url(&self) -> String {
+        format!("{}{}", self.scheme, self.address)
+    }
+
+    /// Flags of a pyserve in front of it.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags = vec!["--upstream".to_owned(), self.url()];
+        flags.extend(self.trust());
+        flags
+    }
+
+    /// The flags by which its certificate is trusted.
+    pub fn trust(&self) -> Vec<String> {
+        let path = self.authority.iter().map(|path| path.display().to_string());
+        path.flat_map(|path| ["--upstream-ca".to_owned(), path])
+            .collect()
     }
 
     /// How many connections brought something.
@@ -217,6 +324,16 @@ impl Call {
         let mut bytes = Vec::from_iter(self.first.take());
         let _ = self.stream.read_to_end(&mut bytes);
         bytes.len()
+    }
+
+    /// The TLS session.
+    pub fn session(&self) -> &ServerConnection {
+        self.stream.session().expect("a session")
+    }
+
+    /// Has the TLS session end without `close_notify`.
+    pub fn truncate(&mut self) {
+        self.stream.truncate();
     }
 
     /// Sends bytes; `false` if the other side has gone.

@@ -13,7 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
 use super::DEADLINE;
+use super::server::Server;
+use super::tls::server_name;
 
 /// The number of the next request, of whatever load.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -48,18 +52,29 @@ pub struct Tally {
 impl Load {
     /// Starts so many clients that ask for `path?NUMBER`, each waiting `pause` between its
     /// requests; with `fresh`, each on a connection of its own.
-    pub fn start(port: u16, clients: usize, path: &str, pause: Duration, fresh: bool) -> Self {
+    pub fn start(
+        server: &Server,
+        clients: usize,
+        path: &str,
+        pause: Duration,
+        fresh: bool,
+    ) -> Self {
+        let address = Address {
+            port: server.client_port(),
+            tls: server.client_settings(),
+        };
         let stop = Arc::<AtomicBool>::default();
         let answered = Arc::<AtomicU64>::default();
         let clients = (0..clients).map(|_| {
             let (stop, answered) = (stop.clone(), answered.clone());
+            let address = address.clone();
             let path = path.to_owned();
             std::thread::spawn(move || {
                 let mut fates = Vec::new();
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
                     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                    let fate = ask(&mut connection, port, &format!("{path}?{number}"));
+                    let fate = ask(&mut connection, &address, &format!("{path}?{number}"));
                     if fate == Fate::Refused {
                         break;
                     }
@@ -159,9 +174,34 @@ pub fn runs(ledger: &Path) -> HashMap<u64, u32> {
     runs
 }
 
-fn ask(connection: &mut Option<TcpStream>, port: u16, target: &str) -> Fate {
+/// The address of the server, and the settings of TLS if its clients use it.
+#[derive(Clone)]
+struct Address {
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+impl Address {
+    /// A connection, whose session begins with the first request.
+    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let tcp = TcpStream::connect(("127.0.0.1", self.port))?;
+        tcp.set_read_timeout(Some(DEADLINE))?;
+        tcp.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(tcp));
+        };
+        let session = ClientConnection::new(Arc::clone(tls), server_name("localhost"));
+        let session = session.map_err(io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(session, tcp)))
+    }
+}
+
+fn ask(connection: &mut Option<Box<dyn Stream>>, address: &Address, target: &str) -> Fate {
     if connection.is_none() {
-        match TcpStream::connect(("127.0.0.1", port)) {
+        match address.connect() {
             Ok(stream) => *connection = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Fate::Refused;
@@ -170,7 +210,7 @@ fn ask(connection: &mut Option<TcpStream>, port: u16, target: &str) -> Fate {
         }
     }
     let stream = connection.as_mut().expect("just connected");
-    match exchange(stream, target) {
+    match exchange(&mut **stream, target) {
         Ok((status, stays)) => {
             if !stays {
                 *connection = None;
@@ -185,9 +225,7 @@ fn ask(connection: &mut Option<TcpStream>, port: u16, target: &str) -> Fate {
 }
 
 /// The status, and whether the connection stays open.
-fn exchange(stream: &mut TcpStream, target: &str) -> io::Result<(u16, bool)> {
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_nodelay(true)?;
+fn exchange(stream: &mut dyn Stream, target: &str) -> io::Result<(u16, bool)> {
     stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

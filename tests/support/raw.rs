@@ -173,7 +173,12 @@ impl Connection {
 
     /// Leaves at once, so that the server cannot take it for a half-close: over TCP by a reset.
     pub fn reset(self) {
-        if let Socket::Tcp(socket) = &self.socket {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => Some(socket),
+            Socket::Tls(stream) => Some(&stream.sock),
+            Socket::Unix(_) => None,
+        };
+        if let Some(socket) = socket {
             let at_once = Some(std::time::Duration::ZERO);
             rustix::net::sockopt::set_socket_linger(socket, at_once).unwrap();
         }

@@ -5,12 +5,14 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustls::ClientConfig;
 
 use super::lines::Lines;
+use super::over::{self, Over};
 use super::probe::{Held, Probe};
 use super::raw::{Connection, Response};
 use super::{DEADLINE, apps, python, tls};
@@ -28,6 +30,7 @@ pub struct Server {
     child: Child,
     guard: Guard,
     port: u16,
+    over: Over,
     /// What it wrote to stderr.
     pub stderr: Lines,
     /// What it wrote to stdout.
@@ -117,10 +120,18 @@ impl Pyserve {
 
     /// With a second listener with TLS, and a certificate of the tests' authority for `localhost`.
     pub fn with_tls(self) -> Self {
+        self.args(["--bind", "127.0.0.1:0"]).with_tls_beside()
+    }
+
+    /// With a listener with TLS besides those that the arguments have, or the one of
+    /// [`Pyserve::with_tls`].
+    fn with_tls_beside(self) -> Self {
         static ISSUED: LazyLock<tls::Issued> =
             LazyLock::new(|| tls::authority().issue(&["localhost"]));
-        self.args(["--bind", "127.0.0.1:0", "--bind", "https://127.0.0.1:0"])
-            .args(["--tls-cert"])
+        if !self.command.get_args().any(|arg| arg == "--bind") {
+            return self.with_tls();
+        }
+        self.args(["--bind", "https://127.0.0.1:0", "--tls-cert"])
             .args([&ISSUED.cert, Path::new("--tls-key"), &ISSUED.key])
     }
 
@@ -226,7 +237,12 @@ impl Pyserve {
 
     /// Starts and waits until its addresses are bound.
     pub fn listening(self) -> Server {
-        let mut server = self.spawn();
+        let over = over::clients();
+        let mut server = match over {
+            Over::Tcp => self.spawn(),
+            Over::Tls => self.with_tls_beside().spawn(),
+        };
+        server.over = over;
         let line = server.stderr.wait_for("starting on ");
         if let Some((_, address)) = line.split_once("starting on http://127.0.0.1:") {
             let digits = address.split(|char: char| !char.is_ascii_digit());
@@ -278,6 +294,7 @@ impl Pyserve {
             guard: Guard::over(&child, self.probe.dir()),
             child,
             port: 0,
+            over: Over::Tcp,
             stderr,
             stdout,
             probe: self.probe,
@@ -314,9 +331,31 @@ impl Server {
         secured.expect("a handshake")
     }
 
-    /// A new connection to [`Server::port`].
+    /// The server with clients that use TLS.
+    pub fn over_tls(mut self) -> Self {
+        self.over = Over::Tls;
+        self
+    }
+
+    /// The port for the clients of the test.
+    pub fn client_port(&self) -> u16 {
+        match self.over {
+            Over::Tcp => self.port(),
+            Over::Tls => self.tls_port(),
+        }
+    }
+
+    /// The settings of TLS for the clients of the test, if they use it; HTTP/1.1.
+    pub fn client_settings(&self) -> Option<Arc<ClientConfig>> {
+        (self.over == Over::Tls).then(|| tls::authority().client(&["http/1.1"]))
+    }
+
+    /// A new connection to [`Server::port`], or inside a session where the test's clients use TLS.
     pub fn connect(&self) -> Connection {
-        Connection::tcp(self.port())
+        match self.over {
+            Over::Tcp => Connection::tcp(self.port()),
+            Over::Tls => self.connect_tls(),
+        }
     }
 
     /// One response to one request on a connection of its own.

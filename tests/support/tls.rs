@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
 use super::{provision, temp_dir};
@@ -65,7 +67,14 @@ impl Authority {
         self.dir.path().join("ca.pem")
     }
 
-    /// A certificate for hosts, with the root behind it, in new files.
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_file(self.root()).unwrap();
+        roots.add(root).unwrap();
+        roots
+    }
+
+    /// A certificate for hosts and addresses, with the root behind it, in new files.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_to("/O=Test/CN=server", names, &VALID)
     }
@@ -73,7 +82,11 @@ impl Authority {
     /// The same with another subject and validity. Without names there is no `subjectAltName`.
     pub fn issue_to(&self, subject: &str, names: &[&str], validity: &Validity) -> Issued {
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
-        let names: Vec<_> = names.iter().map(|name| format!("DNS:{name}")).collect();
+        let kind = |name: &&str| match name.parse::<std::net::IpAddr>() {
+            Ok(_) => format!("IP:{name}"),
+            Err(_) => format!("DNS:{name}"),
+        };
+        let names: Vec<_> = names.iter().map(kind).collect();
         let alternative = match names.is_empty() {
             true => String::new(),
             false => format!("subjectAltName={}\n", names.join(",")),
@@ -146,20 +159,14 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
         own: Option<&Issued>,
     ) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(self.root()).unwrap();
-        roots.add(root).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .unwrap()
-            .with_root_certificates(roots);
+            .with_root_certificates(self.roots());
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => {
-                let certs = CertificateDer::pem_file_iter(&own.cert).unwrap();
-                let certs = certs.collect::<Result<_, _>>().unwrap();
-                let key = PrivateKeyDer::from_pem_file(&own.key).unwrap();
+                let (certs, key) = own.read();
                 builder.with_client_auth_cert(certs, key).unwrap()
             }
         };
@@ -169,6 +176,54 @@ impl Authority {
             .collect();
         Arc::new(config)
     }
+}
+
+impl Issued {
+    fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let certs = CertificateDer::pem_file_iter(&self.cert).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        (certs.collect::<Result<_, _>>().unwrap(), key)
+    }
+}
+
+/// The settings of a server with this certificate, which requires certificates of `clients`.
+pub fn server(own: &Issued, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let roots = Arc::new(clients.roots());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let (certs, key) = own.read();
+    let mut config = builder.with_single_cert(certs, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+    Arc::new(config)
+}
+
+/// A self-signed certificate as `openssl req -x509` makes it, in new files.
+pub fn self_signed(names: &str) -> Issued {
+    let dir = tempfile::tempdir_in(authority().dir.path()).unwrap().keep();
+    openssl(
+        &dir,
+        &format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -keyout key.pem \
+             -out cert.pem -subj /CN=self -addext subjectAltName={names}"
+        ),
+    );
+    Issued {
+        cert: dir.join("cert.pem"),
+        key: dir.join("key.pem"),
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// The name of a server for SNI and verification.

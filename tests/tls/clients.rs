@@ -44,7 +44,8 @@ fn printed(of: &Issued, words: &[&str]) -> String {
 }
 
 const FORGED: &str = "SSL-Client-Verify: SUCCESS\r\nSSL_CLIENT_S_DN: CN=root\r\n\
-                      Ssl-Client-S-Dn: CN=root\r\n";
+                      Ssl-Client-S-Dn: CN=root\r\nSSL-Client-Fingerprint: 00\r\n\
+                      Ssl_Client_Serial: 01\r\nSSL-Client-Cert: x\r\n";
 
 #[test]
 fn a_required_certificate_reaches_the_application_as_openssl_writes_it() {
@@ -67,12 +68,23 @@ fn a_required_certificate_reaches_the_application_as_openssl_writes_it() {
         ("SSL_CLIENT_VERIFY", "SUCCESS".to_owned()),
         ("SSL_CLIENT_S_DN", printed(&own, &dn)),
         ("SSL_CLIENT_I_DN", printed(&own, &issuer)),
+        ("SSL_CLIENT_SERIAL", printed(&own, &["-serial"])),
         ("SSL_CLIENT_M_SERIAL", printed(&own, &["-serial"])),
+        ("SSL_CLIENT_V_START", printed(&own, &["-startdate"])),
+        ("SSL_CLIENT_V_END", printed(&own, &["-enddate"])),
+        (
+            "SSL_CLIENT_FINGERPRINT",
+            printed(&own, &["-fingerprint", "-sha1"])
+                .replace(':', "")
+                .to_lowercase(),
+        ),
     ] {
         assert_eq!(environ[name][1], expected, "{name}");
     }
     // RFC 2253 §2.4, in the order of §2.1.
     let dn = environ["SSL_CLIENT_S_DN"][1].as_str().unwrap();
+    let left = environ["SSL_CLIENT_V_REMAIN"][1].as_str().unwrap();
+    assert!(left.parse::<u32>().unwrap() > 1000, "{left}");
     assert_eq!(dn, "CN=J\\C3\\B6rg #1,O=Acme\\, Inc \\+ \\\"x\\\",C=DE");
     assert!(environ["SSL_CLIENT_CERT"].is_null());
 }

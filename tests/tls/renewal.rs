@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::{certificate_for, serving, text};
+use crate::support::load::Load;
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::tls::{Issued, VALID, Validity, authority};
@@ -56,6 +57,37 @@ fn changed_files_are_read_and_connections_go_on() {
     // Seconds since 1970 of 2099-01-01.
     let expiry = "pyserve_tls_certificate_expiry_seconds{name=\"localhost\"}";
     assert_eq!(server.metric(expiry), Some(4_070_908_800.0));
+}
+
+#[test]
+fn ten_renewals_under_load_lose_nothing() {
+    let dir = temp_dir();
+    let [one, other] = [(); 2].map(|()| authority().issue(&["localhost"]));
+    let used = copies(&one, dir.path());
+    let builder = Pyserve::app("ledger.py");
+    let ledger = builder.path("ledger");
+    let server = builder
+        .args(["--bind", "127.0.0.1:0", "--bind", "https://127.0.0.1:0"])
+        .args(super::pairs(&[&used]))
+        .env("LEDGER", &ledger)
+        .ready()
+        .over_tls();
+    let pause = std::time::Duration::from_millis(3);
+    let loads = [(8, false), (2, true)].map(|(clients, fresh)| {
+        let load = Load::start(&server, clients, "/", pause, fresh);
+        load.wait_for(20);
+        load
+    });
+    for next in [&other, &one].into_iter().cycle().take(10) {
+        replace(&used.cert, &next.cert);
+        replace(&used.key, &next.key);
+        wait_for(&server, next);
+    }
+    for tally in loads.map(Load::stop) {
+        let rate = tally.fates.len() as f64 / tally.took.as_secs_f64();
+        println!("{rate:.0} requests/s");
+        tally.check_each_ran_once(&ledger);
+    }
 }
 
 #[test]
@@ -150,27 +182,104 @@ fn a_certificate_that_expires_soon_is_a_warning() {
 
 /// For root only, as the test of privileges are.
 #[test]
-fn keys_of_root_are_read_before_privileges_are_dropped_and_a_renewal_that_fails_is_announced() {
+fn keys_of_root_are_renewed_after_privileges_were_dropped() {
     if !rustix::process::geteuid().is_root() {
         return crate::support::skipped("keys of root", "only root can drop privileges");
     }
     let dir = temp_dir();
-    let issued = authority().issue(&["localhost"]);
-    let used = copies(&issued, dir.path());
+    let [first, second, third] = [(); 3].map(|()| authority().issue(&["localhost"]));
+    std::fs::create_dir(dir.path().join("static")).unwrap();
+    set_mode(dir.path(), 0o755);
+    // As two files, and as certbot's directory, in which the user cannot even look.
+    for is_directory in [false, true] {
+        let live = dir.path().join(format!("live-{is_directory}"));
+        let below = live.join("localhost");
+        std::fs::create_dir_all(&below).unwrap();
+        let used = copies(&first, &below);
+        let mode = if is_directory { 0o700 } else { 0o755 };
+        set_mode(&live, mode);
+        set_mode(&below, 0o755);
+        set_mode(&used.key, 0o600);
+        let mut pyserve = Pyserve::new()
+            .args(["--bind", "https://127.0.0.1:0", "--uid", "nobody"])
+            .arg_file("--root", dir.path())
+            .env("PYSERVE_CONTROL", "off");
+        pyserve = match is_directory {
+            true => pyserve.arg_file("--tls-cert", &live),
+            false => pyserve.args(super::pairs(&[&used])),
+        };
+        let mut server = pyserve.started();
+        server
+            .stderr
+            .wait_for("a process that stays root reads keys");
+        server.stderr.wait_for("ready in ");
+        wait_for(&server, &first);
+        for next in [&second, &third] {
+            replace(&used.cert, &next.cert);
+            replace(&used.key, &next.key);
+            set_mode(&used.key, 0o600);
+            wait_for(&server, next);
+        }
+        let reader = reader_of(&server);
+        let status = text(&reader.join("status"));
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(field("Uid:"), "0 0 0 0");
+        assert_eq!(field("NoNewPrivs:"), "1");
+        // capabilities(7): CAP_DAC_READ_SEARCH is the second, where root has it.
+        for set in ["CapEff:", "CapPrm:"] {
+            assert_eq!(u64::from_str_radix(&field(set), 16).unwrap() & !(1 << 2), 0);
+        }
+        server.signal(rustix::process::Signal::TERM);
+        assert_eq!(server.wait_exit(), 0);
+        let began = Instant::now();
+        while reader.exists() {
+            assert!(began.elapsed() < DEADLINE, "the reader outlives the server");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(&used.key, PermissionsExt::from_mode(0o600)).unwrap();
-    let static_dir = dir.path().join("static");
-    std::fs::create_dir(&static_dir).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// The directory in `/proc` of the process that stays root.
+fn reader_of(server: &Server) -> std::path::PathBuf {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let parent = format!("PPid:\t{}\n", server.pid());
+    let mut all = processes.map(|entry| entry.path());
+    let found = all.find(|process| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"read-keys") && status.contains(&parent)
+    });
+    found.expect("the process")
+}
+
+#[test]
+fn no_process_stays_root_where_the_user_can_read_the_keys() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::skipped("keys of a user", "only root can drop privileges");
+    }
+    let dir = temp_dir();
+    set_mode(dir.path(), 0o755);
+    std::fs::create_dir(dir.path().join("static")).unwrap();
+    let used = copies(&authority().issue(&["localhost"]), dir.path());
+    set_mode(&used.key, 0o644);
     let server = Pyserve::new()
         .args(["--bind", "https://127.0.0.1:0", "--uid", "nobody"])
         .arg_file("--root", dir.path())
         .args(super::pairs(&[&used]))
         .env("PYSERVE_CONTROL", "off")
         .started();
-    server
-        .stderr
-        .wait_for("a renewed certificate cannot be read after the start");
     server.stderr.wait_for("ready in ");
-    wait_for(&server, &issued);
+    let said = server.stderr.so_far().join("\n");
+    assert!(!said.contains("stays root"), "{said}");
 }

@@ -24,6 +24,15 @@ pub fn install(py: Python<'_>, version: &str) -> PyResult<()> {
     let code = builtins.call_method1("compile", (SOURCE, "<pyserve>", "exec"))?;
     builtins.call_method1("exec", (code, module.dict()))?;
     module.setattr("__version__", version)?;
+    // Its other modules, such as `pyserve.django_settings`, are those of an installed package.
+    let finder = py.import("importlib.machinery")?.getattr("PathFinder")?;
+    let installed = finder.call_method1("find_spec", (NAME,))?;
+    if !installed.is_none() {
+        let directories = installed.getattr("submodule_search_locations")?;
+        if !directories.is_none() {
+            module.setattr("__path__", directories)?;
+        }
+    }
     py.import("sys")?.getattr("modules")?.set_item(NAME, module)
 }
 

@@ -13,9 +13,11 @@ pub mod drafting;
 pub mod equivalent;
 pub mod found;
 pub mod gunicorn;
+pub mod image;
 pub mod nginx;
 pub mod percent;
 pub mod secrets;
+pub mod shell;
 pub mod supervisord;
 pub mod surroundings;
 pub mod uwsgi;
@@ -202,6 +204,29 @@ impl Reading {
             }
         }
         all
+    }
+
+    /// The lines that have a meaning and are not among the warnings.
+    pub fn notices(&self) -> Vec<String> {
+        let meant = self
+            .lines
+            .iter()
+            .filter(|line| matches!(line.verdict, Verdict::Honoured(_) | Verdict::Read(_)));
+        meant
+            .map(|line| format!("{}: {}", line.text, line.verdict))
+            .collect()
+    }
+
+    /// Forgets a setting that follows from a default of the other server alone.
+    pub fn forget_implied(&mut self, name: &str) {
+        let is_it = |(text, _): &(String, String)| {
+            text.strip_prefix(name)
+                .is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        if let Some(at) = self.implied.iter().position(is_it) {
+            self.implied.remove(at);
+            self.layer.remove(name);
+        }
     }
 
     /// The first line that ends the start.

@@ -1,15 +1,18 @@
 //! Servers behind pyserve that answer instead of an application of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::pki_types::ServerName;
 
 use super::tables::{Given, make_room, spelled};
+use super::tls::file;
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
+use crate::config::layers::SettingOrigin;
 use crate::config::upstream::{
-    BalanceBy, HttpSettings, Protocol, Replacement, ServerAddress, UpstreamHost, UpstreamSettings,
-    UpstreamTimeouts, UwsgiSettings, upstream_host, uwsgi_param,
+    BalanceBy, HttpSettings, OwnCertificate, Protocol, Replacement, ServerAddress, UpstreamHost,
+    UpstreamSettings, UpstreamTimeouts, UpstreamTls, UwsgiSettings, upstream_host, uwsgi_param,
 };
 use crate::config::values;
 
@@ -22,11 +25,41 @@ pub(super) struct Servers {
     http: HttpSettings,
     timeouts: UpstreamTimeouts,
     balance: BalanceBy,
+    tls: TlsToServers,
+}
+
+/// The settings of TLS, for servers that have it.
+#[derive(Debug, Clone, Default)]
+struct TlsToServers {
+    /// `None`: the authorities of the system.
+    ca: Option<PathBuf>,
+    /// The name of all servers; `None`: the host of each address.
+    name: Option<ServerName<'static>>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+/// The kind of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Uwsgi,
+    Http,
+    Https,
+}
+
+impl Kind {
+    fn of(text: &str) -> Self {
+        match text {
+            text if text.starts_with("uwsgi:") || text.starts_with("uwsgi+") => Self::Uwsgi,
+            text if text.starts_with("https:") => Self::Https,
+            _ => Self::Http,
+        }
+    }
 }
 
 impl Servers {
-    /// The servers with these addresses, each `http://…`, `http+unix:…`, `uwsgi://…` or
-    /// `uwsgi+unix:…`, all of one kind; in `uwsgi` alone, also without a scheme.
+    /// The servers with these addresses, each `http://…`, `https://…`, `http+unix:…`, `uwsgi://…`
+    /// or `uwsgi+unix:…`, all of one kind; in `uwsgi` alone, also without a scheme.
     ///
     /// # Errors
     /// The text that cannot be used, and why.
@@ -37,16 +70,21 @@ impl Servers {
         chdir: &Path,
     ) -> Result<UpstreamSettings, (&'a str, Invalid)> {
         let mut servers: Vec<ServerAddress> = Vec::new();
-        let mut protocol = None;
+        let mut first = None;
+        let mut names = Vec::new();
         for text in texts {
-            let is_uwsgi = uwsgi || text.starts_with("uwsgi:") || text.starts_with("uwsgi+");
-            let read = match is_uwsgi {
-                _ if *protocol.get_or_insert(is_uwsgi) != is_uwsgi => Err(invalid(
-                    "servers of uwsgi and of HTTP side by side",
+            let kind = if uwsgi { Kind::Uwsgi } else { Kind::of(text) };
+            let read = match kind {
+                _ if *first.get_or_insert(kind) != kind => Err(invalid(
+                    "servers of different protocols side by side (http, https, uwsgi)",
                     "give servers of one kind",
                 )),
-                true => self.uwsgi(text, chdir),
-                false => ServerAddress::http(text, chdir),
+                Kind::Uwsgi => self.uwsgi(text, chdir),
+                Kind::Http => ServerAddress::http(text, chdir),
+                Kind::Https => ServerAddress::http(text, chdir).and_then(|server| {
+                    names.push(self.tls.name_of(&server)?);
+                    Ok(server)
+                }),
             };
             match read {
                 Ok(server) if servers.contains(&server) => {
@@ -58,13 +96,14 @@ impl Servers {
             }
         }
         Ok(UpstreamSettings {
-            protocol: match protocol {
-                Some(true) => Protocol::Uwsgi(self.uwsgi.clone()),
+            protocol: match first {
+                Some(Kind::Uwsgi) => Protocol::Uwsgi(self.uwsgi.clone()),
                 _ => Protocol::Http(self.http.clone()),
             },
             servers,
             timeouts: self.timeouts,
             balance: self.balance,
+            tls: (first == Some(Kind::Https)).then(|| self.tls.to(names)),
         })
     }
 
@@ -95,6 +134,7 @@ impl Servers {
             given.set(name, timeout, values::positive_duration)?;
         }
         given.set("balance", &mut own.balance, balance)?;
+        own.tls = own.tls.of_table(given, chdir)?;
         let (name, origin) = (spelled("upstream"), given.origin("upstream"));
         let texts = given
             .entry("upstream")
@@ -106,19 +146,31 @@ impl Servers {
             let remedy = "give one, as in `http://127.0.0.1:8080`";
             return Err(wrong(&name, "", origin, invalid("no server", remedy)));
         }
+        let given_of = |names: &'static [&'static str]| {
+            let mut names = names.iter();
+            names.find(|name| given.entry(name).is_some())
+        };
         let problem = match &settings.protocol {
             Protocol::Http(http) if http.host == UpstreamHost::Server && several(&settings) => {
-                Some(("upstream_host", "several servers have no common address"))
+                let remedy = "give one host for all, or remove it";
+                Some((
+                    "upstream_host",
+                    "several servers have no common address",
+                    remedy,
+                ))
             }
-            Protocol::Http(_) => None,
-            Protocol::Uwsgi(_) => FOR_HTTP
-                .into_iter()
-                .find(|name| given.entry(name).is_some())
-                .map(|name| (name, "it means nothing for a server of uwsgi")),
+            Protocol::Http(_) if settings.tls.is_some() => None,
+            Protocol::Http(_) => given_of(&FOR_TLS).map(|name| {
+                let remedy = "give the address as `https://`, or remove it";
+                (*name, "it means nothing for a server without TLS", remedy)
+            }),
+            Protocol::Uwsgi(_) => given_of(&FOR_HTTP)
+                .or_else(|| given_of(&FOR_TLS))
+                .map(|name| (*name, "it means nothing for a server of uwsgi", "remove it")),
         };
-        if let Some((name, problem)) = problem {
+        if let Some((name, problem, remedy)) = problem {
             let value = given.entry(name).map(|entry| entry.values.join(" "));
-            let problem = invalid(problem, "give one host for all, or remove it");
+            let problem = invalid(problem, remedy);
             let (value, origin) = (value.unwrap_or_default(), given.origin(name));
             return Err(wrong(&spelled(name), &value, origin, problem));
         }
@@ -172,7 +224,57 @@ impl Resolver<'_> {
                 read: self.one("upstream_read_timeout", values::positive_duration)?,
             },
             balance: self.one("balance", balance)?,
+            tls: self.tls_to_servers(chdir)?,
         })
+    }
+
+    fn tls_to_servers(&mut self, chdir: &Path) -> Result<TlsToServers, ConfigError> {
+        let ca = self.one("upstream_ca", |text| authorities(text, chdir))?;
+        let name = self.optional("upstream_tls_name", server_name)?;
+        if name.is_none() {
+            self.show_default("upstream_tls_name", "the host of the address".to_owned());
+        }
+        let mut pair = [None, None];
+        for (setting, place) in ["upstream_cert", "upstream_key"].into_iter().zip(&mut pair) {
+            *place = self.optional(setting, |text| file(text, chdir))?;
+            if place.is_none() {
+                self.show_default(setting, "none".to_owned());
+            }
+        }
+        let [cert, key] = pair;
+        if let Some((given, problem)) = unpaired(&cert, &key) {
+            let entry = self.entry(given);
+            let value = entry.map_or_else(String::new, |entry| entry.values.join(" "));
+            let origin = entry.map_or(&SettingOrigin::Default, |entry| &entry.origin);
+            return Err(wrong(given, &value, origin, problem));
+        }
+        Ok(TlsToServers {
+            ca,
+            name,
+            cert,
+            key,
+        })
+    }
+
+    /// Warns of settings for TLS where no server has it.
+    fn warn_of_unused_tls(&mut self, whole: Option<&UpstreamSettings>, tables: &[Given<'_>]) {
+        let is_tls = |given: &Given<'_>| {
+            let entry = given.entry("upstream");
+            entry.is_some_and(|entry| {
+                entry
+                    .values
+                    .iter()
+                    .any(|text| Kind::of(text) == Kind::Https)
+            })
+        };
+        if whole.is_some_and(|settings| settings.tls.is_some()) || tables.iter().any(is_tls) {
+            return;
+        }
+        if let Some(name) = FOR_TLS.into_iter().find(|name| self.entry(name).is_some()) {
+            self.warnings.push(format!(
+                "{name} is not used: the address of no upstream server begins with https://"
+            ));
+        }
     }
 
     /// The servers of `--uwsgi` or `--upstream`; `None` where there is an application instead.
@@ -211,9 +313,96 @@ impl Resolver<'_> {
             self.show_default("app", format!("none, --{name} answers"));
             given = Some(settings);
         }
+        self.warn_of_unused_tls(given.as_ref(), tables);
         Ok(given)
     }
 }
+
+impl TlsToServers {
+    /// These settings with those of a table.
+    fn of_table(mut self, given: &Given<'_>, chdir: &Path) -> Result<Self, ConfigError> {
+        given.set("upstream_ca", &mut self.ca, |text| authorities(text, chdir))?;
+        if let Some(name) = given.optional("upstream_tls_name", server_name)? {
+            self.name = Some(name);
+        }
+        let cert = given.optional("upstream_cert", |text| file(text, chdir))?;
+        let key = given.optional("upstream_key", |text| file(text, chdir))?;
+        if let Some((name, problem)) = unpaired(&cert, &key) {
+            let value = given.entry(name).map(|entry| entry.values.join(" "));
+            let value = value.unwrap_or_default();
+            return Err(wrong(&spelled(name), &value, given.origin(name), problem));
+        }
+        if cert.is_some() {
+            (self.cert, self.key) = (cert, key);
+        }
+        Ok(self)
+    }
+
+    fn name_of(&self, server: &ServerAddress) -> Result<ServerName<'static>, Invalid> {
+        match (&self.name, server) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, ServerAddress::Tcp { host, .. }) => server_name(host),
+            (None, ServerAddress::Unix(_)) => server_name(""),
+        }
+    }
+
+    fn to(&self, names: Vec<ServerName<'static>>) -> UpstreamTls {
+        let pair = self.cert.clone().zip(self.key.clone());
+        UpstreamTls {
+            ca: self.ca.clone(),
+            names,
+            own: pair.map(|(cert, key)| OwnCertificate { cert, key }),
+        }
+    }
+}
+
+/// The setting that lacks its twin.
+fn unpaired(cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<(&'static str, Invalid)> {
+    match (cert, key) {
+        (Some(_), None) => Some((
+            "upstream_cert",
+            invalid(
+                "no key belongs to the certificate",
+                "give upstream_key as well",
+            ),
+        )),
+        (None, Some(_)) => Some((
+            "upstream_key",
+            invalid(
+                "no certificate belongs to the key",
+                "give upstream_cert as well",
+            ),
+        )),
+        _ => None,
+    }
+}
+
+/// `system`, or a file.
+fn authorities(text: &str, chdir: &Path) -> Result<Option<PathBuf>, Invalid> {
+    match text {
+        "system" => Ok(None),
+        text => file(text, chdir).map(Some),
+    }
+}
+
+/// A name or an address that can stand in a certificate.
+fn server_name(text: &str) -> Result<ServerName<'static>, Invalid> {
+    let name = ServerName::try_from(text.to_ascii_lowercase());
+    name.map_err(|_invalid| {
+        invalid(
+            format!("{text:?} cannot be the name in a certificate"),
+            "give a host name or an address, for instance as upstream_tls_name",
+        )
+    })
+}
+
+/// Settings for servers with TLS.
+const FOR_TLS: [&str; 4] = [
+    "upstream_ca",
+    "upstream_tls_name",
+    "upstream_cert",
+    "upstream_key",
+];
 
 /// Settings of a table that only HTTP servers obey.
 const FOR_HTTP: [&str; 4] = [

@@ -175,6 +175,24 @@ pub(super) static OTHER: &[Setting] = &[
         default: Default::Computed("none"),
     },
     Setting {
+        name: "image",
+        value_name: "yes|no|s2i",
+        heading: OTHER_HEADING,
+        help: "In a container: read the variables and files by which widely used images are configured \
+               (`pyserve help images`); s2i also migrates a Django project before the start",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
+        name: "prestart",
+        value_name: "FILE",
+        heading: OTHER_HEADING,
+        help: "Shell script that `pyserve serve` sources before it reads the settings: the variables that it exports \
+               reach the settings and the application; repeatable",
+        repeatable: true,
+        default: Default::Computed("with `image`: $PRE_START_PATH, or ./prestart.sh if there"),
+    },
+    Setting {
         name: "dev",
         value_name: "",
         heading: OTHER_HEADING,

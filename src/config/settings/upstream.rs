@@ -21,8 +21,8 @@ pub(super) static UPSTREAM: &[Setting] = &[
         value_name: "URL",
         heading: HEADING,
         help: "Forward requests to another server instead of an application: \
-               `http://127.0.0.1:9000`, `http+unix:/path`, or `uwsgi://` as --uwsgi; repeatable, \
-               all of one kind",
+               `http://127.0.0.1:9000`, `https://name`, `http+unix:/path`, or `uwsgi://` as --uwsgi; \
+               repeatable, all of one kind",
         repeatable: true,
         default: Default::None,
     },
@@ -67,6 +67,40 @@ pub(super) static UPSTREAM: &[Setting] = &[
                this text",
         repeatable: false,
         default: Default::Value("client"),
+    },
+    Setting {
+        name: "upstream_ca",
+        value_name: "FILE|system",
+        heading: HEADING,
+        help: "Authorities that certify `https://` servers, in PEM; `system`: those of the system, or of \
+               the variables `SSL_CERT_FILE` and `SSL_CERT_DIR`",
+        repeatable: false,
+        default: Default::Value("system"),
+    },
+    Setting {
+        name: "upstream_tls_name",
+        value_name: "NAME",
+        heading: HEADING,
+        help: "Name that `https://` servers get by SNI and must have in their certificates",
+        repeatable: false,
+        default: Default::Computed("the host of the address"),
+    },
+    Setting {
+        name: "upstream_cert",
+        value_name: "FILE",
+        heading: HEADING,
+        help: "Certificate for `https://` servers that ask for one, in PEM, with the intermediate ones \
+               behind it",
+        repeatable: false,
+        default: Default::Computed("none"),
+    },
+    Setting {
+        name: "upstream_key",
+        value_name: "FILE",
+        heading: HEADING,
+        help: "Private key of `upstream_cert`, in PEM",
+        repeatable: false,
+        default: Default::Computed("none"),
     },
     Setting {
         name: "upstream_redirects",

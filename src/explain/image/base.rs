@@ -16,6 +16,14 @@ const OLDEST: (u32, u32) = (3, 9);
 /// The tag that is proposed for an older one.
 const NEWER: &str = "3.13";
 
+/// Part of the verdict about a base image with an older one.
+const NEEDS: &str = "pyserve needs 3.9 or newer: FROM";
+
+/// True for the verdict about a base image whose Python is too old.
+pub fn is_too_old(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Unsupported(why) if why.contains(NEEDS))
+}
+
 /// The start of a tag, and the version of its CPython.
 type Tag = (&'static str, (u32, u32));
 
@@ -176,7 +184,7 @@ fn of_tiangolo(tag: &str, proposed: impl Fn(&str, Verdict) -> Base) -> Base {
 
 fn too_old((major, minor): (u32, u32), instead: &str) -> Verdict {
     Verdict::Unsupported(format!(
-        "CPython {major}.{minor}: pyserve needs 3.9 or newer: FROM {instead}, and test the application with it first"
+        "CPython {major}.{minor}: {NEEDS} {instead}, and test the application with it first"
     ))
 }
 

@@ -1,5 +1,6 @@
 //! The replacement of a command of an image: a server becomes pyserve, with the same settings.
 
+use crate::config::foreign::shell;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Verdict, equivalent};
 use crate::config::layers::{Layer, SettingOrigin};
@@ -7,7 +8,6 @@ use crate::config::settings;
 use crate::explain::image::Explained;
 use crate::explain::image::placement::Placement;
 use crate::explain::readers::{self, Context, Reader, Source};
-use crate::explain::shell;
 use crate::explain::subject::{Kind, Subject};
 
 /// The replacement of a command.
@@ -176,6 +176,15 @@ impl<'a> Conversion<'a> {
 
     /// supervisord's place: pyserve with all files that the image has.
     fn supervisor(&self) -> Became {
+        // Its own file names those of its programs.
+        let own = self.files.iter().find_map(|(reader, name, path)| {
+            let is_placed = path.is_some() || !self.placement.is_known;
+            let path = path.clone().unwrap_or_else(|| (*name).to_owned());
+            (reader.flag == "--supervisord" && is_placed).then_some(path)
+        });
+        if let Some(path) = own {
+            return Became::Pyserve(vec!["--supervisord".to_owned(), path]);
+        }
         let mut words = self.proxy();
         for (reader, name, path) in &self.files {
             let is_application = reader.flag != "--nginx";

@@ -7,7 +7,7 @@ use super::commands::Conversion;
 use super::instructions::{Instruction, instructions, with_arguments};
 use super::{Report, base, packages, tiangolo};
 use crate::config::foreign::Verdict;
-use crate::explain::shell;
+use crate::config::foreign::shell;
 
 /// The line that brings pyserve into an image.
 const BINARY: &str = "COPY --from=pyserve /usr/local/bin/pyserve /usr/local/bin/";

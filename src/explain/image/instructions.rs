@@ -1,6 +1,6 @@
 //! The instructions of a Dockerfile, as its builder reads them.
 
-use crate::explain::shell;
+use crate::config::foreign::shell;
 
 /// One instruction, with all its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::commands::{Became, Conversion, verdict};
 use super::{Report, script};
 use crate::config::foreign::Verdict;
-use crate::explain::shell;
+use crate::config::foreign::shell;
 
 /// The words of the commands of `web`.
 pub fn commands(text: &str) -> Vec<Vec<String>> {

@@ -2,8 +2,8 @@
 
 use super::commands::{Became, Conversion, verdict};
 use super::{Report, instructions};
-use crate::config::foreign::Verdict;
-use crate::explain::{readers, shell};
+use crate::config::foreign::{Verdict, shell};
+use crate::explain::readers;
 
 /// Programs that a script starts where it starts a server.
 const SERVERS: &[&str] = &["nginx", "supervisord", "gunicorn", "uvicorn", "daphne"];

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use std::time::SystemTime;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
 use http::{Version, request};
 use percent_encoding::percent_decode_str;
@@ -14,7 +16,7 @@ use pyserve_wire::vars;
 
 use crate::front::context::{Client, RequestFacts, Scheme, host_without_port, is_plain};
 use crate::front::error::Rejection;
-use crate::front::tls::facts::{ClientFacts, TlsFacts};
+use crate::front::tls::facts::{ClientFacts, TlsFacts, VerifiedClient};
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
@@ -142,17 +144,30 @@ impl Block {
         match &tls.client {
             None => Ok(()),
             Some(ClientFacts::Without) => self.push(b"SSL_CLIENT_VERIFY", b"NONE"),
-            Some(ClientFacts::Verified { certificate, pem }) => {
-                self.push(b"SSL_CLIENT_VERIFY", b"SUCCESS")?;
-                self.push(b"SSL_CLIENT_S_DN", certificate.subject.as_bytes())?;
-                self.push(b"SSL_CLIENT_I_DN", certificate.issuer.as_bytes())?;
-                self.push(b"SSL_CLIENT_M_SERIAL", certificate.serial.as_bytes())?;
-                match pem {
-                    Some(pem) => self.push(b"SSL_CLIENT_CERT", pem.as_bytes()),
-                    None => Ok(()),
-                }
-            }
+            Some(ClientFacts::Verified(client)) => self.verified_client(client),
         }
+    }
+
+    fn verified_client(&mut self, client: &VerifiedClient) -> Result<(), Rejection> {
+        let certificate = &client.certificate;
+        let left = certificate.days_left(SystemTime::now()).to_string();
+        let pem = client.pem.iter().map(|pem| ("CERT", pem));
+        let facts = [
+            ("S_DN", &certificate.subject),
+            ("I_DN", &certificate.issuer),
+            // nginx and mod_ssl have different names for it.
+            ("SERIAL", &certificate.serial),
+            ("M_SERIAL", &certificate.serial),
+            ("V_START", &client.begin),
+            ("V_END", &client.end),
+            ("V_REMAIN", &left),
+            ("FINGERPRINT", &client.fingerprint),
+        ];
+        self.push(b"SSL_CLIENT_VERIFY", b"SUCCESS")?;
+        for (name, value) in facts.into_iter().chain(pem) {
+            self.push(format!("SSL_CLIENT_{name}").as_bytes(), value.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, not even on a Unix socket.

@@ -241,7 +241,14 @@ impl StaticFiles {
         };
         let (answered, decoded) = match decoded {
             Ok(path) => {
-                let answered = match self.answer(location, &path, query, &wish).await {
+                let answered = self.answer(location, &path, query, &wish).await;
+                let answered = match (answered, location.page_of(&path)) {
+                    (Err(StaticError::NotFound), Some(page)) => {
+                        self.answer(location, &page, query, &wish).await
+                    }
+                    (answered, _) => answered,
+                };
+                let answered = match answered {
                     Err(StaticError::NotFound) if location.lists() => {
                         let format = Format::of(query, headers);
                         self.list(location, &path, query, format, with_body).await

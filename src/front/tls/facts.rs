@@ -1,11 +1,12 @@
 //! The facts about a TLS session that applications and logs see, in the words of OpenSSL, which
 //! nginx and mod_ssl use as well.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls::{CipherSuite, CommonState, ProtocolVersion};
 
-use super::x509::Certificate;
+use super::x509::{self, Certificate};
 use crate::config::tls::ClientAuth;
 use crate::observe::access_log::TlsSession;
 
@@ -28,12 +29,22 @@ pub enum ClientFacts {
     /// The client has none.
     Without,
     /// It was verified.
-    Verified {
-        /// The facts in it.
-        certificate: Box<Certificate>,
-        /// The certificate in PEM, where applications get it.
-        pem: Option<Box<str>>,
-    },
+    Verified(Box<VerifiedClient>),
+}
+
+/// The verified certificate of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedClient {
+    /// The facts in it.
+    pub certificate: Certificate,
+    /// Its SHA-1 digest in hexadecimal digits, as nginx writes it.
+    pub fingerprint: String,
+    /// Begin of its validity, as OpenSSL prints it.
+    pub begin: String,
+    /// End of its validity.
+    pub end: String,
+    /// The certificate in PEM, where applications get it.
+    pub pem: Option<String>,
 }
 
 impl TlsFacts {
@@ -68,12 +79,22 @@ impl ClientFacts {
         let read = sent.and_then(|der| Some((der, Certificate::read(der).ok()?)));
         match read {
             None => Self::Without,
-            Some((der, certificate)) => Self::Verified {
-                certificate: Box::new(certificate),
-                pem: settings.in_environ.then(|| pem(der).into()),
-            },
+            Some((der, certificate)) => Self::Verified(Box::new(VerifiedClient {
+                fingerprint: fingerprint(der),
+                begin: x509::printed(certificate.not_before),
+                end: x509::printed(certificate.not_after),
+                certificate,
+                pem: settings.in_environ.then(|| pem(der)),
+            })),
         }
     }
+}
+
+/// nginx: `$ssl_client_fingerprint`. It names a certificate that was verified by stronger digests.
+fn fingerprint(der: &[u8]) -> String {
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, der);
+    let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
 }
 
 /// RFC 7468 §5.

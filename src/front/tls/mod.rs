@@ -1,9 +1,10 @@
-//! TLS towards clients, by rustls: the settings of sessions, the certificates, and a TCP
-//! connection inside a session.
+//! TLS by rustls, towards clients and upstream servers: the settings of sessions, the certificates,
+//! and a TCP connection inside a session.
 //!
 //! ```text
-//! config::tls -> certificates (files -> pair -> x509) -> Tls (rustls::ServerConfig)
+//! config::tls -> certificates (files, pair, x509) -> Tls (rustls::ServerConfig)
 //! socket      -> connection::handshake -> TlsStream, one kind of front::socket::Socket
+//! config::upstream -> upstream (rustls::ClientConfig) -> upstream::servers -> TlsStream
 //! ```
 //!
 //! The cryptography is aws-lc-rs, which has the post-quantum group X25519MLKEM768 that browsers
@@ -12,8 +13,11 @@
 pub mod certificates;
 pub mod client_auth;
 pub mod facts;
+pub mod files;
 pub mod pair;
+pub mod stand_ins;
 pub mod stream;
+pub mod upstream;
 pub mod x509;
 
 use std::sync::Arc;
@@ -21,11 +25,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ProducesTickets, ServerConfig};
-use rustls::{SupportedProtocolVersion, version};
+use rustls::{CipherSuite, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use self::certificates::Certificates;
 use self::pair::Stamp;
-use crate::config::tls::{ClientAuth, TlsSettings, TlsVersion};
+use self::stand_ins::{CHALLENGE_PROTOCOL, Resolver, StandIns};
+use crate::config::tls::{CertificateFiles, ClientAuth, TlsSettings, TlsVersion};
 use crate::observe::codes;
 
 /// The protocols that are offered by ALPN (RFC 7301), best first.
@@ -53,7 +58,7 @@ pub struct Tls {
     /// The certificates.
     pub certificates: Arc<Certificates>,
     settings: TlsSettings,
-    resumption: Resumption,
+    kept: Kept,
     current: Arc<Mutex<Current>>,
 }
 
@@ -65,22 +70,28 @@ struct Current {
 
 /// State that sessions of earlier settings share with later ones.
 #[derive(Debug, Clone)]
-pub struct Resumption {
+pub struct Kept {
     /// Encrypts session tickets; the key changes every six hours, and the one before stays valid
     /// for as long again.
     tickets: Arc<dyn ProducesTickets>,
+    /// Certificates that no file has.
+    stand_ins: Arc<StandIns>,
 }
 
-impl Resumption {
+impl Kept {
     /// Tickets with a new key.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new() -> Result<Self, TlsError> {
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
-            .map_err(|error| TlsError::new(format!("cannot make session tickets: {error}")))?;
-        Ok(Self { tickets })
+    pub fn new(stand_ins: Arc<StandIns>) -> Result<Self, TlsError> {
+        let tickets = new_tickets()?;
+        Ok(Self { tickets, stand_ins })
     }
+}
+
+fn new_tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
+    rustls::crypto::aws_lc_rs::Ticketer::new()
+        .map_err(|error| TlsError::new(format!("cannot make session tickets: {error}")))
 }
 
 impl Tls {
@@ -91,13 +102,13 @@ impl Tls {
     pub fn new(
         settings: &TlsSettings,
         certificates: Arc<Certificates>,
-        resumption: &Resumption,
+        kept: &Kept,
     ) -> Result<Self, TlsError> {
-        let current = Current::new(settings, &certificates, resumption)?;
+        let current = Current::new(settings, &certificates, kept)?;
         Ok(Self {
             certificates,
             settings: settings.clone(),
-            resumption: resumption.clone(),
+            kept: kept.clone(),
             current: Arc::new(Mutex::new(current)),
         })
     }
@@ -122,7 +133,7 @@ impl Tls {
         if self.current.lock().client_files == stamps {
             return;
         }
-        match Current::new(&self.settings, &self.certificates, &self.resumption) {
+        match Current::new(&self.settings, &self.certificates, &self.kept) {
             Ok(current) => {
                 *self.current.lock() = current;
                 tracing::info!("authorities and revocation lists of clients read");
@@ -140,7 +151,7 @@ impl Current {
     fn new(
         settings: &TlsSettings,
         certificates: &Arc<Certificates>,
-        resumption: &Resumption,
+        kept: &Kept,
     ) -> Result<Self, TlsError> {
         // Before the reads: a change after them is noticed at the next look.
         let client = settings.client.as_ref();
@@ -152,12 +163,22 @@ impl Current {
             None => builder.with_no_client_auth(),
             Some(client) => builder.with_client_cert_verifier(client_auth::verifier(client)?),
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
+        let mut config = builder.with_cert_resolver(Arc::new(Resolver {
+            certificates: Arc::clone(certificates),
+            stand_ins: Arc::clone(&kept.stand_ins),
+        }));
+        // RFC 9325 §4.2 leaves it open; scanners report a server without an order.
+        config.ignore_client_order = true;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        let is_managed =
+            |files: &CertificateFiles| matches!(files, CertificateFiles::Managed { .. });
+        if settings.certificates.iter().any(is_managed) {
+            config.alpn_protocols.push(CHALLENGE_PROTOCOL.to_vec());
+        }
         config.ticketer = match client {
-            None => Arc::clone(&resumption.tickets),
+            None => Arc::clone(&kept.tickets),
             // A ticket stands for the verification of its client, by these authorities and lists.
-            Some(_) => Resumption::new()?.tickets,
+            Some(_) => new_tickets()?,
         };
         Ok(Self {
             config: Arc::new(config),
@@ -166,9 +187,20 @@ impl Current {
     }
 }
 
-/// The provider of the cryptography, named here only.
+/// The provider of the cryptography. AES with keys of 128 bits is the fastest of its
+/// cipher suites, all of which are strong, and so comes first.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let is_later = |suite: &SupportedCipherSuite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(is_later);
+    Arc::new(provider)
 }
 
 fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {

@@ -4,9 +4,7 @@
 //! All else is a warning: with an expired certificate the server starts, so that an operator can reach it
 //! and repair it.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,12 +14,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::x509::Certificate;
-use super::{TlsError, provider};
+use super::{TlsError, files, provider};
+use crate::os::key_reader::FileState;
 
-/// A file of a certificate with its chain is a few KiB long.
-const LONGEST_FILE: u64 = 1 << 20;
-/// Days before the expiry from which on it is worth a warning.
-pub const DAYS_OF_WARNING: i64 = 14;
+/// Days before the expiry from which on a certificate with a long lifetime is worth a warning.
+const DAYS_OF_WARNING: i64 = 14;
 
 /// A pair that can be used.
 #[derive(Debug)]
@@ -43,19 +40,12 @@ pub struct Pair {
 /// The state of two files, by which a change is noticed: links are followed, so the target of a link
 /// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stamp([(u64, u64, i64, i64, u64); 2]);
+pub struct Stamp([FileState; 2]);
 
 impl Stamp {
     /// The state of these files; zeros for one that is missing.
     pub fn of(cert: &Path, key: &Path) -> Self {
-        Self([cert, key].map(|path| {
-            let state = |file: Metadata| {
-                let changed = file.ctime() * 1_000_000_000 + file.ctime_nsec();
-                let modified = file.mtime() * 1_000_000_000 + file.mtime_nsec();
-                (file.dev(), file.ino(), modified, changed, file.size())
-            };
-            metadata(path).map_or_else(|_| Default::default(), state)
-        }))
+        Self([cert, key].map(|path| files::state(path).unwrap_or_default()))
     }
 }
 
@@ -120,12 +110,18 @@ impl Pair {
         }
     }
 
+    /// Days before the expiry from which on it is worth a warning: fewer for a lifetime that is short.
+    pub fn days_of_warning(&self) -> i64 {
+        let lifetime = self.certificate.days_left(self.certificate.not_before);
+        DAYS_OF_WARNING.min(lifetime / 3)
+    }
+
     fn defects(&self, now: SystemTime) -> Vec<String> {
         let (certificate, cert) = (&self.certificate, self.cert.display());
         let mut defects = Vec::new();
         let left = certificate.days_left(now);
         let validity = self.validity(now);
-        if now < certificate.not_before || left < DAYS_OF_WARNING {
+        if now < certificate.not_before || left < self.days_of_warning() {
             defects.push(format!(
                 "the certificate {cert} for {}: {validity}",
                 self.names()
@@ -137,7 +133,7 @@ impl Pair {
             ));
         }
         defects.extend(self.defect_of_chain());
-        let mode = metadata(&self.key).map_or(0, |file| file.mode());
+        let mode = files::state(&self.key).map_or(0, |file| file.mode);
         if mode & 0o004 != 0 {
             defects.push(format!(
                 "every user can read the key {} (chmod o-r)",
@@ -194,7 +190,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = read(path, "key")?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let is_encrypted = text
@@ -214,25 +210,14 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 /// In the first line of PKCS #8, or in the header of older files.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "called at the start, and in the FilePool"
-)]
 pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, TlsError> {
-    let doing = format!("read the {what}");
-    let length = metadata(path).map_err(|error| problem(&doing, path, error))?;
-    if !length.is_file() || length.len() > LONGEST_FILE {
-        return Err(problem(&doing, path, "not a file in PEM"));
-    }
-    std::fs::read(path).map_err(|error| problem(&doing, path, error))
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "called at the start, and in the FilePool"
-)]
-fn metadata(path: &Path) -> io::Result<Metadata> {
-    std::fs::metadata(path)
+    files::read(path).map_err(|error| {
+        let doing = format!("read the {what}");
+        match error.kind() {
+            io::ErrorKind::InvalidData => problem(&doing, path, "not a file in PEM"),
+            _ => problem(&doing, path, error),
+        }
+    })
 }
 
 fn of_file<T>(path: &Path, read: Result<T, TlsError>) -> Result<T, TlsError> {

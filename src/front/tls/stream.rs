@@ -204,6 +204,7 @@ impl TlsStream {
 
     /// Decrypted bytes, or the end; `None` if there is neither.
     fn read_plaintext(&mut self, into: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
+        let is_server = matches!(self.session, Connection::Server(_));
         let mut reader = self.session.reader();
         match reader.fill_buf() {
             Ok(bytes) => {
@@ -213,8 +214,9 @@ impl TlsStream {
                 Some(Ok(()))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            // Without `close_notify`. HTTP finds a truncated message by its own framing.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Some(Ok(())),
+            // Without `close_notify`. Requests have a framing of their own; a response may end with
+            // the connection, and is complete only behind a `close_notify` (RFC 9112 §9.8).
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && is_server => Some(Ok(())),
             Err(error) => Some(Err(error)),
         }
     }

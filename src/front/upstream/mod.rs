@@ -31,6 +31,8 @@ use crate::config::upstream::Protocol;
 use crate::front::body::request::RequestBody;
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::front::tls::TlsError;
+use crate::front::tls::upstream::TlsToServers;
 use crate::observe::access_log::LogVars;
 use http_proxy::HttpProxy;
 use http_proxy::mapping::Mapping;
@@ -231,25 +233,23 @@ pub enum Upstream {
 }
 
 impl Upstream {
-    /// The servers described by the settings.
-    pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Self {
-        let addresses = settings.servers.clone();
-        let names = &settings.servers;
-        let servers = Servers::new(
-            addresses,
-            settings.balance,
-            settings.timeouts,
-            files.clone(),
-        );
-        match &settings.protocol {
+    /// The servers described by the settings. Blocks if they have TLS.
+    ///
+    /// # Errors
+    /// Files for TLS that cannot be used.
+    pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Result<Self, TlsError> {
+        let tls = settings.tls.as_ref().map(TlsToServers::new).transpose()?;
+        let is_tls = tls.is_some();
+        let servers = Servers::new(settings, tls, files.clone());
+        Ok(match &settings.protocol {
             Protocol::Uwsgi(uwsgi) => {
                 Self::Uwsgi(Uwsgi::new(servers, uwsgi.clone(), files.clone()))
             }
             Protocol::Http(http) => {
-                let mapping = Mapping::new(http, names);
+                let mapping = Mapping::new(http, &settings.servers, is_tls);
                 Self::Http(HttpProxy::new(servers, mapping, files.clone()))
             }
-        }
+        })
     }
 
     /// The servers, for logs and metrics.

@@ -12,18 +12,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::Failure;
 use super::affinity::Affinity;
 use super::balance::{Balance, Slot};
 use super::private::Link;
-use crate::config::upstream::{BalanceBy, ServerAddress, UpstreamTimeouts};
+use crate::config::upstream::{BalanceBy, ServerAddress, UpstreamSettings, UpstreamTimeouts};
 use crate::front::descriptors::Tries;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
+use crate::front::tls::TlsError;
+use crate::front::tls::stream::TlsStream;
+use crate::front::tls::upstream::TlsToServers;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::{InFlight, UpstreamServer};
@@ -55,6 +59,8 @@ pub struct Servers {
     affinity: Option<Affinity>,
     /// The timeouts for these servers.
     pub timeouts: UpstreamTimeouts,
+    /// TLS towards all of them.
+    tls: Option<TlsToServers>,
     files: FilePool,
     began: Instant,
 }
@@ -88,20 +94,17 @@ pub struct Reached {
 }
 
 impl Servers {
-    /// Servers at these addresses, at least one.
-    pub fn new(
-        addresses: Vec<ServerAddress>,
-        by: BalanceBy,
-        timeouts: UpstreamTimeouts,
-        files: FilePool,
-    ) -> Self {
+    /// The servers of these settings, at least one.
+    pub fn new(settings: &UpstreamSettings, tls: Option<TlsToServers>, files: FilePool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let addresses = &settings.servers;
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             balance: Balance::new(addresses.len()),
-            affinity: (by == BalanceBy::Address).then(|| Affinity::new(&addresses)),
-            servers: addresses.into_iter().map(Server::new).collect(),
-            timeouts,
+            affinity: (settings.balance == BalanceBy::Address).then(|| Affinity::new(addresses)),
+            servers: addresses.iter().cloned().map(Server::new).collect(),
+            timeouts: settings.timeouts,
+            tls,
             files,
             began: Instant::now(),
         }
@@ -124,6 +127,8 @@ impl Servers {
         let mut tried = failed.to_vec();
         let mut pause = PAUSES[0];
         let mut is_full = false;
+        // A server that is there, and that waiting does not make acceptable.
+        let mut is_refused = false;
         let mut last = None;
         loop {
             let now = Instant::now();
@@ -138,7 +143,7 @@ impl Servers {
                 if let Some(link) = idle {
                     return Ok(server.reached(link, slot, true));
                 }
-                match self.link(server).await {
+                match self.link(slot.server()).await {
                     Ok(link) => {
                         slot.reached();
                         server.counts.connections.inc();
@@ -157,14 +162,15 @@ impl Servers {
                     Err(Unreached::Error(error)) => {
                         server.counts.failures.up("unreachable");
                         self.failed(&slot);
+                        is_refused |= is_of_tls(&error);
                         last = Some(server.unreachable(&error));
                     }
-                    Err(Unreached::TooLate) => {
+                    Err(Unreached::TooLate(doing)) => {
                         server.counts.failures.up("unreachable");
                         self.failed(&slot);
                         last = Some(Failure::TooSlow {
                             server: Arc::clone(&server.name),
-                            doing: "accept a connection",
+                            doing,
                             setting: "upstream-connect-timeout",
                             limit: self.timeouts.connect,
                         });
@@ -173,7 +179,8 @@ impl Servers {
                 continue;
             }
             let is_over = asked.elapsed() + pause > self.timeouts.connect;
-            if let (true, Some(last)) = (is_over || !(is_full || self.is_starting()), last.take()) {
+            let may_wait = is_full || self.is_starting() && !is_refused;
+            if let (true, Some(last)) = (is_over || !may_wait, last.take()) {
                 return Err(last);
             }
             tokio::time::sleep(pause).await;
@@ -248,7 +255,7 @@ impl Servers {
             return *known;
         }
         let question = async {
-            let mut link = self.link(server).await.ok()?;
+            let mut link = self.link(slot.server()).await.ok()?;
             link.write_all(b"OPTIONS * HTTP/1.0\r\n\r\n").await.ok()?;
             let mut answer = [0; 5];
             link.read_exact(&mut answer).await.ok()?;
@@ -266,10 +273,10 @@ impl Servers {
         let mut pause = PAUSES[0];
         let mut has_logged = false;
         loop {
-            let why = match self.link(server).await {
+            let why = match self.link(number).await {
                 Ok(_link) => break,
                 Err(Unreached::Error(error)) => server.unreachable(&error).to_string(),
-                Err(Unreached::TooLate) => "it does not accept the connection".to_owned(),
+                Err(Unreached::TooLate(doing)) => format!("it does not {doing}"),
             };
             let server = &*server.name;
             if self.began.elapsed() > STARTING {
@@ -299,20 +306,56 @@ impl Servers {
         }
     }
 
-    async fn link(&self, server: &Server) -> Result<Socket, Unreached> {
+    /// A new connection to a server, by its number.
+    async fn link(&self, number: usize) -> Result<Socket, Unreached> {
+        let server = &self.servers[number];
         let mut tries = Tries::default();
         loop {
-            match timeout(self.timeouts.connect, server.connect(&self.files)).await {
+            let end = tokio::time::Instant::now() + self.timeouts.connect;
+            match timeout_at(end, server.connect(&self.files)).await {
+                Ok(Ok(socket)) => return self.secured(number, socket, end).await,
                 Ok(Err(error)) if are_exhausted(&error) => {
                     let has_more = self.close_an_idle_one();
                     if !has_more && !tries.again(&error).await {
                         return Err(Unreached::Error(error));
                     }
                 }
-                Ok(connected) => return connected.map_err(Unreached::Error),
-                Err(_elapsed) => return Err(Unreached::TooLate),
+                Ok(Err(error)) => return Err(Unreached::Error(error)),
+                Err(_elapsed) => return Err(Unreached::TooLate("accept a connection")),
             }
         }
+    }
+
+    /// The connection inside a session, if the servers have TLS.
+    async fn secured(
+        &self,
+        number: usize,
+        socket: Socket,
+        end: tokio::time::Instant,
+    ) -> Result<Socket, Unreached> {
+        let (tls, tcp) = match (&self.tls, socket) {
+            (Some(tls), Socket::Tcp(tcp)) => (tls, tcp),
+            (_, socket) => return Ok(socket),
+        };
+        match timeout_at(end, shake_hands(tls, number, tcp)).await {
+            Ok(secured) => secured.map_err(Unreached::Error),
+            Err(_elapsed) => Err(Unreached::TooLate("complete the TLS handshake")),
+        }
+    }
+
+    /// Reads the files of TLS that have changed. Blocks.
+    pub fn look(&self) {
+        let has_changed = self.tls.as_ref().is_some_and(TlsToServers::look);
+        if has_changed {
+            // Their servers were verified by the files before.
+            let servers = self.servers.iter();
+            servers.for_each(|server| server.idle().clear());
+        }
+    }
+
+    /// True if the servers have TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Closes the connection that has been idle longest at one of the servers, if there is one.
@@ -329,7 +372,33 @@ impl Servers {
 
 enum Unreached {
     Error(io::Error),
-    TooLate,
+    /// A step that the server has not carried out in time.
+    TooLate(&'static str),
+}
+
+/// Carries out the handshake with a server, by its number.
+async fn shake_hands(tls: &TlsToServers, server: usize, tcp: TcpStream) -> io::Result<Socket> {
+    let session = tls.session(server).map_err(io::Error::other)?;
+    let mut stream = TlsStream::new(tcp, session, Bytes::new());
+    loop {
+        match stream.receive_handshake().await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Socket::Tls(Box::new(stream))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(io::Error::other(
+                    "it closed the connection in the TLS handshake",
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+        let processed = stream.process();
+        processed.map_err(|error| io::Error::other(tls.explain(server, &error)))?;
+    }
+}
+
+/// True for a certificate or a session that was refused.
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<TlsError>())
 }
 
 impl Server {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::{Reading, Surroundings};
 use crate::config::native;
 
-pub use meaning::Given;
+pub use meaning::{Given, size};
 
 /// True if a text is a configuration of nginx: it has a `server` or `http` block.
 pub fn is_nginx(text: &str) -> bool {

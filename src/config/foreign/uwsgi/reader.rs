@@ -673,6 +673,7 @@ const OWN_VARIABLES: &[&str] = &[
     "BROODLORD_NUM",
     "EMPEROR_FD_CONFIG",
     "EMPEROR_PROXY",
+    "INI_DIR",
     "JAIL_PID",
     "ORIGINAL_PROC_NAME",
 ];

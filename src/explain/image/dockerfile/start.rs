@@ -1,10 +1,10 @@
 //! The start of an image: its entry point and its command, which may make one command line.
 
 use crate::config::foreign::Verdict;
+use crate::config::foreign::shell;
 use crate::explain::image::commands::{Became, Conversion, verdict};
 use crate::explain::image::instructions::Instruction;
 use crate::explain::image::{base, script};
-use crate::explain::shell;
 
 /// The start of the last stage.
 pub struct Start<'a> {

@@ -18,6 +18,7 @@ use super::read_buffer::{READ, READ_BODY, ReadBuffer};
 use super::{Answer, Dialect, Done, ExchangeContext, ExchangeError};
 use crate::front::body::response_stream::{BodySender, ResponseBody};
 use crate::front::socket::Socket;
+use crate::front::tls::upstream::why_ended;
 use crate::front::upstream::Response;
 use crate::front::upstream::balance::Slot;
 use crate::front::upstream::chunks::{Chunk, Chunks};
@@ -373,10 +374,16 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// Reads more into the buffer. `false`: the connection has ended, cleanly or not.
+    /// Reads more into the buffer. `false`: the connection has ended, cleanly or not; an error is one of
+    /// its TLS session.
     async fn read(&mut self, room: usize) -> Result<bool, ExchangeError> {
-        let end = self.read_or_end(room).await?;
-        Ok(matches!(end, Ok(1..)))
+        match self.read_or_end(room).await? {
+            Ok(read) => Ok(read > 0),
+            Err(error) => match why_ended(&error) {
+                Some(why) => Err(ExchangeError::Unusable(why)),
+                None => Ok(false),
+            },
+        }
     }
 
     /// Number of bytes read; 0 at the end of the connection.

@@ -22,6 +22,8 @@ pub struct Mapping {
     by: Option<String>,
     /// The location's prefix in a URL; empty for the whole site.
     prefix: String,
+    /// Scheme of the server's URLs, with the slashes.
+    scheme: &'static str,
     /// Names of the server in URLs, in lower case: `127.0.0.1:9000`.
     names: Vec<String>,
     redirects: bool,
@@ -29,8 +31,9 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The mapping of these settings.
-    pub fn new(settings: &HttpSettings, servers: &[ServerAddress]) -> Self {
+    /// The mapping of these settings, for servers with or without TLS.
+    pub fn new(settings: &HttpSettings, servers: &[ServerAddress], is_tls: bool) -> Self {
+        let names_of = |server| names_of(server, is_tls);
         let mut names: Vec<String> = servers.iter().flat_map(names_of).collect();
         let host = match &settings.host {
             UpstreamHost::Client => None,
@@ -44,6 +47,7 @@ impl Mapping {
             host,
             by: replacement.map(|replacement| replacement.by.clone()),
             prefix: replacement.map_or_else(String::new, |replacement| replacement.prefix.clone()),
+            scheme: if is_tls { "https://" } else { "http://" },
             names,
             redirects: settings.redirects,
             cookie_paths: settings.cookie_paths,
@@ -120,11 +124,11 @@ impl Mapping {
 
     /// The client's form of a URL that names the server and a path below the replaced one.
     fn location(&self, url: &str, outer: &str) -> Option<String> {
-        let scheme = url.get(..7)?;
-        if !scheme.eq_ignore_ascii_case("http://") {
+        let scheme = url.get(..self.scheme.len())?;
+        if !scheme.eq_ignore_ascii_case(self.scheme) {
             return None;
         }
-        let rest = &url[7..];
+        let rest = &url[self.scheme.len()..];
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let authority = authority.to_ascii_lowercase();
@@ -187,13 +191,14 @@ impl Mapping {
 }
 
 /// Names of a server in the URLs that it makes.
-fn names_of(server: &ServerAddress) -> Vec<String> {
+fn names_of(server: &ServerAddress, is_tls: bool) -> Vec<String> {
     match server {
         // nginx's `$proxy_host` of a Unix socket.
         ServerAddress::Unix(_) => vec!["localhost".to_owned()],
         ServerAddress::Tcp { .. } => {
             let name = server.to_string();
-            match name.strip_suffix(":80") {
+            let usual_port = if is_tls { ":443" } else { ":80" };
+            match name.strip_suffix(usual_port) {
                 Some(bare) => vec![name.clone(), bare.to_owned()],
                 None => vec![name],
             }
@@ -218,8 +223,9 @@ mod tests {
             redirects: true,
             cookie_paths: true,
         };
+        let is_tls = server.starts_with("https:");
         let server = ServerAddress::http(server, Path::new("/")).unwrap();
-        Mapping::new(&settings, &[server])
+        Mapping::new(&settings, &[server], is_tls)
     }
 
     fn target(by: Option<&str>, asked: &str, path: &str) -> String {
@@ -292,6 +298,12 @@ mod tests {
             (None, "http://b:9000", "http://b:9000//evil/x", "/evil/x"),
             (None, "http://b:9000", "http://b:9000/\\evil/x", "/evil/x"),
             (None, "http://b:9000", "https://b:9000/x", ""),
+            (None, "https://b:9000", "https://b:9000/x", "/x"),
+            (None, "https://b", "HTTPS://b/x", "/x"),
+            (None, "https://b", "https://b:443/x", "/x"),
+            // nginx's `proxy_redirect default` has the scheme of `proxy_pass`.
+            (None, "https://b", "http://b/x", ""),
+            (None, "https://b", "https://b:80/x", ""),
             (None, "http://[::1]:9000", "http://[::1]:9000/x", "/x"),
         ] {
             let mapped = mapping(replacement, server).location(url, "");

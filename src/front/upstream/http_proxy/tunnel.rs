@@ -68,7 +68,11 @@ async fn pump(
 ) -> io::Result<()> {
     let mut buffer = vec![0; READ];
     loop {
-        let read = from.read(&mut buffer).await?;
+        let read = match from.read(&mut buffer).await {
+            // A TLS session without `close_notify`: the protocol has a framing of its own.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            read => read?,
+        };
         seen.now();
         if read == 0 {
             return to.shutdown().await;

@@ -17,6 +17,7 @@ mod listen;
 mod locations;
 mod numbers;
 mod passing;
+mod proxy_tls;
 mod redirects;
 mod regex;
 mod rest;
@@ -30,6 +31,8 @@ mod try_files;
 mod upstreams;
 
 use std::path::Path;
+
+pub use numbers::bytes as size;
 
 use super::tree::Tree;
 use crate::config::foreign::{Line, Place, Reading, Verdict, equivalent, origin, secrets};

@@ -190,6 +190,7 @@ pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
         lines.extend(all.into_iter().zip(all_keys));
         versions(meaning, site.at);
     }
+    clients(meaning, sites);
     if let Some((certificate, key)) = lines.first() {
         for (at, name, values) in [
             (*certificate, "tls_cert", certificates),
@@ -198,6 +199,46 @@ pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
             let verdict = meaning.verdicts[at].take();
             meaning.set(at, name, values);
             meaning.verdicts[at] = verdict;
+        }
+    }
+}
+
+/// Certificates of clients, which all addresses with TLS ask for or none: so all servers have to agree.
+fn clients(meaning: &mut Meaning<'_>, sites: &[Site]) {
+    const FILES: [(&str, &str); 2] = [
+        ("ssl_client_certificate", "tls_client_ca"),
+        ("ssl_crl", "tls_client_crl"),
+    ];
+    let servers = sites.iter().filter(|site| site.scheme == "https");
+    let servers: Vec<_> = servers.map(|site| Some(site.at)).collect();
+    let mut value = |server: &Option<usize>, name: &str| {
+        let text = meaning.scalar_value(*server, name);
+        text.map(str::to_owned)
+    };
+    let names = ["ssl_verify_client", FILES[0].0, FILES[1].0];
+    let mut wanted: Vec<_> = servers
+        .iter()
+        .map(|server| names.map(|name| value(server, name)))
+        .collect();
+    wanted.dedup();
+    let [[Some(verify), Some(_), _]] = &wanted[..] else {
+        return;
+    };
+    if !matches!(&**verify, "on" | "optional") {
+        return;
+    }
+    for server in servers {
+        for (name, setting) in FILES {
+            if let Some(at) = meaning.scalar(server, name) {
+                let file = beside_nginx_conf(meaning.arg(at, 0));
+                meaning.set(at, setting, vec![file]);
+            }
+        }
+        if let Some(at) = meaning.scalar(server, "ssl_verify_client") {
+            match &**verify {
+                "on" => meaning.honoured(at, "tls_client_auth = \"required\""),
+                _ => meaning.set(at, "tls_client_auth", vec!["optional".to_owned()]),
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::locations::{Context, plain};
 use super::passing::{http_options, options_of_application, timeouts, uwsgi_options};
+use super::proxy_tls;
 use super::redirects::constant;
 use super::{Meaning, Table};
 use crate::config::foreign::{Verdict, equivalent};
@@ -19,6 +20,8 @@ struct Target {
     is_remote: bool,
     /// True if a client stays at one server.
     is_sticky: bool,
+    /// The host in the address and whether it names an `upstream`, if the servers have TLS.
+    tls: Option<(String, bool)>,
 }
 
 /// Completes the table of a location whose path is `path`.
@@ -75,7 +78,7 @@ pub fn enter(
             ", uwsgi_insecure = true (a client that reaches this port controls the application)",
         );
     }
-    meaning.honoured(pass, shown);
+    meaning.honoured(pass, shown.clone());
     if target.is_sticky {
         table.set("balance", "address");
     }
@@ -90,17 +93,29 @@ pub fn enter(
     if let Some(to) = target.path {
         replace_path(meaning, pass, (path, &to), table)?;
     }
+    options_of_servers(meaning, context, (pass, &shown), target.tls.as_ref(), table);
+    Ok(())
+}
+
+/// Settings of the way to the servers of a `*_pass` that is honoured by `shown`.
+fn options_of_servers(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (pass, shown): (usize, &str),
+    tls: Option<&(String, bool)>,
+    table: &mut Table,
+) {
+    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    let is_uwsgi = meaning.name(pass) == "uwsgi_pass";
     match is_uwsgi {
         true => uwsgi_options(meaning, context, block, table),
         false => http_options(meaning, context, block, table),
     }
-    timeouts(
-        meaning,
-        block,
-        if is_uwsgi { "uwsgi" } else { "proxy" },
-        table,
-    );
-    Ok(())
+    if let Some((host, is_group)) = tls {
+        proxy_tls::options(meaning, context, pass, (host, *is_group), shown, table);
+    }
+    let prefix = if is_uwsgi { "uwsgi" } else { "proxy" };
+    timeouts(meaning, block, prefix, table);
 }
 
 /// True if a `uwsgi_pass` means the application: there is one address, its settings bind this one, or
@@ -213,17 +228,18 @@ fn target(
         return unsupported("an address with variables: name the server");
     };
     let rest = match (is_uwsgi, text.split_once("://")) {
-        (false, Some(("http", rest))) => rest,
-        (false, Some(("https", _))) => {
-            return unsupported("there is no TLS towards servers here: give it an HTTP port");
-        }
+        (false, Some(("http" | "https", rest))) => rest,
         (false, _) => {
             return Err(Verdict::Wrong(
                 "no address, as in http://127.0.0.1:8000".to_owned(),
             ));
         }
         (true, Some(("uwsgi", rest))) => rest,
-        (true, Some(("suwsgi", _))) => return unsupported("there is no TLS towards servers here"),
+        (true, Some(("suwsgi", _))) => {
+            return unsupported(
+                "there is no TLS towards servers of uwsgi here: use proxy_pass https",
+            );
+        }
         (true, _) => &text,
     };
     let (authority, path) = match rest.strip_prefix("unix:") {
@@ -246,6 +262,11 @@ fn target(
             "an address with variables and a path: nginx then sends this path alone",
         );
     }
+    let is_tls = !is_uwsgi && text.starts_with("https://");
+    if is_tls && authority.starts_with("unix:") {
+        return unsupported("there is no TLS over Unix sockets here: use a port, or http");
+    }
+    let proxy_host = authority.clone();
     let group = group(meaning, &authority);
     let (addresses, is_sticky) = match group {
         Some(group) => members(meaning, group)?,
@@ -259,7 +280,7 @@ fn target(
     };
     let servers = addresses
         .iter()
-        .map(|address| written(address, is_uwsgi))
+        .map(|address| written(address, is_uwsgi, is_tls, group.is_some()))
         .collect();
     Ok(Target {
         servers,
@@ -267,6 +288,7 @@ fn target(
         is_remote: !addresses.iter().all(is_local),
         plain: addresses,
         is_sticky,
+        tls: is_tls.then(|| (host_of(&proxy_host).to_owned(), group.is_some())),
     })
 }
 
@@ -277,7 +299,7 @@ fn host_of(address: &str) -> &str {
     }
 }
 
-fn written(address: &str, is_uwsgi: bool) -> String {
+fn written(address: &str, is_uwsgi: bool, is_tls: bool, is_member: bool) -> String {
     let has_port = address
         .rsplit_once(':')
         .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
@@ -285,6 +307,10 @@ fn written(address: &str, is_uwsgi: bool) -> String {
         (Some(path), true) => format!("uwsgi+unix:{}", one_slash(path)),
         (Some(path), false) => format!("http+unix:{}", one_slash(path)),
         (None, true) => format!("uwsgi://{address}"),
+        (None, false) if is_tls && has_port => format!("https://{address}"),
+        // nginx's servers of an `upstream` have port 80 unless they name another, with TLS as well.
+        (None, false) if is_tls && is_member => format!("https://{address}:80"),
+        (None, false) if is_tls => format!("https://{address}:443"),
         (None, false) if has_port => format!("http://{address}"),
         (None, false) => format!("http://{address}:80"),
     }

@@ -1,0 +1,60 @@
+# Sourced by pyserve before the start, as root: the site and its settings where they are missing, and sshd.
+#
+# SSH_PASSWD=root:PASSWORD     lets root log in on port 2222 with this password
+# SSH_PUBLIC_KEY=KEY           lets root log in with this key; without both, sshd does not start
+
+appservice=/usr/local/lib/pyserve/appservice
+log() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | tee -a "${PYSERVE_STARTUP_LOG:-/dev/null}" >&2; }
+
+# /home may be a volume that is empty, or that lets only its owner write.
+mkdir -p /home/site/wwwroot "$(dirname "${PYSERVE_STARTUP_LOG:-/home/LogFiles/entrypoint.log}")" "$UWSGI_INI_DIR"
+touch "${PYSERVE_STARTUP_LOG:-/home/LogFiles/entrypoint.log}"
+chown www-data:www-data "$(dirname "$PYSERVE_STARTUP_LOG")" "$PYSERVE_STARTUP_LOG" 2>/dev/null || true
+for name in uwsgi.ini uwsgi_django.ini; do
+    [ -e "$UWSGI_INI_DIR/$name" ] || cp "$appservice/$name" "$UWSGI_INI_DIR/$name"
+done
+[ -e /tmp/uwsgi_django.ini ] || cp "$appservice/uwsgi_django.ini" /tmp/uwsgi_django.ini
+if [ -z "$(ls -A /home/site/wwwroot)" ]; then
+    cp "$appservice/index.py" "$appservice/hostingstart.html" /home/site/wwwroot/
+    chown www-data:www-data /home/site/wwwroot /home/site/wwwroot/* 2>/dev/null || true
+fi
+log "$(python --version), $(pyserve --version)"
+
+if [ -n "${SSH_PASSWD:-}${SSH_PUBLIC_KEY:-}" ]; then
+    mkdir -p -m 755 /run/sshd
+    mkdir -p -m 700 /run/sshd-keys
+    for kind in ed25519 ecdsa; do
+        [ -e "/run/sshd-keys/ssh_host_${kind}_key" ] ||
+            ssh-keygen -q -t "$kind" -N '' -f "/run/sshd-keys/ssh_host_${kind}_key"
+    done
+    : >/run/sshd-keys/login.conf
+    if [ -n "${SSH_PASSWD:-}" ]; then
+        printf '%s\n' "$SSH_PASSWD" | chpasswd
+        printf 'PasswordAuthentication yes\nPermitRootLogin yes\n' >>/run/sshd-keys/login.conf
+    fi
+    if [ -n "${SSH_PUBLIC_KEY:-}" ]; then
+        printf '%s\n' "$SSH_PUBLIC_KEY" >/run/sshd-keys/authorized_keys
+        printf 'PubkeyAuthentication yes\nAuthorizedKeysFile /run/sshd-keys/authorized_keys\n' >>/run/sshd-keys/login.conf
+        [ -n "${SSH_PASSWD:-}" ] || printf 'PermitRootLogin prohibit-password\n' >>/run/sshd-keys/login.conf
+    fi
+    # A session gets the variables of the container, as the application does, but no secrets of the log-in.
+    env -0 | while IFS= read -r -d '' pair; do
+        case "$pair" in SSH_PASSWD=* | HOME=* | PWD=* | OLDPWD=* | SHLVL=* | _=*) continue ;; esac
+        printf 'export %q\n' "$pair"
+    done >/run/sshd-keys/environment
+    printf '[ -r /run/sshd-keys/environment ] && . /run/sshd-keys/environment\n' >/etc/profile.d/pyserve.sh
+    # Beside the server, which cannot start processes of root any more. Started again if it ends.
+    (
+        unset SSH_PASSWD SSH_PUBLIC_KEY
+        trap - EXIT TERM INT
+        while :; do
+            /usr/sbin/sshd -D -e || true
+            sleep 2
+        done
+    ) &
+    log "sshd listens on port 2222"
+else
+    log "sshd does not start: neither SSH_PASSWD nor SSH_PUBLIC_KEY is set"
+fi
+# The application has no use for the password.
+unset SSH_PASSWD

@@ -1,0 +1,7 @@
+"""A row for each visit."""
+
+from django.db import models
+
+
+class Visit(models.Model):
+    at = models.DateTimeField(auto_now_add=True)

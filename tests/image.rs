@@ -1,0 +1,391 @@
+//! The start of a container without a container: variables and files of widely used images, prestart scripts,
+//! a `Procfile`, the verbs that run a command of the project, and the settings of Django from the environment.
+
+use std::path::Path;
+
+use crate::frameworks::venv;
+use crate::support::server::{Ended, Pyserve, Server};
+use crate::support::{python, skipped, source, temp_dir, write_files};
+
+/// Says variables of its environment.
+const APP: &str = r#"
+import os
+def app(environ, start_response):
+    start_response("200 OK", [])
+    size = len(environ["wsgi.input"].read())
+    text = "%s %s %s" % (os.environ.get("GREETING"), os.getcwd(), size)
+    return [text.encode()]
+"#;
+
+fn image(dir: &Path) -> Pyserve {
+    Pyserve::new().env("PYSERVE_IMAGE", "yes").current_dir(dir)
+}
+
+fn body(server: &Server, target: &str) -> String {
+    String::from_utf8(server.get(target).body).unwrap()
+}
+
+#[test]
+fn exports_of_a_prestart_script_reach_the_application_and_the_settings() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("main.py", APP),
+            ("assets/a.txt", "a file\n"),
+            (
+                "prestart.sh",
+                "export GREETING=hello\nexport STATIC_URL=/assets STATIC_PATH=$PWD/assets NGINX_MAX_UPLOAD=1k\nset -- x\necho $$ > pid\n",
+            ),
+        ],
+    );
+    let mut server = image(dir.path()).ready();
+    assert!(body(&server, "/").starts_with("hello "));
+    assert_eq!(body(&server, "/assets/a.txt"), "a file\n");
+    let long = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1025\r\n\r\n{}",
+        "x".repeat(1025)
+    );
+    assert_eq!(server.exchange(&long).status(), 413);
+    // The start says which variables have a meaning.
+    server
+        .stderr
+        .wait_for("NGINX_MAX_UPLOAD=1k: honoured as max_body = \"1K\"");
+    assert_eq!(server.stderr.count("PYSERVE_PRESTARTED"), 0);
+    // The shell is replaced by the server.
+    let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
+    assert_eq!(pid.trim(), server.pid().as_raw_nonzero().to_string());
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+}
+
+#[test]
+fn a_failing_prestart_script_ends_the_start() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("main.py", APP),
+            ("prestart.sh", "false\necho not reached >&2\n"),
+        ],
+    );
+    let ended = image(dir.path()).run();
+    assert_eq!(ended.code, 5, "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("the prestart script failed with exit code 1")
+    );
+    assert!(!ended.stderr.contains("not reached"), "{}", ended.stderr);
+    let ended = image(dir.path()).args(["--prestart", "gone.sh"]).run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("prestart gone.sh"),
+        "{}",
+        ended.stderr
+    );
+    // A path with a quote in it is one word.
+    write_files(dir.path(), &[("it's.sh", "export GREETING=quoted\n")]);
+    let server = image(dir.path())
+        .args(["--prestart", "it's.sh", "--app", "main:app"])
+        .ready();
+    assert!(body(&server, "/").starts_with("quoted "));
+}
+
+#[test]
+fn variables_of_images_have_no_effect_without_the_setting() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("app.py", APP),
+            ("prestart.sh", "exit 1\n"),
+            ("Procfile", "web: gunicorn nothing\n"),
+        ],
+    );
+    let server = Pyserve::new()
+        .current_dir(dir.path())
+        .env("APP_MODULE", "nothing")
+        .env("NGINX_MAX_UPLOAD", "1")
+        .ready();
+    assert!(body(&server, "/").starts_with("None "));
+}
+
+#[test]
+fn the_processes_of_uwsgi_s_variables_are_workers() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("main.py", APP),
+            ("uwsgi.ini", "[uwsgi]\nmodule = main\ncallable = app\n"),
+        ],
+    );
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        let mut pyserve = image(dir.path()).without("PYSERVE_WORKERS");
+        for (name, value) in variables {
+            pyserve = pyserve.env(name, value);
+        }
+        let ended = pyserve.args(["check"]).run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let line = ended
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("workers "));
+        let line = line.unwrap_or_default();
+        assert!(line.contains(expected), "{expected:?}: {line}");
+    };
+    check(&[("UWSGI_PROCESSES", "3"), ("UWSGI_CHEAPER", "1")], "1..3");
+    check(&[("UWSGI_CHEAPER", "3")], "3..16");
+    // One process is uWSGI's default, and not that of the image.
+    check(&[], "default");
+}
+
+#[test]
+fn the_web_line_of_a_procfile_starts_the_server() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("site.py", ""),
+            ("src/site_app.py", APP),
+            (
+                "Procfile",
+                "web: cd src && gunicorn --workers 1 --env GREETING=$NAME site_app:app\n",
+            ),
+        ],
+    );
+    let server = image(dir.path()).env("NAME", "gunicorn").ready();
+    let text = body(&server, "/");
+    assert!(
+        text.starts_with("gunicorn ") && text.contains("/src "),
+        "{text}"
+    );
+    write_files(
+        dir.path(),
+        &[(
+            "Procfile",
+            "web: pyserve --chdir src --app site_app --max-body 1k --env GREETING=own\n",
+        )],
+    );
+    // A flag of the command line takes precedence.
+    let server = image(dir.path()).args(["--env", "GREETING=flag"]).ready();
+    assert!(body(&server, "/").starts_with("flag "));
+}
+
+/// The first part of `docker/test-images.sh`, with the binary under test.
+#[test]
+fn an_image_serves_any_user_with_a_read_only_root_and_no_capabilities() {
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images");
+    let ran = std::process::Command::new("timeout")
+        .args(["600", "bash"])
+        .arg(source("docker/test-images.sh"))
+        .args(["--first", "--binary", env!("CARGO_BIN_EXE_pyserve")])
+        .arg(state)
+        .output()
+        .expect("a shell");
+    let said = [ran.stdout, ran.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    if ran.status.code() == Some(3) {
+        let because = said.lines().last().unwrap_or_default();
+        return skipped("the image on a strict platform", because);
+    }
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("ok      a page"), "{said}");
+}
+
+fn says(ended: &Ended, code: i32, part: &str) {
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, code, "{said}");
+    assert!(said.contains(part), "{part:?} is missing in: {said}");
+}
+
+#[test]
+fn verbs_run_commands_of_the_project_with_its_variables() {
+    let dir = temp_dir();
+    let manage = "import os, sys\nprint(os.environ['GREETING'], os.getcwd(), sys.argv[1:])\nsys.exit(len(sys.argv))\n";
+    write_files(dir.path(), &[("app.py", APP), ("manage.py", manage)]);
+    let verb = |words: &[&str]| {
+        Pyserve::new()
+            .args(["--app", "app", "--env", "GREETING=hi", "--chdir"])
+            .args([dir.path()])
+            .args(words)
+            .run()
+    };
+    let ended = verb(&["manage", "migrate", "--fake", "-v", "2"]);
+    says(&ended, 5, "['migrate', '--fake', '-v', '2']");
+    says(&ended, 5, &format!("hi {}", dir.path().display()));
+    says(&verb(&["test", "one"]), 3, "['test', 'one']");
+    std::fs::remove_file(dir.path().join("manage.py")).unwrap();
+    says(&verb(&["manage", "migrate"]), 1, "there is no");
+    says(&verb(&["deploy"]), 1, "nothing to deploy");
+    write_files(
+        dir.path(),
+        &[(
+            "test_one.py",
+            "import unittest\nclass One(unittest.TestCase):\n    def test_it(self): pass\n",
+        )],
+    );
+    says(&verb(&["test", "test_one"]), 0, "");
+}
+
+#[test]
+fn lines_of_a_procfile_take_the_place_of_commands() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("app.py", APP),
+            (
+                "Procfile",
+                "release: echo released $GREETING\ntest: printf '<%s>'\n",
+            ),
+        ],
+    );
+    let verb = |words: &[&str]| {
+        Pyserve::new()
+            .current_dir(dir.path())
+            .env("GREETING", "hello")
+            .args(words)
+            .run()
+    };
+    says(&verb(&["deploy"]), 0, "released hello");
+    says(&verb(&["test", "a b", "c"]), 0, "<a b><c>");
+}
+
+#[test]
+fn deploy_migrates_and_collects_static_files() {
+    let Some(venv) = venv("deploy of a Django project") else {
+        return;
+    };
+    let dir = temp_dir();
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(source("docker/site"))
+        .arg(dir.path().join("site"))
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    let site = dir.path().join("site");
+    let pyserve = || {
+        Pyserve::new()
+            .without("PYSERVE_PYTHON")
+            .env("PYTHONPATH", source("python"))
+            .env(
+                "DATABASE_URL",
+                format!("sqlite:///{}", dir.path().join("site.db").display()),
+            )
+            .arg_file("--venv", &venv)
+            .arg_file("--chdir", &site)
+    };
+    says(&pyserve().args(["deploy"]).run(), 0, "static file");
+    assert!(dir.path().join("site.db").is_file() && site.join("static/visits/site.css").is_file());
+    says(&pyserve().args(["test"]).run(), 0, "OK");
+    // The module of settings is found below the server's own `pyserve` as well.
+    let server = pyserve().ready();
+    let page = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let response = server.exchange(page);
+    assert_eq!(response.status(), 200, "{response:?}");
+    assert!(String::from_utf8_lossy(&response.body).contains("visit 1"));
+    assert!(body(&server, "/static/visits/site.css").contains("font"));
+}
+
+/// Runs Python with the package in the source tree.
+fn python(code: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    let ran = std::process::Command::new(python::default())
+        .arg("-c")
+        .arg(code)
+        .env_clear()
+        .env("PYTHONPATH", source("python"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let said = [ran.stdout, ran.stderr].concat();
+    (
+        ran.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+/// The URLs are those of the documentation of dj-database-url and of libpq ("Connection URIs").
+#[test]
+fn the_url_of_a_database_is_an_entry_of_django_s_databases() {
+    let check = |url: &str, expected: &str| {
+        let code =
+            "import os; from pyserve.django_settings import parse; print(parse(os.environ['U']))";
+        let (_, said) = python(code, &[("U", url)]);
+        assert!(said.contains(expected), "{url}: {said}");
+    };
+    let engine = "{'ENGINE': 'django.db.backends.postgresql', 'NAME': ";
+    check(
+        "postgres://user:p%40ss%2Fw@db.example:5433/site?sslmode=require",
+        &format!(
+            "{engine}'site', 'USER': 'user', 'PASSWORD': 'p@ss/w', 'HOST': 'db.example', 'PORT': '5433', 'OPTIONS': {{'sslmode': 'require'}}}}"
+        ),
+    );
+    check("postgresql://[::1]/site", "'HOST': '::1', 'PORT': ''");
+    check(
+        "postgres://%2Fvar%2Frun%2FPostgres/site",
+        "'HOST': '/var/run/Postgres'",
+    );
+    check(
+        "postgres://db/site?conn_max_age=600&atomic_requests=true",
+        "'CONN_MAX_AGE': 600, 'ATOMIC_REQUESTS': True}",
+    );
+    check("mysql://u@db/site", "'django.db.backends.mysql'");
+    check("sqlite:///db.sqlite3", "'NAME': 'db.sqlite3'}");
+    check("sqlite:////data/db.sqlite3", "'NAME': '/data/db.sqlite3'}");
+    check("sqlite://:memory:", "'NAME': ':memory:'}");
+    check(
+        "postgres://db:port/site",
+        "ValueError: the port of the database URL",
+    );
+    // A secret is not shown.
+    let (done, said) = python(
+        "from pyserve.django_settings import parse; parse('hunter2')",
+        &[],
+    );
+    assert!(!done && said.contains("ValueError: the database URL has no scheme"));
+}
+
+#[test]
+fn the_environment_gives_exactly_the_settings_that_it_names() {
+    let code = "from pyserve.django_settings import *\nprint(sorted(name for name in dir() if name[0] != '_'))\n";
+    let names = |variables: &[(&str, &str)]| python(code, variables).1;
+    assert_eq!(names(&[]).trim(), "['LOGGING']");
+    let said = names(&[
+        ("DATABASE_URL", "sqlite:///a"),
+        ("DB_REPLICA_URL", "postgres://b/c"),
+        ("SECRET_KEY", "x"),
+        ("ALLOWED_HOSTS", "a, b"),
+        ("USE_X_FORWARDED_HOST", "yes"),
+        ("SECURE_PROXY_SSL_HEADER", "no"),
+        ("STATIC_ROOT", "/data/static"),
+    ]);
+    assert_eq!(
+        said.trim(),
+        "['ALLOWED_HOSTS', 'DATABASES', 'LOGGING', 'SECRET_KEY', 'STATIC_ROOT', 'USE_X_FORWARDED_HOST']"
+    );
+    let dir = temp_dir();
+    write_files(dir.path(), &[("url", "postgres://u:p@db/site\n")]);
+    let file = dir.path().join("url");
+    let values = "from pyserve.django_settings import *; print(DATABASES, SECURE_PROXY_SSL_HEADER)";
+    let (_, said) = python(
+        values,
+        &[
+            ("DATABASE_URL_FILE", file.to_str().unwrap()),
+            ("DB_REPLICA_URL", "postgres://b/c"),
+            ("SECURE_PROXY_SSL_HEADER", "yes"),
+        ],
+    );
+    assert!(
+        said.contains("'PASSWORD': 'p'") && said.contains("'replica': {"),
+        "{said}"
+    );
+    assert!(
+        said.contains("('HTTP_X_FORWARDED_PROTO', 'https')"),
+        "{said}"
+    );
+    let (done, said) = python("import pyserve.django_settings", &[("DEBUG", "maybe")]);
+    assert!(!done && said.contains("ValueError: DEBUG=maybe"), "{said}");
+}
