@@ -131,6 +131,20 @@ impl AcmeError {
         )
     }
 
+    /// True if the order may still be completed later.
+    pub fn leaves_order(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Slow { .. } => true,
+            Self::Refused { problem, .. } => {
+                matches!(
+                    problem.name(),
+                    "badNonce" | "rateLimited" | "serverInternal"
+                )
+            }
+            _ => false,
+        }
+    }
+
     /// True if another challenge may succeed.
     pub fn is_of_challenge(&self) -> bool {
         matches!(self, Self::NotValidated { .. })
