@@ -80,7 +80,7 @@ def run(work, options):
                 *("--app", "app:app", "--chdir", work, "--control", "off"),
                 *("--bind", f"127.0.0.1:{ports['plain']}"),
                 *("--bind", f"https://127.0.0.1:{ports['tls']}"),
-                *("--acme", HOST, "--acme-dir", work / "acme", "--acme-ca", work / "cert.pem"),
+                *("--acme", HOST, "--acme-dir", work / "acme", "--acme-ca", work / "ca.pem"),
                 *("--acme-directory", f"https://localhost:{ports['acme']}/dir"),
             ],
             log,
@@ -189,18 +189,23 @@ def provisioned(name):
 
 
 def make_certificate(work):
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-days", "1", "-subj", "/CN=pebble", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-keyout", work / "key.pem", "-out", work / "cert.pem"],
-        check=True,
-        capture_output=True,
-    )
+    """A root, and a certificate of it for pebble itself."""
+    (work / "openssl.cnf").write_text("[req]\ndistinguished_name = dn\n[dn]\n")
+    common = ["openssl", "req", "-x509", "-config", "openssl.cnf", "-days", "1", "-nodes"]
+    common += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    root = ["-subj", "/CN=root", "-addext", "basicConstraints=critical,CA:TRUE"]
+    leaf = ["-subj", "/CN=pebble", "-addext", "basicConstraints=critical,CA:FALSE"]
+    leaf += ["-addext", "subjectAltName=DNS:localhost", "-CA", "ca.pem", "-CAkey", "ca.key"]
+    for more in (
+        [*root, "-keyout", "ca.key", "-out", "ca.pem"],
+        [*leaf, "-keyout", "key.pem", "-out", "cert.pem"],
+    ):
+        subprocess.run([*common, *more], check=True, capture_output=True, cwd=work)
 
 
 def root_of(work, port):
     """The root of pebble's certificates, which differs with each of its starts."""
-    context = ssl.create_default_context(cafile=work / "cert.pem")
+    context = ssl.create_default_context(cafile=work / "ca.pem")
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,

@@ -61,6 +61,27 @@ fn a_rate_limit_is_obeyed_for_the_time_that_the_authority_wants() {
 }
 
 #[test]
+fn a_rate_limit_at_the_end_of_an_order_does_not_cost_another_order() {
+    let Some(mut pebble) = pebble("a rate limit at the end of an order") else {
+        return;
+    };
+    let dir = temp_dir();
+    pebble.refuse(
+        "/finalize-order/",
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
+    let server = server(&pebble, dir.path(), &["one.test"]).ready();
+    start(&mut pebble, &server);
+    wait_for_certificate(&server, "one.test", None);
+    let line = server.stderr.wait_for("no certificate: ");
+    assert!(line.contains("does not finalize the order"), "{line}");
+    server.stderr.wait_for("order continued");
+    let log = pebble.log();
+    let made = log.lines().filter(|line| line.contains("Added order "));
+    assert_eq!(made.count(), 1, "{log}");
+}
+
+#[test]
 fn a_rate_limit_survives_a_restart() {
     let Some(mut pebble) = pebble("a rate limit over a restart") else {
         return;

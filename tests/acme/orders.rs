@@ -208,6 +208,27 @@ fn certificates_of_files_are_used_beside_those_of_acme() {
 }
 
 #[test]
+fn another_authority_issues_the_certificate_anew_and_the_one_in_use_goes_on_meanwhile() {
+    let (Some(mut first), Some(mut second)) = (pebble("an authority"), pebble("another authority"))
+    else {
+        return;
+    };
+    let dir = temp_dir();
+    let server_of_first = server(&first, dir.path(), &["one.test"]).ready();
+    start(&mut first, &server_of_first);
+    let before = wait_for_certificate(&server_of_first, "one.test", None);
+    drop(server_of_first);
+    let server = server(&second, dir.path(), &["one.test"]).ready();
+    let said = handshake(&server, "one.test");
+    assert_eq!(certificate_in(&said).as_deref(), Some(&*before), "{said}");
+    start(&mut second, &server);
+    wait_for_certificate(&server, "one.test", Some(&before));
+    // A certificate of another authority is none that it could replace (RFC 9773 §5).
+    let orders = second.seen("/order-plz");
+    assert!(orders.iter().all(|seen| seen.payload["replaces"].is_null()));
+}
+
+#[test]
 fn a_short_lived_certificate_is_renewed_without_renewal_information() {
     let Some(mut pebble) = pebble("a short-lived certificate") else {
         return;

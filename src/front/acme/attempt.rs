@@ -171,10 +171,7 @@ impl Attempts {
             .fulfil(&mut authority, name, by, (&url, order), &key)
             .await;
         if let Err(error) = &certificate
-            && !matches!(
-                error,
-                AcmeError::Unreachable { .. } | AcmeError::Slow { .. }
-            )
+            && !error.leaves_order()
             && let Some(state) = state.certificates.get_mut(name)
         {
             // The next attempt makes a new one. The caller writes the state.

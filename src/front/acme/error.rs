@@ -131,6 +131,20 @@ impl AcmeError {
         )
     }
 
+    /// True if the order may still be completed later.
+    pub fn leaves_order(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Slow { .. } => true,
+            Self::Refused { problem, .. } => {
+                matches!(
+                    problem.name(),
+                    "badNonce" | "rateLimited" | "serverInternal"
+                )
+            }
+            _ => false,
+        }
+    }
+
     /// True if another challenge may succeed.
     pub fn is_of_challenge(&self) -> bool {
         matches!(self, Self::NotValidated { .. })
@@ -139,3 +153,44 @@ impl AcmeError {
 
 /// Longest delay that an authority may ask for; its limits are for weeks at most.
 const LONGEST_DELAY: Duration = Duration::from_secs(14 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str, retry_after: Option<u64>) -> AcmeError {
+        AcmeError::Refused {
+            doing: "no",
+            problem: Problem {
+                kind: format!("urn:ietf:params:acme:error:{name}"),
+                detail: "line\nfeed\u{1b}".to_owned(),
+                subproblems: Vec::new(),
+            },
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn a_delay_of_the_authority_has_a_default_for_rate_limits_and_an_upper_bound() {
+        let check = |error: AcmeError, expected: Option<u64>| {
+            assert_eq!(error.retry_after(), expected.map(Duration::from_secs));
+        };
+        check(refused("rateLimited", None), Some(3600));
+        check(refused("rateLimited", Some(5)), Some(5));
+        check(refused("malformed", None), None);
+        check(refused("serverInternal", Some(7)), Some(7));
+        check(refused("rateLimited", Some(u64::MAX)), Some(14 * 86_400));
+        check(AcmeError::Directory(String::new()), None);
+    }
+
+    #[test]
+    fn the_text_of_an_authority_cannot_control_a_terminal() {
+        let text = refused("malformed", None).to_string();
+        assert_eq!(text, "no: line feed  (malformed)");
+        let long = Problem {
+            detail: "x".repeat(10_000),
+            ..Problem::default()
+        };
+        assert_eq!(long.to_string().len(), LONGEST_DETAIL);
+    }
+}

@@ -13,8 +13,9 @@ use super::https::{Answer, Client};
 use super::jws::AccountKey;
 use super::schedule::Window;
 
-/// Requests that are repeated with a new nonce (RFC 8555 §6.5).
-const TRIES: usize = 4;
+/// Most tries of a request whose nonce is refused (RFC 8555 §6.5). A refusal has the next nonce, and it is
+/// refused only if the authority has forgotten it or is one of several servers.
+const TRIES: usize = 10;
 
 /// An authority, with the account at it.
 pub struct Authority {

@@ -88,6 +88,7 @@ async fn wait_for_lock(
     files: &FilePool,
 ) -> Store {
     let (mut logged, mut known) = (String::new(), None);
+    let mut current = BTreeMap::new();
     loop {
         let dir = settings.dir.clone();
         let look = move || (Store::lock(&dir), store::stamp(&dir));
@@ -120,22 +121,30 @@ async fn wait_for_lock(
                 tracing::error!(code = codes::ACME, %error, "challenges cannot be answered");
             }
         }
-        show_others(settings, files).await;
+        current = show_others(settings, files, current).await;
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Shows the state that the writer has left.
-async fn show_others(settings: &AcmeSettings, files: &FilePool) {
+/// Shows the state that the writer has left. Returns the certificates, of which those that changed since
+/// `known` were read.
+async fn show_others(
+    settings: &AcmeSettings,
+    files: &FilePool,
+    mut known: BTreeMap<String, Current>,
+) -> BTreeMap<String, Current> {
     let (dir, names) = (settings.dir.clone(), settings.names.clone());
     let read = move || {
-        let current = names
-            .iter()
-            .map(|name| (name.clone(), Current::read(&dir, name)));
-        (store::state(&dir), current.collect::<BTreeMap<_, _>>())
+        let refreshed = names.into_iter().map(|name| {
+            let current = Current::refreshed(&dir, &name, known.remove(&name));
+            (name, current)
+        });
+        let current: BTreeMap<_, _> = refreshed.collect();
+        (store::state(&dir), current)
     };
     let (state, current) = files.run(read).await;
     show(settings, &state, &current, None);
+    current
 }
 
 /// The part that orders.
