@@ -96,6 +96,68 @@ fn texts_are_said_to_everybody() {
     assert_eq!(gone.header("Content-Type"), None);
 }
 
+/// An application that says which fields it got.
+const FIELDS: &str = "
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    names = ['HTTP_X_SCRIPT_NAME', 'HTTP_COOKIE', 'HTTP_X_TAG', 'HTTP_X_OWN']
+    return ['|'.join(environ.get(name, '-') for name in names).encode('latin-1')]
+";
+
+#[test]
+fn applications_and_servers_get_requests_with_the_fields_of_their_location() {
+    let backend = Backend::tcp(|mut call| {
+        let head = call.http_head().unwrap_or_default();
+        call.send(page(&head));
+    });
+    let toml = format!(
+        r#"
+        app = "fields:application"
+
+        [[location]]
+        prefix = "/shop"
+        pass = "@app"
+        request_header = ["X-Script-Name: /shop", "add X-Tag: two", "remove Cookie"]
+
+        [[location]]
+        prefix = "/web"
+        upstream = "http://{}"
+        request_header = ["set X-Script-Name: /web", "remove X-Own"]
+        "#,
+        backend.address()
+    );
+    let (server, _dir) = server(&toml, &[("fields.py", FIELDS)], &[]);
+    let ask = |target: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Script-Name: /forged\r\nCookie: c=1\r\nX-Tag: one\r\nX-Own: mine\r\n\r\n"
+        );
+        server.exchange(&request).text()
+    };
+    assert_eq!(ask("/"), "/forged|c=1|one|mine");
+    let got = ask("/shop/x");
+    let got: Vec<_> = got.split('|').collect();
+    assert_eq!((got[0], got[1], got[3]), ("/shop", "-", "mine"));
+    // RFC 9110 §5.3: fields of one name as one list.
+    let tags: Vec<_> = got[2].split(',').map(str::trim).collect();
+    assert_eq!(tags, ["one", "two"]);
+    let sent = ask("/web/x").to_lowercase();
+    assert!(sent.contains("x-script-name: /web\r\n"), "{sent}");
+    assert!(sent.contains("cookie: c=1\r\n"), "{sent}");
+    assert!(
+        !sent.contains("/forged") && !sent.contains("x-own"),
+        "{sent}"
+    );
+    for wrong in ["Host: x", "X-Forwarded-For: 1.2.3.4", "X_A: b", "X:"] {
+        let toml = format!(
+            "[[location]]\nprefix = '/a'\nupstream = 'http://127.0.0.1:1'\nrequest_header = '{wrong}'\n"
+        );
+        let dir = temp_dir();
+        write_files(dir.path(), &[("pyserve.toml", &toml)]);
+        let ended = Pyserve::new().current_dir(dir.path()).args(["check"]).run();
+        assert_eq!(ended.code, 78, "{wrong}: {}", ended.stderr);
+    }
+}
+
 #[test]
 fn a_page_answers_for_its_name_without_the_ending() {
     let toml = "[[location]]\nprefix = '/'\nstatic = 'site'\nhtml = true\n[[location]]\nprefix = '/plain'\nstatic = 'site'\n";

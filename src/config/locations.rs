@@ -13,7 +13,7 @@ use http::StatusCode;
 use super::error::{Invalid, invalid};
 use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
-use super::{Compression, ResponseRules, Scope};
+use super::{Compression, HeaderRule, ResponseRules, Scope};
 
 /// A location that is not served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Location {
     pub settings: LocationSettings,
     /// Its access: an index of [`super::Config::access`].
     pub access: usize,
+    /// Changes of header fields of its requests.
+    pub request_headers: Vec<HeaderRule>,
     /// Rules for its responses.
     pub rules: Arc<ResponseRules>,
 }
@@ -254,8 +256,9 @@ pub const KINDS: [(&str, &[&[&str]]); 7] = [
     ("respond", &[&["status", "content_type"]]),
 ];
 
-/// Settings for bodies of requests and responses that pass through.
+/// Settings for requests and responses that pass through.
 const BODIES: &[&str] = &[
+    "request_header",
     "max_body",
     "body_timeout",
     "buffering",
@@ -412,6 +415,12 @@ static OWN: &[Setting] = &[
         "yes|no",
         "With `static`: answer for a directory with its index.html; no is nginx's `try_files $uri`",
         Default::Value("yes"),
+    ),
+    several(
+        "request_header",
+        "[set|add|remove] NAME: VALUE",
+        "Header field of requests that its application or server gets, as by nginx's `proxy_set_header`",
+        Default::None,
     ),
     setting(
         "html",

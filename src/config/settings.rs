@@ -75,7 +75,7 @@ impl Setting {
     /// True if a value may have blanks and commas: several stand on lines of their own in a
     /// variable.
     pub fn is_a_line(&self) -> bool {
-        matches!(self.name, "header" | "error_page")
+        matches!(self.name, "header" | "error_page" | "request_header")
     }
 
     /// A few words for the short help, `pyserve -h`; none for options that it omits.

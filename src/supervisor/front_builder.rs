@@ -468,6 +468,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
             is_named_only: location.is_named_only,
             settings: location.settings,
             access: location.access,
+            request_headers: location.request_headers.clone(),
             rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })
     };

@@ -200,6 +200,29 @@ fn django_moves_from_nginx_and_uwsgi_and_supervisord() {
     after(&written);
 }
 
+/// The responses of nginx and uWSGI, with the files that the image makes of its variables.
+fn flask_before(
+    program: &Path,
+    venv: &Path,
+    here: &Path,
+    requests: &[&'static str],
+) -> Result<Vec<Seen>, String> {
+    let place = here.display().to_string();
+    let ini = format!("{place}/app/uwsgi.ini");
+    let home = format!("--virtualenv={}", venv.display());
+    let base = format!("{place}/image/uwsgi.ini");
+    let words = ["--ini", &base, "--die-on-term", "--need-app", &home];
+    let variables = [("UWSGI_INI", &*ini), ("UWSGI_PROCESSES", "4")];
+    let _uwsgi = uwsgi(program, &here.join("app"), &words, &variables, 4);
+    let text = fs::read_to_string(here.join("image/nginx.conf")).unwrap();
+    let text = text
+        .replace("include uwsgi_params;", PARAMS)
+        .replace("listen 8080;", "listen LISTEN;");
+    let types = "types { text/css css; }";
+    let nginx = Nginx::with_servers(&format!("{types}\n{text}"))?;
+    Ok(seen(|| nginx.connect(), requests))
+}
+
 #[test]
 fn flask_moves_from_an_image_of_tiangolo_s_kind() {
     let (Some(program), Some(venv)) = (program("uwsgi", "uwsgi"), venv()) else {
@@ -228,29 +251,15 @@ fn flask_moves_from_an_image_of_tiangolo_s_kind() {
         "GET /assets/site.css",
         "GET /assets/missing.css",
     ];
-    let ini = format!("{place}/app/uwsgi.ini");
     let app = here.join("app");
     let prestart = Command::new("sh")
         .args(["-c", ". ./prestart.sh"])
         .current_dir(&app)
         .output();
     assert!(prestart.is_ok_and(|output| output.status.success()));
-    let before = {
-        let home = format!("--virtualenv={}", venv.display());
-        let base = format!("{place}/image/uwsgi.ini");
-        let words = ["--ini", &base, "--die-on-term", "--need-app", &home];
-        let variables = [("UWSGI_INI", &*ini), ("UWSGI_PROCESSES", "4")];
-        let _uwsgi = uwsgi(&program, &app, &words, &variables, 4);
-        let text = fs::read_to_string(here.join("image/nginx.conf")).unwrap();
-        let text = text
-            .replace("include uwsgi_params;", PARAMS)
-            .replace("listen 8080;", "listen LISTEN;");
-        let types = "types { text/css css; }";
-        let nginx = match Nginx::with_servers(&format!("{types}\n{text}")) {
-            Ok(nginx) => nginx,
-            Err(why) => return skipped("the moves of the manual", &why),
-        };
-        seen(|| nginx.connect(), &requests)
+    let before = match flask_before(&program, &venv, &here, &requests) {
+        Ok(before) => before,
+        Err(why) => return skipped("the moves of the manual", &why),
     };
     assert_eq!(before[0].body, "the counter\n");
     fs::remove_file(here.join("counter-ready")).unwrap();

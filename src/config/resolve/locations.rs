@@ -12,8 +12,8 @@ use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::locations::{HOST, Handler, Location, Redirect, Respond, WHOLE_SITE};
 use crate::config::{
-    AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scope, StaticLocation,
-    UpstreamSettings, values,
+    AppRef, AppSettings, HeaderRule, HostPattern, LocationSettings, ResponseRules, Scope,
+    StaticLocation, UpstreamSettings, request_headers, values,
 };
 
 impl Resolver<'_> {
@@ -45,6 +45,7 @@ impl Resolver<'_> {
             is_named_only: false,
             settings: general,
             access: 0,
+            request_headers: Vec::new(),
             rules: Arc::clone(rules),
         }));
         let of_others = |given: &&Given<'_>| given.is_static() || given.kind == "pass";
@@ -77,6 +78,7 @@ impl Resolver<'_> {
                 is_named_only: given.is_named_only,
                 settings: given.settings(general)?,
                 access: given.access,
+                request_headers: given.request_headers()?,
                 rules: given.response_rules(rules, common.chdir())?,
             });
         }
@@ -170,6 +172,12 @@ fn next_path(redirect: &Redirect, rest: &str) -> Option<String> {
 }
 
 impl Given<'_> {
+    /// Changes of header fields of its requests.
+    pub(super) fn request_headers(&self) -> Result<Vec<HeaderRule>, ConfigError> {
+        let given = self.many("request_header", request_headers::parse)?;
+        Ok(given.unwrap_or_default())
+    }
+
     /// Settings for its requests.
     pub(super) fn settings(
         &self,

@@ -71,6 +71,7 @@ impl Resolver<'_> {
                 settings: given.settings(general)?,
                 rules: given.response_rules(rules, chdir)?,
                 access: given.access,
+                request_headers: given.request_headers()?,
             });
         }
         // Behind their targets: the first location of an application is its own.

@@ -61,6 +61,7 @@ use super::error::Rejection;
 use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
 use super::response_rules::error_pages::Maker;
+use super::response_rules::headers::change_request;
 use super::routing::fixed;
 use super::routing::host::RequestedHost;
 use super::routing::normal_target::{self, AboveRoot};
@@ -292,6 +293,9 @@ async fn route(
         mount,
         path,
     };
+    if !route.request_headers.is_empty() {
+        change_request(&route.request_headers, &mut head.headers);
+    }
     match &route.handler {
         Handler::App(workers) => {
             let by = Answerer::Workers(workers);

@@ -1,5 +1,5 @@
 //! Header fields that the settings set, add or remove. Pure: rules, a status and fields in, fields
-//! out. Both paths that write responses call it.
+//! out. Both paths that write responses call it, and the one that passes requests on.
 
 use http::{HeaderMap, StatusCode};
 
@@ -12,17 +12,28 @@ const USUAL: [u16; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
 pub(super) fn change(rules: &[HeaderRule], status: StatusCode, headers: &mut HeaderMap) {
     let is_usual = USUAL.contains(&status.as_u16());
     for rule in rules.iter().filter(|rule| rule.always || is_usual) {
-        match &rule.change {
-            HeaderChange::Set(value) => {
-                headers.insert(&rule.name, value.clone());
-            }
-            // A map that is full has thousands of fields; no client takes as many.
-            HeaderChange::Add(value) => {
-                let _ = headers.try_append(&rule.name, value.clone());
-            }
-            HeaderChange::Remove => {
-                headers.remove(&rule.name);
-            }
+        apply(rule, headers);
+    }
+}
+
+/// Applies the rules for a request, in order.
+pub fn change_request(rules: &[HeaderRule], headers: &mut HeaderMap) {
+    for rule in rules {
+        apply(rule, headers);
+    }
+}
+
+fn apply(rule: &HeaderRule, headers: &mut HeaderMap) {
+    match &rule.change {
+        HeaderChange::Set(value) => {
+            headers.insert(&rule.name, value.clone());
+        }
+        // A map that is full has thousands of fields; no client takes as many.
+        HeaderChange::Add(value) => {
+            let _ = headers.try_append(&rule.name, value.clone());
+        }
+        HeaderChange::Remove => {
+            headers.remove(&rule.name);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::fixed::Fixed;
 use super::host::RequestedHost;
 use super::normal_target;
 use crate::config::locations::Redirect;
-use crate::config::{HostPattern, LocationSettings, Rank};
+use crate::config::{HeaderRule, HostPattern, LocationSettings, Rank};
 use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
@@ -46,6 +46,8 @@ pub struct Route {
     pub settings: LocationSettings,
     /// The index of its access in the site.
     pub access: usize,
+    /// Changes of header fields of its requests.
+    pub request_headers: Vec<HeaderRule>,
     /// The rules for its responses.
     pub rules: ResponseRules,
 }
@@ -180,6 +182,7 @@ mod tests {
                 keep_path: false,
             }),
             access: 0,
+            request_headers: Vec::new(),
             mount: None,
             name: None,
             is_named_only: false,

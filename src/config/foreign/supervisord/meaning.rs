@@ -636,7 +636,7 @@ mod tests {
     #[test]
     fn only_what_is_said_of_a_directive_is_hidden_in_the_lines_of_servers() {
         let host = HostFacts::of_this_process();
-        let text = "[program:nginx]\ncommand=nginx\nenvironment=A_TOKEN=\"hunter2\"\n";
+        let text = "[program:web]\ncommand=gunicorn site\nenvironment=A_TOKEN=\"hunter2\"\n";
         let read = |_: &Path, _: usize| Ok(text.as_bytes().to_vec());
         let files = Files {
             read: &read,

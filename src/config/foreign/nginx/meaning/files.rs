@@ -66,22 +66,7 @@ pub fn enter(
     if table.value("path").is_some() {
         return single(meaning, context, at, (line, path, &dir, is_alias), table);
     }
-    let target = match (is_alias, plain(path)) {
-        (true, _) | (false, "/") => plain(&dir).to_owned(),
-        (false, path) => format!("{}{path}", dir.trim_end_matches('/')),
-    };
-    // `rewrite ^/prefix(/.*)$ $1 break`, by which a root is what an alias is.
-    let moved = rewrites::replaced(meaning, at, path).filter(|_| !is_alias);
-    let target = match &moved {
-        Some((_, to)) => {
-            let target = format!("{}{}", dir.trim_end_matches('/'), to);
-            plain(&target).to_owned()
-        }
-        None => target,
-    };
-    if let Some((line, _)) = moved {
-        meaning.honoured(line, format!("static = {target:?}"));
-    }
+    let target = directory(meaning, at, path, (&dir, is_alias));
     if meaning.tree.named(Some(at), "internal").next().is_some() {
         internal(meaning, at, plain(path), &target);
         meaning.honoured(line, format!("files of {target} for X-Accel-Redirect"));
@@ -108,6 +93,17 @@ pub fn enter(
     }
     table.set("static", target.clone());
     note_alias(meaning, at, line, path, (&dir, is_alias), &target);
+    with_directory(meaning, context, at, path, table)
+}
+
+/// Completes the table of a location whose directory is there.
+fn with_directory(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> Content {
     index(meaning, at);
     precompressed(meaning, at, table);
     listing(meaning, at, table);
@@ -121,6 +117,27 @@ pub fn enter(
     }
     rules::enter(meaning, context, at, table);
     complete(table, missing)
+}
+
+/// The directory of the files of a prefix.
+fn directory(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    path: &str,
+    (dir, is_alias): (&str, bool),
+) -> String {
+    // `rewrite ^/prefix(/.*)$ $1 break`, by which a root is what an alias is.
+    let moved = rewrites::replaced(meaning, at, path).filter(|_| !is_alias);
+    if let Some((line, to)) = moved {
+        let target = format!("{}{to}", dir.trim_end_matches('/'));
+        let target = plain(&target).to_owned();
+        meaning.honoured(line, format!("static = {target:?}"));
+        return target;
+    }
+    match (is_alias, plain(path)) {
+        (true, _) | (false, "/") => plain(dir).to_owned(),
+        (false, path) => format!("{}{path}", dir.trim_end_matches('/')),
+    }
 }
 
 /// Sets the answer to paths without a file.

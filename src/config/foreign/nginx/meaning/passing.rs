@@ -3,10 +3,16 @@
 use super::locations::Context;
 use super::redirects::constant;
 use super::{Meaning, Table, numbers, tls};
-use crate::config::foreign::Verdict;
+use crate::config::foreign::{Verdict, secrets};
+use crate::config::request_headers;
 
 /// Directives about the way to a server, where the application is in the same process.
-pub fn options_of_application(meaning: &mut Meaning<'_>, block: usize, is_uwsgi: bool) {
+pub fn options_of_application(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (block, is_uwsgi): (usize, bool),
+    table: &mut Table,
+) {
     let prefix = if is_uwsgi { "uwsgi" } else { "proxy" };
     for name in ["read_timeout", "send_timeout"] {
         let full = format!("{prefix}_{name}");
@@ -41,8 +47,21 @@ pub fn options_of_application(meaning: &mut Meaning<'_>, block: usize, is_uwsgi:
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         let is_https = (name, value) == ("HTTPS", "on") && tls::has_tls(meaning, at);
+        let field = name
+            .strip_prefix("HTTP_")
+            .map(|field| field.replace('_', "-"));
+        let constant = constant(meaning, context.site, block, value);
+        let field = field.zip(constant.filter(|value| !value.is_empty()));
+        let is_field =
+            |(name, value): (String, String)| request_header(meaning, at, (&name, &value), table);
         match is_https || is_standard(name, value) {
             true => meaning.already(at, "in the environ of the application"),
+            // uWSGI loads another application for such a request.
+            false if APPLICATION_PARAMS.contains(&name) => {
+                meaning.no_effect(at, "the application is that of its own settings");
+            }
+            // A field of the request is what the application finds under this name.
+            false if field.is_some_and(is_field) => {}
             false => meaning.unsupported(at, format!("the environ of the application has no {name} of its own: set it in the application")),
         }
     }
@@ -57,7 +76,7 @@ pub fn options_of_application(meaning: &mut Meaning<'_>, block: usize, is_uwsgi:
     // nginx sends these fields beside proxy_pass alone.
     if !is_uwsgi {
         for at in meaning.nearest(Some(block), "proxy_set_header") {
-            header(meaning, at, None);
+            header(meaning, at, (context, block), (false, &mut *table));
         }
     }
 }
@@ -169,7 +188,7 @@ pub fn http_options(
     for at in headers {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         if !name.eq_ignore_ascii_case("host") {
-            header(meaning, at, Some(()));
+            header(meaning, at, (context, block), (true, &mut *table));
             continue;
         }
         host = match value {
@@ -214,7 +233,12 @@ pub fn http_options(
 }
 
 /// A field that nginx would send to a server; `to_server` unless the application is meant.
-fn header(meaning: &mut Meaning<'_>, at: usize, to_server: Option<()>) {
+fn header(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    (context, block): (&Context<'_>, usize),
+    (to_server, table): (bool, &mut Table),
+) {
     let (name, value) = (meaning.arg(at, 0).to_ascii_lowercase(), meaning.arg(at, 1));
     let is_forwarded = [
         "x-forwarded-for",
@@ -232,10 +256,10 @@ fn header(meaning: &mut Meaning<'_>, at: usize, to_server: Option<()>) {
     ]
     .contains(&&*name);
     match &*name {
-        "host" if to_server.is_none() && value.starts_with('$') => meaning.already(at, "the application gets the Host of the client"),
+        "host" if !to_server && value.starts_with('$') => meaning.already(at, "the application gets the Host of the client"),
         "upgrade" | "connection" => meaning.already(at, "upgrades such as WebSocket pass through"),
         "accept-encoding" | "x-request-id" | "content-length" | "content-type" if value.starts_with('$') => meaning.already(at, "it is passed on"),
-        _ if is_forwarded && to_server.is_none() && (value.starts_with('$') || value.is_empty()) => meaning.no_effect(at, "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme"),
+        _ if is_forwarded && !to_server && (value.starts_with('$') || value.is_empty()) => meaning.no_effect(at, "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme"),
         _ if is_forwarded && (value.starts_with('$') || value.is_empty()) => match &*name {
             "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
                 meaning.already(at, "set from the connection, or by a proxy of --trust");
@@ -249,7 +273,17 @@ fn header(meaning: &mut Meaning<'_>, at: usize, to_server: Option<()>) {
         "x-nginx-proxy" => meaning.no_effect(at, "a mark that no server of Python reads"),
         _ if OF_RESPONSES.contains(&&*name) => meaning.no_effect(at, "a field of responses, which no server reads in a request: add_header sends it"),
         "proxy" if value.is_empty() => meaning.already(at, "never passed on as HTTP_PROXY"),
-        _ => meaning.unsupported(at, "no header fields are added to requests here"),
+        _ => {
+            let given = meaning.arg(at, 0);
+            let value = match value.is_empty() {
+                true => Some(String::new()),
+                false => constant(meaning, context.site, block, value),
+            };
+            let is_set = value.is_some_and(|value| request_header(meaning, at, (given, &value), table));
+            if !is_set {
+                meaning.unsupported(at, "a field of requests with a value of each request, or one that the server sets itself");
+            }
+        }
     }
 }
 
@@ -267,6 +301,51 @@ const OF_RESPONSES: &[&str] = &[
     "access-control-allow-headers",
     "access-control-allow-credentials",
 ];
+
+/// Parameters by which uWSGI loads an application at its first request ("uwsgi protocol magic variables").
+const APPLICATION_PARAMS: &[&str] = &[
+    "UWSGI_SCRIPT",
+    "UWSGI_MODULE",
+    "UWSGI_CALLABLE",
+    "UWSGI_PYHOME",
+    "UWSGI_CHDIR",
+    "UWSGI_FILE",
+];
+
+/// Sets a field of requests; without a value it is removed. False if that is not possible.
+fn request_header(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    (name, value): (&str, &str),
+    table: &mut Table,
+) -> bool {
+    let rule = match value {
+        "" => format!("remove {name}"),
+        value => format!("set {name}: {value}"),
+    };
+    if request_headers::parse(&rule).is_err() {
+        return false;
+    }
+    let is_credential = ["authorization", "cookie", "proxy-authorization"]
+        .iter()
+        .any(|telling| name.eq_ignore_ascii_case(telling));
+    if !value.is_empty() && (is_credential || secrets::is_secret(name)) {
+        meaning.layer.secrets.push(value.to_owned());
+        let shown = format!("set {name}: {}", secrets::HIDDEN);
+        meaning.honoured(at, format!("request_header = {shown:?}"));
+    } else {
+        meaning.honoured(at, format!("request_header = {rule:?}"));
+    }
+    match table
+        .entries
+        .iter_mut()
+        .find(|(own, _)| *own == "request_header")
+    {
+        Some((_, rules)) => rules.push(rule),
+        None => table.entries.push(("request_header", vec![rule])),
+    }
+    true
+}
 
 pub fn timeouts(meaning: &mut Meaning<'_>, block: usize, prefix: &str, table: &mut Table) {
     for (name, setting) in [

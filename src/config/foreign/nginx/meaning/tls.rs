@@ -30,6 +30,22 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
             false => kept.push(site),
         }
     }
+    // `listen 80 default_server; return 444;` beside servers that redirect.
+    let refusing: Vec<_> = match redirects.is_empty() {
+        true => Vec::new(),
+        false => kept
+            .extract_if(.., |site| !is_tls(site) && refuses(meaning, site.at))
+            .collect(),
+    };
+    for site in &refusing {
+        let why =
+            "every host without TLS is redirected to https, where the servers with TLS decide";
+        meaning.say(site.at, Verdict::Noted(why.to_owned()));
+        meaning.say_inside(
+            site.at,
+            &Verdict::NoEffect("its server is not asked".to_owned()),
+        );
+    }
     for site in &mut kept {
         for listen in site.listens.iter_mut().filter(|listen| listen.is_tls) {
             listen.bind = format!("https://{}", listen.bind);
@@ -53,6 +69,20 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
         }
     }
     kept
+}
+
+/// True for a server that answers all requests with the status of an error, and does nothing else.
+fn refuses(meaning: &Meaning<'_>, server: usize) -> bool {
+    let mut has_return = false;
+    for at in meaning.tree.children(Some(server)) {
+        match meaning.name(at) {
+            "return" if meaning.arg(at, 0).starts_with('4') => has_return = true,
+            "listen" | "server_name" | "access_log" | "error_log" | "log_not_found"
+            | "server_tokens" | "root" | "index" => {}
+            _ => return false,
+        }
+    }
+    has_return
 }
 
 /// True unless a server with names redirects to a name that is none of them: that is a site of its own.

@@ -63,7 +63,7 @@ pub fn enter(
             );
             meaning.unsupported(pass, text);
         }
-        options_of_application(meaning, block, is_uwsgi);
+        options_of_application(meaning, context, (block, is_uwsgi), table);
         return Ok(());
     }
     table.entries.push(("upstream", target.servers.clone()));

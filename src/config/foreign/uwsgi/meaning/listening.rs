@@ -1,5 +1,6 @@
 //! Addresses, and as whom the server runs.
 
+use super::addresses::{address, bound};
 use super::{Meaning, tls};
 use crate::config::foreign::Verdict;
 
@@ -61,25 +62,6 @@ fn shared_sockets(meaning: &Meaning<'_>) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// The address that a line names, perhaps by the number of a shared socket.
-pub(super) fn bound(
-    meaning: &mut Meaning<'_>,
-    at: usize,
-    given: &str,
-    shared: &[(usize, String)],
-) -> Result<String, String> {
-    let Some(number) = given.strip_prefix('=') else {
-        return address(given);
-    };
-    let number = usize::try_from(super::atoi(number)).unwrap_or_default();
-    let (line, given) = shared
-        .get(number)
-        .ok_or_else(|| format!("there is no shared socket {number}"))?;
-    let text = format!("the address of {}", meaning.items[at].key);
-    meaning.say(*line, Verdict::Honoured(text));
-    address(given)
-}
-
 fn listen(meaning: &mut Meaning<'_>, at: usize, shared: &[(usize, String)]) {
     let given = meaning.value(at).to_owned();
     match bound(meaning, at, &given, shared) {
@@ -91,28 +73,6 @@ fn listen(meaning: &mut Meaning<'_>, at: usize, shared: &[(usize, String)]) {
             meaning.append(at, "bind", address);
         }
         Err(problem) => meaning.say(at, Verdict::Wrong(problem)),
-    }
-}
-
-/// The address as `bind` takes it.
-pub(super) fn address(given: &str) -> Result<String, String> {
-    if given.starts_with('@') || given.starts_with("\\0") {
-        return Err("abstract sockets are not supported: name a path or a port".to_owned());
-    }
-    let Some((host, port)) = given.rsplit_once(':') else {
-        // What has no colon is a path.
-        return match given {
-            "" => Err("no address".to_owned()),
-            port if port.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
-                "without a colon uWSGI takes it for the path of a Unix socket: write :{port}"
-            )),
-            path => Ok(format!("unix:{path}")),
-        };
-    };
-    // Digits count, what stands behind them does not.
-    match super::atoi(port) {
-        number @ 0..=65535 if super::has_number(port) => Ok(format!("{host}:{number}")),
-        _ => Err(format!("no port in {given:?}")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The files below decide about the options of class `honoured` in the table, each about one concern;
 //! the table decides about all others.
 
+mod addresses;
 mod application;
 mod commands;
 mod companions;

@@ -1,6 +1,7 @@
 //! Addresses with TLS: `https`, `https2`, `https-socket`, and `http-to-https`, which redirects to them.
 
-use super::{Meaning, listening};
+use super::Meaning;
+use super::addresses::{address, bound};
 use crate::config::foreign::Verdict;
 
 /// The parts of `https = ADDR,CERT,KEY[,CIPHERS[,CA]]`, or of `https2 = addr=…,cert=…,key=…`.
@@ -47,7 +48,7 @@ fn given(value: &str, is_named: bool) -> Option<Given> {
 }
 
 fn listen(meaning: &mut Meaning<'_>, at: usize, given: &Given, shared: &[(usize, String)]) {
-    let address = match listening::bound(meaning, at, &given.address, shared) {
+    let address = match bound(meaning, at, &given.address, shared) {
         Ok(address) if address.starts_with("unix:") => {
             let why = "TLS is for ports: a Unix socket has none here";
             return meaning.say(at, Verdict::Unsupported(why.to_owned()));
@@ -84,7 +85,7 @@ fn redirect(meaning: &mut Meaning<'_>, at: usize) {
         let why = "`redirect_to_https` is for all addresses without TLS, and another line has one";
         return meaning.say(at, Verdict::Unsupported(why.to_owned()));
     }
-    match listening::address(meaning.value(at)) {
+    match address(meaning.value(at)) {
         Ok(address) => {
             meaning.append(at, "bind", address.clone());
             meaning.honour(at, "redirect_to_https", vec!["yes".to_owned()]);
