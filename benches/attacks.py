@@ -8,7 +8,8 @@ it they are stopped for a while. Meanwhile a normal client asks the attacked ser
 its CPUs: what counts are the percentiles of one beside those of the other, the memory of pyserve itself (resident, at its highest),
 what it logs, and whether a worker was taken. A thousand readers first have the application make 4 GB, and the normal client's requests
 stand in one line with theirs: there its time counts from when all of them have been called. `tests/floods.rs` and
-`tests/memory_budget.rs` check the same with smaller numbers. In attacks on the memory budget (`--budget`) and on descriptors
+`tests/memory_budget.rs` check the same with smaller numbers. With `--tls` all of it is inside of TLS sessions, and there are two attacks
+by handshakes more. In attacks on the memory budget (`--budget`) and on descriptors
 (`ulimit -n 2048`) the normal client makes a new connection for every tenth request.
 
 Of each attack the run with the median p99 of `--repeat` counts. Exits with 1 where
@@ -28,6 +29,8 @@ import select
 import selectors
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import tempfile
 import threading
@@ -55,10 +58,22 @@ END_STREAM, END_HEADERS = 1, 4
 
 def main():
     options = parse()
+    if options.tls:
+        return with_tls(options)
+    return attacks(options)
+
+
+def with_tls(options):
+    with tempfile.TemporaryDirectory(prefix="attacks-") as work:
+        Secure.make(Path(work))
+        return attacks(options)
+
+
+def attacks(options):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(
-        f"# Attacks\n\n{measure.machine()}; each {options.seconds} s or longer.\n\n"
+        f"# Attacks{' over TLS' if options.tls else ''}\n\n{measure.machine()}; each {options.seconds} s or longer.\n\n"
         "| attack | budget MiB | p50 ms, alone | attacked | p99 ms, alone | attacked | memory MiB, before | at most | log KB | attackers' CPU | ended |\n"
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
         flush=True,
@@ -67,7 +82,7 @@ def main():
     failed = [
         f"{name} ({budget} MiB)"
         for budget in budgets
-        for name in options.only or ATTACKS
+        for name in options.only or {**ATTACKS, **(TLS_ATTACKS if options.tls else {})}
         if not median(name, argparse.Namespace(**{**vars(options), "budget": budget}))
     ]
     if failed:
@@ -77,7 +92,8 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=ATTACKS, help="this attack; repeatable")
+    parser.add_argument("--only", action="append", choices={**ATTACKS, **TLS_ATTACKS}, help="this attack; repeatable")
+    parser.add_argument("--tls", action="store_true", help="inside of TLS sessions")
     parser.add_argument("--seconds", type=float, default=20, help="of one attack; default %(default)s")
     parser.add_argument("--floor", type=float, default=5, help="ms that are the scheduler's; default %(default)s")
     parser.add_argument("--budget", type=int, action="append", help="MiB of --memory-budget; repeatable; default 64")
@@ -94,9 +110,69 @@ def pyserve(site):
     more = (site.env.get("ARGUMENTS") or "--threads 2").split()
     return [[
         *(["sh", "-c", limited] if "DESCRIPTORS" in site.env else []),
-        str(site.pyserve), "--memory-budget", site.env["BUDGET"], "--app", "attacked", "--chdir", str(site.chdir), "--bind", f"127.0.0.1:{site.port}",
+        str(site.pyserve), "--memory-budget", site.env["BUDGET"], "--app", "attacked", "--chdir", str(site.chdir), *bind(site.port),
         "--workers", "2", "--access-log", "off", "--control", "off", "--config", str(config(site)), *LIMITS, *more,
     ]]  # fmt: skip
+
+
+def bind(port):
+    if not Secure.context:
+        return ["--bind", f"127.0.0.1:{port}"]
+    return ["--bind", f"https://127.0.0.1:{port}", "--tls-cert", str(Secure.cert), "--tls-key", str(Secure.key)]
+
+
+class Secure(ssl.SSLSocket):
+    """A session with the errors of a socket that does not block; its settings are None without `--tls`."""
+
+    context = cert = key = None
+
+    @classmethod
+    def make(cls, work):
+        cls.cert, cls.key = work / "cert.pem", work / "key.pem"
+        subprocess.run(
+            [
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                "-keyout", cls.key, "-out", cls.cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+            ],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        cls.context = cls.settings()
+
+    @classmethod
+    def settings(cls, *protocols):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.sslsocket_class = cls
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        return context
+
+    def recv(self, length=1024, flags=0):
+        # Sessions have no flags; those who look ahead read no more.
+        try:
+            return super().recv(length)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+
+    def send(self, data, flags=0):
+        try:
+            return super().send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+        except ssl.SSLError as error:
+            raise ConnectionResetError from error
+
+
+def secure(connection, start=b""):
+    """The connection, with `--tls` inside of a session for the protocol of these bytes."""
+    if not Secure.context:
+        return connection
+    is_http2 = start.startswith(PREFACE[:24])
+    context = Secure.settings("h2") if is_http2 else Secure.context
+    try:
+        return context.wrap_socket(connection)
+    except ssl.SSLError as error:
+        raise ConnectionResetError from error
 
 
 def config(site):
@@ -145,7 +221,7 @@ def median(name, options):
 
 def run(name, options):
     """One attack: the p99 of the client that is attacked, whether it cost as little as it should, its line."""
-    attack = ATTACKS[name]
+    attack = {**ATTACKS, **TLS_ATTACKS}[name]
     with serving(options, attack) as (server, port, called), serving(options, attack) as (_, quiet_port, _):
         attacked, alone = client(port), client(quiet_port)
         for _ in range(200):
@@ -235,6 +311,8 @@ def calls(called):
 
 
 def client(port):
+    if Secure.context:
+        return http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=Secure.context)
     return http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
 
@@ -280,6 +358,7 @@ def slowly(count, request, every, small_window=False):
                 if small_window:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 connection.connect(("127.0.0.1", port))
+                connection = secure(connection)
                 connection.sendall(request)
                 connection.setblocking(False)
                 selector.register(connection, selectors.EVENT_READ)
@@ -320,7 +399,7 @@ def uploads(count):
         block, said = bytes(256 << 10), {}
         with selectors.DefaultSelector() as selector:
             for _ in range(count // parts):
-                connection = socket.create_connection(("127.0.0.1", port))
+                connection = secure(socket.create_connection(("127.0.0.1", port)))
                 connection.sendall(head)
                 connection.setblocking(False)
                 selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, [UPLOAD])
@@ -359,7 +438,7 @@ def flood(frames, least=100_000):
             connection = socket.create_connection(("127.0.0.1", port))
             connection.settimeout(30)
             connections += 1
-            with connection, contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, ssl.SSLError), secure(connection, PREFACE) as connection:
                 connection.sendall(PREFACE)
                 for at in range(0, len(burst), 1 << 16):
                     connection.sendall(burst[at : at + (1 << 16)])
@@ -376,8 +455,9 @@ def crowd(burst):
     def attack(port, part, parts, until):
         connections = 0
         while time.monotonic() < until:
-            with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as connection:
-                connection.sendall(PREFACE + burst)
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                with secure(socket.create_connection(("127.0.0.1", port)), PREFACE) as connection:
+                    connection.sendall(PREFACE + burst)
             connections += 1
         return {"connections": connections}
 
@@ -431,7 +511,8 @@ def breathe(began):
 
 def has_bytes(connection):
     """Whether there is something to read, or the end."""
-    return bool(select.select([connection], [], [], 0)[0])
+    is_buffered = isinstance(connection, Secure) and connection.pending()
+    return bool(is_buffered or select.select([connection], [], [], 0)[0])
 
 
 def text(value):
@@ -457,7 +538,7 @@ def streams(connections, per_connection, path, *more, method=b"GET", rounds=0, w
     def attack(port, part, parts, until):
         began, opened, given_up = time.monotonic(), [], 0
         for _ in range(connections // parts):
-            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            connection = secure(socket.create_connection(("127.0.0.1", port), timeout=10), start)
             connection.sendall(start)
             opened.append(connection)
         for connection in opened:
@@ -513,6 +594,7 @@ def unread(connections, path, per_connection=0, window=1, receive=4096):
             connection.bind((f"127.0.{1 + at // 200 % 3}.{1 + at % 200}", 0))
             connection.connect(("127.0.0.1", port))
             with contextlib.suppress(OSError):
+                connection = secure(connection, request)
                 connection.sendall(request)
             opened.append(connection)
             breathe(began)
@@ -551,7 +633,7 @@ def unread_windows(connections, streams, piece=16_384):
     def attack(port, part, parts, until):
         opened, waiting = [], {}
         for _ in range(connections // parts):
-            connection = connect(port)
+            connection = secure(connect(port), PREFACE)
             connection.sendall(PREFACE)
             # The settings of the server and its WINDOW_UPDATE.
             connection.recv(4096)
@@ -588,7 +670,7 @@ def often(count, request, end=None, address=None):
         answers = 0
 
         def ask(selector):
-            connection = connect(port, address)
+            connection = secure(connect(port, address), request)
             connection.sendall(request)
             if end == "half":
                 connection.shutdown(socket.SHUT_WR)
@@ -627,6 +709,7 @@ def idle(count, request=b"", address=None):
         for _ in range(count // parts):
             connection = connect(port, address)
             if request:
+                connection = secure(connection, request)
                 connection.sendall(request)
                 connection.recv(4096)
             opened.append(connection)
@@ -646,7 +729,9 @@ def refilled(count, start, address):
         def fill(selector):
             with contextlib.suppress(OSError):
                 connection = connect(port, address)
-                connection.sendall(start)
+                if start:
+                    connection = secure(connection, start)
+                    connection.sendall(start)
                 connection.setblocking(False)
                 selector.register(connection, selectors.EVENT_READ)
                 return 1
@@ -684,13 +769,37 @@ def unfinished(count, request, piece):
         began, opened = time.monotonic(), []
         for _ in range(count // parts):
             connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-            opened.append(connection)
             with contextlib.suppress(OSError):
+                connection = secure(connection)
                 connection.sendall(request + piece)
+            opened.append(connection)
             breathe(began)
         while time.monotonic() < until:
             time.sleep(0.1)
         return {"connections": len(opened)}
+
+    return attack
+
+
+def handshakes(is_complete):
+    """Handshakes without a pause; the client leaves behind them, or behind its first message, which costs it nothing."""
+
+    def attack(port, part, parts, until):
+        context, sent = Secure.settings(), ssl.MemoryBIO()
+        hello = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            hello.do_handshake()
+        hello, count = sent.read(), 0
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), connect(port, OTHER_ADDRESS) as connection:
+                if is_complete:
+                    with context.wrap_socket(connection):
+                        pass
+                else:
+                    connection.sendall(hello)
+                    connection.recv(1)
+            count += 1
+        return {"handshakes": count}
 
     return attack
 
@@ -794,6 +903,13 @@ ATTACKS = {
     "1,200 idle connections for 1,000 places": Attack(refilled(1200, SHORT, OTHER_ADDRESS), 1, {"/"}, limits=FULL, floor=600),
     "empty DATA": Attack(flood(many(frame(DATA, 0, 1), frame(HEADERS, END_HEADERS, 1, GET))), 1, {"/"}),
     **dict(unread_responses()),
+}
+
+# With --tls alone.
+TLS_ATTACKS = {
+    "handshakes without a pause": Attack(handshakes(True), 2),
+    "first messages of handshakes without a pause": Attack(handshakes(False), 2),
+    "1,500 connections without a handshake": Attack(idle(1500, address=OTHER_ADDRESS), 1),
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ use crate::config::reach::{self, Unreachable};
 use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign, native};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
+use crate::front::acme::store;
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
@@ -300,6 +301,7 @@ fn read_only(config: &Config) -> anyhow::Result<Bound> {
 }
 
 fn bind(config: &Config) -> anyhow::Result<Bound> {
+    prepare_acme(config)?;
     let certificates = certificates(config)?;
     let run_as = config.run_as.as_ref();
     let becomes = run_as
@@ -363,6 +365,31 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     Ok(Some(Arc::new(certificates)))
 }
 
+/// Creates the directory of ACME while this is possible, and says at the start if the server is not
+/// going to be able to write there.
+fn prepare_acme(config: &Config) -> anyhow::Result<()> {
+    let Some(acme) = &config.https.acme else {
+        return Ok(());
+    };
+    let owner = config
+        .run_as
+        .as_ref()
+        .filter(|_| identity::own().0 == 0)
+        .map(|run_as| (run_as.uid, run_as.gid));
+    let tried = match store::create(&acme.dir, owner) {
+        Err(error) => Err(error),
+        Ok(()) => match owner {
+            None => store::try_directory(&acme.dir),
+            Some((uid, gid)) => identity::acting_as(uid, gid, || store::try_directory(&acme.dir))?,
+        },
+    };
+    if let Err(error) = tried {
+        let uid = owner.map_or(identity::own().0, |(uid, _)| uid);
+        tracing::error!(code = codes::ACME, uid, "no certificates by ACME: {error}");
+    }
+    Ok(())
+}
+
 /// Writes the process id as the user that starts the server. Without the file the server runs as well.
 fn pidfile(config: &Config) -> Option<PidFile> {
     let path = config.pidfile.as_ref()?;
@@ -421,6 +448,9 @@ fn check(
     report::settings(&resolved)?;
     if let Some(certificates) = &bound.certificates {
         report::certificates(certificates)?;
+    }
+    if let Some(acme) = &resolved.config.https.acme {
+        report::acme(acme)?;
     }
     if applications.is_empty() {
         print("\nno application")?;

@@ -2,17 +2,21 @@
 //!
 //! 1. [`subjects`] finds what the arguments name: files, all files of a directory, a command line.
 //! 2. [`readers`] reads settings of servers, [`image`] the files by which an image starts.
-//! 3. [`render`] prints it for people or as JSON, without secrets.
+//! 3. [`whole`] puts the settings of a proxy and of the application behind it together.
+//! 4. [`render`] prints it for people or as JSON, without secrets.
 
 mod image;
 mod readers;
 mod render;
+mod stand_in;
 mod subject;
 mod subjects;
+mod whole;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::foreign::{self, equivalent};
@@ -46,10 +50,25 @@ const WRITTEN: &str = "pyserve.toml";
 /// Explains everything that the arguments name; the exit code is that of the worst line.
 pub fn run(request: &Request) -> ExitCode {
     let host = HostFacts::of_this_process();
-    let files = foreign::Files::OF_THIS_MACHINE;
+    let roots = stand_in::roots(&request.subjects, &host.current_dir);
+    let stand_in = |path: &Path| stand_in::of(path, &roots);
+    let read = |path: &Path, most: usize| {
+        let found = stand_in(path);
+        (foreign::Files::OF_THIS_MACHINE.read)(found.as_deref().unwrap_or(path), most)
+    };
+    let kind = |path: &Path| {
+        let found = stand_in(path);
+        (foreign::Files::OF_THIS_MACHINE.kind)(found.as_deref().unwrap_or(path))
+    };
+    let files = foreign::Files {
+        read: &read,
+        kind: &kind,
+        stand_in: &stand_in,
+        ..foreign::Files::OF_THIS_MACHINE
+    };
     let (variables, _) = environment::layer(&host.environment);
     let context = Context {
-        around: foreign::Surroundings::of(&host, &files).with_root_rights(),
+        around: foreign::Surroundings::of(&host, &files).for_explanation(),
         host: &host,
         chosen: &[request.flags.clone(), variables],
     };
@@ -64,19 +83,20 @@ pub fn run(request: &Request) -> ExitCode {
             }
         }
     }
-    let found = explained(subjects, &context);
+    let found = whole::without_parts(explained(subjects, &context), &context);
+    let whole = whole::of(&found);
     let worst = found.iter().map(|(_, found)| found.reading.exit_code());
     code = code.max(worst.max().unwrap_or_default());
     let text = match request.json {
-        true => render::json(&found),
-        false => render::text(&found),
+        true => render::json(&found, whole.as_ref()),
+        false => render::text(&found, whole.as_ref()),
     };
     if let Err(error) = print(text.trim_end()) {
         say(&format!("pyserve: {error}"));
         return ExitCode::FAILURE;
     }
     if request.write
-        && let Err(problem) = write(&found)
+        && let Err(problem) = write(&found, whole.as_ref())
     {
         say(&format!("pyserve: {problem}"));
         return ExitCode::from(code.max(1));
@@ -116,25 +136,33 @@ fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Exp
     subjects.into_iter().zip(all).collect()
 }
 
-/// Writes the settings of the one subject, with its secrets, which only the owner may read.
-fn write(found: &[(Subject, Explained)]) -> Result<(), String> {
+/// Writes the settings of the one subject, or of a proxy and the application behind it, with their
+/// secrets, which only the owner may read.
+fn write(found: &[(Subject, Explained)], whole: Option<&Layer>) -> Result<(), String> {
     let settings = found
         .iter()
         .filter(|(subject, _)| matches!(subject.kind, Kind::Settings(..)));
     let settings: Vec<_> = settings.collect();
-    let [(subject, Explained { reading, .. })] = settings[..] else {
-        return Err(format!(
-            "{WRITTEN} is not written: it has the settings of one server, and {} were found (name one file)",
-            settings.len()
-        ));
+    let layer = match (&settings[..], whole) {
+        (_, Some(whole)) => whole,
+        ([(_, explained)], None) => &explained.reading.layer,
+        _ => {
+            return Err(format!(
+                "{WRITTEN} is not written: it has the settings of one site, and files of {} servers were found (name the files of one site)",
+                settings.len()
+            ));
+        }
     };
-    if reading.exit_code() == UNREADABLE {
+    let unreadable = settings
+        .iter()
+        .find(|(_, explained)| explained.reading.exit_code() == UNREADABLE);
+    if let Some((subject, _)) = unreadable {
         return Err(format!(
             "{WRITTEN} is not written: {} has lines that cannot be read",
             subject.name
         ));
     }
-    let mode = match equivalent::has_secrets(&reading.layer) {
+    let mode = match equivalent::has_secrets(layer) {
         true => 0o600,
         false => 0o644,
     };
@@ -144,7 +172,7 @@ fn write(found: &[(Subject, Explained)]) -> Result<(), String> {
         .create_new(true)
         .mode(mode)
         .open(WRITTEN);
-    let text = equivalent::file(&reading.layer, false);
+    let text = equivalent::file(layer, false);
     let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {

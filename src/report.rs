@@ -6,12 +6,14 @@ use std::time::SystemTime;
 
 use pyserve_wire::control::Preload;
 
+use crate::config::acme::AcmeSettings;
 use crate::config::settings::{self, Setting};
 use crate::config::{Resolved, StaticLocation};
+use crate::front::acme::{shown, store};
 use crate::front::tls::certificates::Certificates;
 use crate::os::identity;
 use crate::supervisor::startup::{self, StartupFacts};
-use crate::verbs::print;
+use crate::verbs::{acme_line, print};
 
 /// Prints the settings and the locations that follow from them.
 ///
@@ -60,6 +62,26 @@ pub fn certificates(certificates: &Certificates) -> io::Result<()> {
     for pair in certificates.pairs() {
         let (file, names, validity) = (pair.cert.display(), pair.names(), pair.validity(now));
         row("certificate", &format!("{names}: {validity} ({file})"))?;
+    }
+    Ok(())
+}
+
+/// Prints the state of the certificates that ACME gets, and where it gets them.
+///
+/// # Errors
+/// The error of the system call for standard output.
+pub fn acme(settings: &AcmeSettings) -> io::Result<()> {
+    let (directory, dir) = (&settings.directory, settings.dir.display());
+    let by = settings.challenge.as_str();
+    row("acme", &format!("{directory} by {by}, in {dir}"))?;
+    // A missing one is created at the start.
+    if settings.dir.exists()
+        && let Err(error) = store::try_directory(&settings.dir)
+    {
+        row("acme", &error.to_string())?;
+    }
+    for certificate in shown::report(settings) {
+        row("acme", &acme_line(&certificate))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::ControlTarget;
+use crate::observe::acme::{AcmeState, AcmeStatus};
 use crate::observe::codes;
 use crate::observe::diagnostics::say;
 use crate::observe::status::{
@@ -183,6 +184,12 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
             write_companion(out, companion)?;
         }
     }
+    if !status.acme.is_empty() {
+        writeln!(out, "\ncertificates by ACME")?;
+        for certificate in &status.acme {
+            writeln!(out, "  {}", acme_line(certificate))?;
+        }
+    }
     if !status.last_errors.is_empty() {
         writeln!(out, "\nlast errors")?;
         for error in &status.last_errors {
@@ -190,6 +197,32 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+/// `example.org  valid until 2026-12-01T00:00:00.000Z, renewal 2026-11-20T00:00:00.000Z`.
+pub fn acme_line(certificate: &AcmeStatus) -> String {
+    let AcmeStatus { name, state, .. } = certificate;
+    let mut line = format!("{name}  {}", state.as_str());
+    // Writing to a String cannot fail.
+    let _ = match &certificate.expires {
+        Some(expires) if *state == AcmeState::Expired => write!(line, " since {expires}"),
+        Some(expires) => write!(line, " until {expires}"),
+        None => Ok(()),
+    };
+    let is_renewal = certificate.failures == 0 && *state == AcmeState::Valid;
+    let _ = match &certificate.next_attempt {
+        Some(next) if is_renewal => write!(line, ", renewal {next}"),
+        Some(next) => write!(line, ", next attempt {next}"),
+        None => Ok(()),
+    };
+    if let Some(error) = &certificate.last_error {
+        let _ = write!(
+            line,
+            ", {} failures, the last: {error}",
+            certificate.failures
+        );
+    }
+    line
 }
 
 fn write_companion(out: &mut String, companion: &CompanionStatus) -> std::fmt::Result {
@@ -445,6 +478,15 @@ mod tests {
             connections: ConnectionCounts::default(),
             applications: vec![application(worker(all))],
             companions: companions(),
+            acme: vec![AcmeStatus {
+                name: "example.org".into(),
+                state: AcmeState::Valid,
+                expires: Some("2026-12-31T00:00:00.000Z".into()),
+                next_attempt: Some("2026-12-01T00:00:00.000Z".into()),
+                next_attempt_at: Some(1_796_083_200),
+                failures: 2,
+                last_error: Some("no answer".into()),
+            }],
             last_errors: Vec::new(),
         };
         let text = table(&status);
@@ -455,6 +497,7 @@ mod tests {
             "after 500 requests a worker becomes the template: 2 so far; the last that did not: a thread",
             "busy 0.2 s GET /slow [abc]; 2 idle",
             "worker  pid 12\n",
+            "example.org  valid until 2026-12-31T00:00:00.000Z, next attempt 2026-12-01T00:00:00.000Z, 2 failures, the last: no answer\n",
             "in maintenance since 2026-11-28T03:00:00Z",
             "backup  \"0 3 * * *\" (Europe/Berlin)  next run 2026-11-29T03:00:00+01:00, last run 2026-11-28T03:00:00+01:00: exit code 1 after 0.2 s",
         ] {

@@ -147,6 +147,25 @@ fn a_companion_that_does_not_stop_is_killed_in_its_time() {
 }
 
 #[test]
+fn a_companion_is_asked_to_end_by_the_signal_of_its_settings() {
+    let script = "trap \"echo got INT; exit 0\" INT; trap \"echo got TERM\" TERM; echo at work; while :; do sleep 0.05; done";
+    let settings = format!(
+        "[[companion]]\nname = 'a'\nstop_signal = 'SIGINT'\ncommand = ['/bin/sh', '-c', '{script}']\n"
+    );
+    let mut server = with(&settings).ready();
+    server.stderr.wait_for("at work");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    let log = server.stderr.so_far().join("\n");
+    assert!(
+        log.contains("got INT") && !log.contains("got TERM"),
+        "{log}"
+    );
+    let ended = with(&settings.replace("SIGINT", "STOP")).run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+}
+
+#[test]
 fn an_essential_companion_takes_the_server_along() {
     let settings = "
         [[companion]]

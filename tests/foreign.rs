@@ -7,6 +7,7 @@ mod gunicorn_corpus;
 mod gunicorn_differential;
 mod gunicorn_served;
 mod images;
+mod moves;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;

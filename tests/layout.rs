@@ -37,6 +37,7 @@ const FRONT: &[&str] = &[
     "error",
     "maintenance",
     "access",
+    "acme",
     "static_files",
     "routing",
     "upstream",

@@ -97,6 +97,53 @@ fn texts_are_said_to_everybody() {
 }
 
 #[test]
+fn a_page_answers_for_its_name_without_the_ending() {
+    let toml = "[[location]]\nprefix = '/'\nstatic = 'site'\nhtml = true\n[[location]]\nprefix = '/plain'\nstatic = 'site'\n";
+    let files = [
+        ("site/index.html", "home"),
+        ("site/about.html", "about"),
+        ("site/both", "the file"),
+        ("site/both.html", "the page"),
+        ("site/docs/index.html", "docs"),
+        ("site/docs/first.html", "first"),
+        ("site/.html", "hidden"),
+    ];
+    let (server, _dir) = server(toml, &files, &[]);
+    for (target, expected) in [
+        ("/", "home"),
+        ("/about", "about"),
+        ("/about?x=1", "about"),
+        ("/about.html", "about"),
+        ("/both", "the file"),
+        ("/docs/", "docs"),
+        ("/docs/first", "first"),
+    ] {
+        let answer = server.get(target);
+        assert_eq!(
+            (answer.status(), &*answer.text()),
+            (200, expected),
+            "{target}"
+        );
+        let kind = answer.header("Content-Type").unwrap_or_default();
+        assert!(
+            target == "/both" || kind.starts_with("text/html"),
+            "{target}: {kind}"
+        );
+    }
+    for target in [
+        "/none",
+        "/about/",
+        "/plain/about",
+        "/.html",
+        "/docs/none",
+        "/about%00",
+    ] {
+        assert_ne!(server.get(target).status(), 200, "{target}");
+    }
+    goes_to(&server.get("/docs?x=1"), 301, "/docs/?x=1");
+}
+
+#[test]
 fn redirects_keep_path_and_query_but_never_leave_their_host() {
     let (server, _dir) = server(FIXED, &[("files/a.txt", "file")], &[]);
     for (target, status, to) in [

@@ -13,6 +13,7 @@ mod support;
 
 mod accel;
 mod access;
+mod acme;
 mod admin;
 mod breakpoints;
 mod broken_logs;

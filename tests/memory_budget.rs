@@ -130,6 +130,37 @@ fn unfinished_http1_heads_stay_within_the_budget() {
 }
 
 #[test]
+fn unfinished_http2_heads_stay_within_the_budget() {
+    const CONTINUATION: u8 = 9;
+    let server = server();
+    let before = memory(&server);
+    let long = "x".repeat(5_000);
+    let names: Vec<_> = (0..9).map(|number| format!("x-{number}")).collect();
+    let mut fields = get_fields("/hello").to_vec();
+    fields.extend(names.iter().map(|name| (name.as_str(), long.as_str())));
+    let head = block(&fields);
+    let mut pieces = head.chunks(16_000);
+    let mut frames = frame(HEADERS, END_STREAM, 1, pieces.next().unwrap());
+    for piece in pieces {
+        frames.extend(frame(CONTINUATION, 0, 1, piece));
+    }
+    let mut connections = Vec::new();
+    for _ in 0..400 {
+        let mut http2 = Http2::new(server.connect());
+        // Some are refused before their end.
+        let _ = http2.try_send(&frames);
+        connections.push(http2);
+    }
+    check(&server, before);
+    server
+        .stderr
+        .wait_for("no memory for an HTTP/2 header block");
+    // What they held is free again.
+    drop(connections);
+    assert_eq!(server.exchange(&get("/hello")).status(), 200);
+}
+
+#[test]
 fn unfinished_http1_bodies_stay_within_the_budget() {
     let server = server();
     let before = memory(&server);

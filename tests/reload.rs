@@ -450,3 +450,25 @@ fn what_clients_have_used_up_counts_after_a_reload_and_under_other_limits() {
     held.release();
     assert_eq!(first.response().status(), 200);
 }
+
+#[test]
+fn an_application_that_was_found_and_has_gone_fails_the_reload() {
+    let builder = Pyserve::new();
+    let dir = builder.path("site");
+    let code = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'served']\n";
+    write_files(&dir, &[("app.py", code), ("static/a.txt", "a file")]);
+    let server = builder.current_dir(&dir).ready();
+    assert_eq!(server.get("/").text(), "served");
+    for now in [Some(""), Some("1/0\n"), None] {
+        match now {
+            Some(text) => write_files(&dir, &[("app.py", text)]),
+            None => std::fs::remove_file(dir.join("app.py")).unwrap(),
+        }
+        hup(&server);
+        server
+            .stderr
+            .wait_for("the application that was found at the start is not there any more");
+        assert_eq!(server.get("/").text(), "served", "{now:?}");
+        assert_eq!(server.get("/static/a.txt").text(), "a file");
+    }
+}

@@ -9,6 +9,7 @@ use super::foreign::secrets;
 use super::schedule::Schedule;
 use super::settings::{Default, Setting};
 use super::{RunAs, native};
+use crate::os::child::StopSignal;
 
 /// A process beside the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Companion {
     /// Time between SIGTERM and SIGKILL. `None`: [`STOP_TIMEOUT`] when the server stops, no limit
     /// at a reload. When the server stops, the graceful timeout is the limit in any case.
     pub stop_timeout: Option<Duration>,
+    /// The signal that asks it to end.
+    pub stop_signal: StopSignal,
     /// A reload starts it again even if its settings are the same: its code may have changed.
     pub restart_on_reload: bool,
     /// At a reload the new process starts while the old one still finishes its work.
@@ -106,6 +109,14 @@ pub static COMPANION_SETTINGS: &[Setting] = &[
                at most what is left of graceful_timeout",
         repeatable: false,
         default: Default::Computed("30 when the server stops, no limit at a reload"),
+    },
+    Setting {
+        name: "stop_signal",
+        value_name: "TERM|HUP|INT|QUIT|KILL|USR1|USR2",
+        heading: HEADING,
+        help: "Signal that asks it to end, in place of SIGTERM",
+        repeatable: false,
+        default: Default::Value("TERM"),
     },
     Setting {
         name: "restart_on_reload",

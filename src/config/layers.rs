@@ -88,6 +88,17 @@ impl Layer {
         self.entries.get(name)
     }
 
+    /// Takes the settings of `weaker` that are not set here, and all of its tables.
+    pub fn add(&mut self, weaker: Self) {
+        self.locations.extend_from_slice(&weaker.locations);
+        self.companions.extend_from_slice(&weaker.companions);
+        self.certificates.extend_from_slice(&weaker.certificates);
+        self.uwsgi_options.extend_from_slice(&weaker.uwsgi_options);
+        self.secrets.extend(weaker.secrets.iter().cloned());
+        self.sockets.extend_from_slice(&weaker.sockets);
+        self.fill(weaker);
+    }
+
     /// Takes the settings of a weaker source that this one does not give.
     pub fn fill(&mut self, weaker: Self) {
         for (name, entry) in weaker.entries {

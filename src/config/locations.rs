@@ -244,7 +244,7 @@ pub const KINDS: [(&str, &[&[&str]]); 7] = [
         ],
     ),
     ("pass", &[BODIES]),
-    ("static", &[&["missing", "index", "listing"], FILES]),
+    ("static", &[&["missing", "index", "html", "listing"], FILES]),
     ("file", &[FILES]),
     ("redirect", &[&["status", "keep_path"]]),
     ("respond", &[&["status", "content_type"]]),
@@ -408,6 +408,12 @@ static OWN: &[Setting] = &[
         "yes|no",
         "With `static`: answer for a directory with its index.html; no is nginx's `try_files $uri`",
         Default::Value("yes"),
+    ),
+    setting(
+        "html",
+        "yes|no",
+        "With `static`: page.html answers for `/page`, as by nginx's `try_files $uri $uri.html`",
+        Default::Computed("no"),
     ),
     setting(
         "listing",

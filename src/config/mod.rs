@@ -10,6 +10,7 @@
 //! here opens sockets or starts processes.
 
 pub mod access;
+pub mod acme;
 pub mod address;
 pub mod app;
 pub mod companions;
@@ -659,8 +660,10 @@ fn read_foreign(read: &mut Read, surroundings: &HostFacts, unless_given: Option<
     let sources = foreign::found::uwsgi_sources(&layers, surroundings);
     let uwsgi = sources.map(|sources| foreign::uwsgi::read(&sources, &around));
     let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
-    let gunicorn = gunicorn
-        .map(|sources| foreign::found::read_gunicorn(&sources, &layers, surroundings, &around));
+    let gunicorn = gunicorn.map(|sources| {
+        let known: Vec<_> = layers.iter().collect();
+        foreign::found::read_gunicorn(&sources, &known, surroundings, &around)
+    });
     let supervisord = foreign::found::supervisord_file(&layers)
         .map(|name| foreign::found::read_supervisord(&name, &layers, surroundings, &around));
     let nginx = foreign::found::nginx_file(&layers).map(|name| {

@@ -9,13 +9,14 @@
 //! or to the directory of the settings file that names it.
 
 mod access;
+mod acme;
 mod application;
 mod apps;
 mod bodies;
 mod clients;
 mod companions;
 mod front;
-mod identity;
+pub(super) mod identity;
 mod locations;
 mod logging;
 mod names;

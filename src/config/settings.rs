@@ -7,6 +7,7 @@
 //! is not read by the resolver is found by a test there.
 
 mod access;
+mod acme;
 mod application;
 mod limits;
 mod listening;
@@ -179,6 +180,7 @@ static TABLE: &[&[Setting]] = &[
     application::PYTHON,
     listening::LISTENING,
     tls::TLS,
+    acme::ACME,
     static_files::STATIC_FILES,
     responses::RESPONSES,
     workers::WORKERS,

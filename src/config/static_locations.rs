@@ -32,6 +32,8 @@ pub struct StaticLocation {
     pub types: FileTypes,
     /// True if a directory's `index.html` answers for it.
     pub index: bool,
+    /// True if `page.html` answers for `/page`.
+    pub html: bool,
     /// True if a directory without an index is listed.
     pub listing: bool,
     /// Its access: an index of [`super::Config::access`].
@@ -58,6 +60,7 @@ impl StaticLocation {
             precompressed: false,
             types: FileTypes::default(),
             index: true,
+            html: false,
             listing: false,
             access: 0,
             rules: Arc::default(),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::acme::AcmeSettings;
 use super::settings::{Default, Setting};
 
 /// The settings of `https`.
@@ -10,6 +11,8 @@ use super::settings::{Default, Setting};
 pub struct HttpsSettings {
     /// TLS on the addresses that have it; `None` if there are none.
     pub tls: Option<TlsSettings>,
+    /// Certificates from an authority that speaks ACME; `None`: there are none.
+    pub acme: Option<AcmeSettings>,
     /// Redirects of requests over plain HTTP.
     pub redirect: HttpsRedirect,
     /// The value of `Strict-Transport-Security` in responses over `https`; `None` for no such field.
@@ -52,6 +55,13 @@ pub enum CertificateFiles {
     },
     /// A directory of pairs, as Kubernetes and certbot lay them out; absolute.
     Directory(PathBuf),
+    /// A file that ACME writes, with the key and the certificate; it may be missing.
+    Managed {
+        /// The file; absolute.
+        file: PathBuf,
+        /// The host of the certificate.
+        name: String,
+    },
 }
 
 impl fmt::Display for CertificateFiles {
@@ -59,6 +69,7 @@ impl fmt::Display for CertificateFiles {
         match self {
             Self::Pair { cert, .. } => write!(f, "{}", cert.display()),
             Self::Directory(dir) => write!(f, "{}/", dir.display()),
+            Self::Managed { file, .. } => write!(f, "{}", file.display()),
         }
     }
 }

@@ -25,8 +25,13 @@ use crate::config::layers::Layer;
 use crate::config::native;
 use crate::explain::readers::Context;
 
-/// The kind of a file of this name and text.
-pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
+/// True for the name of a Dockerfile or Procfile.
+pub fn is_named_so(name: &str) -> bool {
+    named(name).is_some()
+}
+
+/// The kind of a file that its name shows.
+fn named(name: &str) -> Option<ImageFile> {
     let base = name.rsplit('/').next().unwrap_or(name);
     let is_variant = |of: &str| {
         base.strip_prefix(of)
@@ -38,9 +43,15 @@ pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
     {
         return Some(ImageFile::Dockerfile);
     }
-    if base == "Procfile" || is_variant("Procfile") {
-        return Some(ImageFile::Procfile);
+    (base == "Procfile" || is_variant("Procfile")).then_some(ImageFile::Procfile)
+}
+
+/// The kind of a file of this name and text.
+pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
+    if let Some(file) = named(name) {
+        return Some(file);
     }
+    let base = name.rsplit('/').next().unwrap_or(name);
     let is_shell = base.ends_with(".sh")
         || text
             .lines()
@@ -152,6 +163,41 @@ impl Report {
                 before,
                 after,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::HostFacts;
+    use crate::config::foreign::{Files, Surroundings};
+
+    fn explained(file: ImageFile, text: &str) -> Explained {
+        let host = HostFacts::of_this_process();
+        let context = Context {
+            around: Surroundings::of(&host, &Files::OF_THIS_MACHINE).for_explanation(),
+            host: &host,
+            chosen: &[],
+        };
+        let _layers = layers(file, text, &context);
+        explain(file, "no-such-directory/file", text, (&[], &[]), &context)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn any_file_of_an_image_is_explained_without_a_panic(
+            file in 0..3usize,
+            text in "(\\PC|\n){0,60}|((FROM|RUN|COPY|CMD|ENTRYPOINT|ENV|USER|web:|exec|if|then|fi|case|esac|\\$\\{?[A-Z]|tiangolo/uwsgi-nginx|python:3|uwsgi|gunicorn|nginx|apt-get install|pip install|supervisord|--ini|-c|-w|<<EOF|EOF|&&|\\||;|\\[|\\]|\"|'|,|\\\\|#| |\n|a|1){0,40})",
+        ) {
+            let kinds = [ImageFile::Dockerfile, ImageFile::Procfile, ImageFile::Script];
+            let explained = explained(kinds[file], &text);
+            for line in &explained.reading.lines {
+                prop_assert!(line.place.line <= text.lines().count().max(1), "{line:?} of {text}");
+            }
         }
     }
 }

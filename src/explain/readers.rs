@@ -108,7 +108,8 @@ const GUNICORN: Reader = Reader {
                 file: None,
             },
         };
-        read_gunicorn(&sources, context.chosen, context.host, context)
+        let chosen: Vec<_> = context.chosen.iter().collect();
+        read_gunicorn(&sources, &chosen, context.host, context)
     },
 };
 
@@ -120,7 +121,7 @@ const NGINX: Reader = Reader {
     programs: &[],
     files_of: |words| (Vec::new(), words.to_vec()),
     read: |source, beside, around| match source {
-        Source::File(name) => explain_nginx(name, beside, around),
+        Source::File(name) => explain_nginx(name, &beside.iter().collect::<Vec<_>>(), around),
         Source::Words(_) => Reading::default(),
     },
 };
@@ -141,9 +142,12 @@ pub fn of_program(program: &str) -> Option<&'static Reader> {
 }
 
 /// The reader of a file that none recognises: its lines say why it is none.
-pub fn otherwise(name: &str) -> &'static Reader {
+pub fn otherwise(name: &str, text: &str) -> &'static Reader {
+    let is_block = |line: &str| line.starts_with("location ") && line.contains('{');
     match name.ends_with(".py") {
         true => &GUNICORN,
+        // A part of a file of nginx.
+        false if text.lines().any(is_block) => &NGINX,
         false => &UWSGI,
     }
 }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::image::{Explained, Replacement, is_too_old};
 use super::subject::{Kind, Subject};
 use crate::config::foreign::{Reading, equivalent};
+use crate::config::layers::Layer;
 use crate::config::native;
 
 /// Column at which verdicts begin, unless the line is longer.
 const COLUMN: usize = 44;
 
-/// Each line with its verdict, then the settings.
-pub fn text(found: &[(Subject, Explained)]) -> String {
+/// Each line with its verdict, then the settings; `whole` are those of all together.
+pub fn text(found: &[(Subject, Explained)], whole: Option<&Layer>) -> String {
     let mut text = too_old(found);
     for (subject, explained) in found {
         let reading = &explained.reading;
@@ -26,8 +27,17 @@ pub fn text(found: &[(Subject, Explained)]) -> String {
             replaced(&mut text, &explained.replacements);
             continue;
         }
-        let settings = equivalent::file(&reading.layer, true);
-        let _infallible = write!(text, "\n# pyserve.toml of the same meaning\n{settings}");
+        if whole.is_none() {
+            let settings = equivalent::file(&reading.layer, true);
+            let _infallible = write!(text, "\n# pyserve.toml of the same meaning\n{settings}");
+        }
+    }
+    if let Some(whole) = whole {
+        let settings = equivalent::file(whole, true);
+        let _infallible = write!(
+            text,
+            "\n# pyserve.toml of the same meaning as these files together\n{settings}"
+        );
     }
     text
 }
@@ -119,7 +129,8 @@ fn shown(text: &str) -> String {
 }
 
 /// The same with names for programs.
-pub fn json(found: &[(Subject, Explained)]) -> String {
+pub fn json(found: &[(Subject, Explained)], whole: Option<&Layer>) -> String {
+    let together = whole.map(|whole| equivalent::file(whole, true));
     let files = found.iter().map(|(subject, explained)| {
         let reading = &explained.reading;
         let replacements = explained
@@ -145,6 +156,7 @@ pub fn json(found: &[(Subject, Explained)]) -> String {
             "implied": implied.collect::<Vec<Value>>(),
             "replace": replacements.collect::<Vec<Value>>(),
             "pyserve_toml": equivalent::file(&reading.layer, true),
+            "pyserve_toml_together": together.as_ref().filter(|_| matches!(subject.kind, Kind::Settings(..))),
             "exit_code": reading.exit_code(),
         })
     });

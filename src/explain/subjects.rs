@@ -59,8 +59,9 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
     Ok(vec![Subject {
         name: argument.to_owned(),
         kind: kind.unwrap_or_else(|| {
+            let text = text.as_deref().unwrap_or_default();
             Kind::Settings(
-                readers::otherwise(argument),
+                readers::otherwise(argument, &String::from_utf8_lossy(text)),
                 Source::File(argument.to_owned()),
             )
         }),
@@ -69,6 +70,11 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
 
 /// The reader of a file of this name and text, if there is one.
 fn kind_of(name: &str, text: &str) -> Option<Kind> {
+    // A Dockerfile or script may have the text of another file in it.
+    if image::is_named_so(name) || text.starts_with("#!") {
+        let file = image::kind_of(name, text);
+        return file.map(|file| Kind::Image(file, text.to_owned()));
+    }
     if let Some(reader) = readers::of_file(name, text) {
         return Some(Kind::Settings(reader, Source::File(name.to_owned())));
     }
@@ -82,8 +88,10 @@ fn command_line(line: &str) -> Result<Subject, String> {
     let at = shell::program(&words);
     let program = words.get(at).map(String::as_str).unwrap_or_default();
     let reader = readers::of_program(program).ok_or_else(|| {
-        let known = readers::READERS.iter().flat_map(|reader| reader.programs);
-        let known: Vec<_> = known.take(1).copied().collect();
+        let known = readers::READERS
+            .iter()
+            .filter_map(|reader| reader.programs.first());
+        let known: Vec<_> = known.copied().collect();
         format!(
             "{program}: neither a file nor a command line that is read ({})",
             known.join(", ")

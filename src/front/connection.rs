@@ -108,7 +108,11 @@ pub async fn serve(
     converse(conversation, &activity, &deadlines, &access_log, &stop).await;
     if let Ok(socket) = left_behind.try_recv() {
         // Boxed: few connections linger, and every connection's task would be larger.
-        Box::pin(lingering_close::linger(socket, &stop)).await;
+        activity.begin_lingering();
+        Box::pin(lingering_close::linger(socket, &stop, || {
+            activity.gives_way()
+        }))
+        .await;
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod acme;
 pub mod activity;
 pub mod admin;
 pub mod body;

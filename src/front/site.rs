@@ -5,6 +5,7 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 
 use super::access::Access;
+use super::acme::challenges::Challenges;
 use super::activity::Deadlines;
 use super::admin::Probes;
 use super::body::encoder::Encoders;
@@ -82,6 +83,8 @@ pub struct Site {
 pub struct Https {
     /// The sessions; `None` where no listener has TLS.
     pub tls: Option<Tls>,
+    /// Answers to an authority that validates a host; `None` without ACME.
+    pub challenges: Option<Challenges>,
     /// Redirects of requests over plain HTTP.
     pub redirect: HttpsRedirect,
     /// The value of `Strict-Transport-Security` over `https`.

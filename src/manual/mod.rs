@@ -63,7 +63,7 @@ pub static TOPICS: &[Topic] = topics! {
     "bodies": "uploads, buffering of responses, X-Accel headers, compression",
     "limits": "limits for clients, and the memory budget",
     "timeouts": "all timeouts, and requests that hang",
-    "tls": "https: certificates, renewal, redirects, the environ",
+    "tls": "https: certificates, ACME, renewal, redirects, the environ",
     "proxies": "forwarded headers and the PROXY protocol",
     "reload-and-stop": "reloads and graceful stops, step by step",
     "signals": "the effect of each signal",

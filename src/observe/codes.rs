@@ -45,6 +45,8 @@ codes! {
     NO_SERVER = "PS-116";
     /// A certificate has a defect, or cannot be used.
     CERTIFICATE = "PS-117";
+    /// An authority gives no certificate.
+    ACME = "PS-118";
 
     /// The application cannot be imported.
     IMPORT = "PS-201";

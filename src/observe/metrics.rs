@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use super::acme::AcmeMetrics;
 use super::counters::{Counter, Histogram, ReasonCounter};
 use super::handled_by::HandledBy;
 use super::tls::TlsMetrics;
@@ -19,6 +20,7 @@ pub static METRICS: Metrics = Metrics {
         active: Counter::new(),
         reading: Counter::new(),
     },
+    acme: AcmeMetrics::new(),
     tls: TlsMetrics::new(),
     requests: Places([const { OnceLock::new() }; PLACES]),
     dropped_log_lines: DroppedLogLines {
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub connections: ConnectionMetrics,
     /// TLS.
     pub tls: TlsMetrics,
+    /// ACME.
+    pub acme: AcmeMetrics,
     /// Requests, by location.
     pub requests: Places,
     /// Lines of the logs that could not be written.

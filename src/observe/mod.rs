@@ -11,6 +11,7 @@
 //! These modules record; they decide nothing.
 
 pub mod access_log;
+pub mod acme;
 pub mod codes;
 pub mod counters;
 pub mod diagnostics;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::acme::AcmeStatus;
 use super::timestamp::Timestamp;
 
 /// Everything about a server at one moment. Durations are in seconds, sizes in bytes.
@@ -45,6 +46,9 @@ pub struct Status {
     /// Processes beside the applications.
     #[serde(default)]
     pub companions: Vec<CompanionStatus>,
+    /// Certificates by ACME.
+    #[serde(default)]
+    pub acme: Vec<AcmeStatus>,
     /// The last errors, newest last.
     pub last_errors: Vec<LastError>,
 }

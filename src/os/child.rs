@@ -140,9 +140,47 @@ pub fn forward(pid: u32, number: i32) {
     }
 }
 
-/// Asks a process to end; one that has gone already is no error.
-pub fn terminate(pid: u32) {
-    let _gone = stop_gracefully(pid);
+/// A signal that asks a process to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StopSignal {
+    #[default]
+    Term,
+    Hup,
+    Int,
+    Quit,
+    Kill,
+    Usr1,
+    Usr2,
+}
+
+impl StopSignal {
+    /// All of them, with their names as kill(1) takes them.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("TERM", Self::Term),
+        ("HUP", Self::Hup),
+        ("INT", Self::Int),
+        ("QUIT", Self::Quit),
+        ("KILL", Self::Kill),
+        ("USR1", Self::Usr1),
+        ("USR2", Self::Usr2),
+    ];
+
+    fn number(self) -> Signal {
+        match self {
+            Self::Term => Signal::TERM,
+            Self::Hup => Signal::HUP,
+            Self::Int => Signal::INT,
+            Self::Quit => Signal::QUIT,
+            Self::Kill => Signal::KILL,
+            Self::Usr1 => Signal::USR1,
+            Self::Usr2 => Signal::USR2,
+        }
+    }
+}
+
+/// Asks a process to end by this signal; one that has gone already is no error.
+pub fn ask_to_stop(pid: u32, by: StopSignal) {
+    let _gone = signal(pid, by.number());
 }
 
 /// Has everything in a process group stop until [`continue_group`], whatever its handlers.

@@ -10,7 +10,7 @@ use super::companions::{self, Leaving, ProcessEnvironment};
 use super::signals::suspend;
 use super::{Outcome, Signals, sleep_until};
 use crate::config::companions::Program;
-use crate::os::child;
+use crate::os::child::{self, StopSignal};
 
 /// Runs the command to its end. `None` if it succeeded, else the exit of the server. A stopped
 /// command may take `graceful_timeout` to exit.
@@ -58,12 +58,18 @@ pub(super) async fn run(
         };
         if signal == 3 || stopped.is_some() {
             let leaving = stopped.map(|(_, leaving)| leaving);
-            let leaving = leaving.unwrap_or_else(|| Leaving::begin(pid, false, None));
+            let leaving =
+                leaving.unwrap_or_else(|| Leaving::begin(pid, false, StopSignal::Term, None));
             stopped = Some((signal, leaving));
             break child::KILLED;
         }
         let deadline = Instant::now() + graceful_timeout;
-        let leaving = Leaving::begin(pid, program.stays_in_shell(), Some(deadline));
+        let leaving = Leaving::begin(
+            pid,
+            program.stays_in_shell(),
+            StopSignal::Term,
+            Some(deadline),
+        );
         stopped = Some((signal, leaving));
     };
     if stopped.is_some() {

@@ -19,6 +19,7 @@ use crate::config::{
 use crate::front::accept::listener::Listener;
 use crate::front::access::Access;
 use crate::front::access::attempts::Attempts;
+use crate::front::acme::Acme;
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::body::encoder::Encoders;
@@ -42,7 +43,7 @@ use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
 use crate::front::tls::certificates::Certificates;
-use crate::front::tls::{Resumption, Tls, certificates};
+use crate::front::tls::{self, Tls, certificates};
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
@@ -66,6 +67,8 @@ pub struct Front {
 /// State that a new site takes over from the previous one.
 struct Kept {
     files: FilePool,
+    /// The part of `files` for static locations.
+    location_files: FilePool,
     /// The cache of static files, with its size and revalidation interval.
     cache: Mutex<Option<((u64, Duration), Cache)>>,
     found_files: Arc<FoundFiles>,
@@ -81,7 +84,8 @@ struct Kept {
     maintenance: Arc<MaintenanceSwitch>,
     /// The certificates that were read when keys of root could be read.
     certificates: Option<Arc<Certificates>>,
-    resumption: Resumption,
+    tls: tls::Kept,
+    acme: Acme,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -106,8 +110,11 @@ impl Front {
         certificates: Option<Arc<Certificates>>,
         probes: Probes,
     ) -> io::Result<Self> {
+        let files = FilePool::default();
+        let acme = Acme::default();
         let kept = Kept {
-            files: FilePool::default(),
+            location_files: files.part(FilePool::OF_LOCATIONS),
+            files,
             cache: Mutex::default(),
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(
@@ -125,7 +132,9 @@ impl Front {
             attempts: Arc::default(),
             maintenance: Arc::default(),
             certificates,
-            resumption: Resumption::new().map_err(io::Error::other)?,
+            tls: tls::Kept::new(Arc::clone(&acme.challenges.stand_ins))
+                .map_err(io::Error::other)?,
+            acme,
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -154,6 +163,7 @@ impl Front {
         }
         front.look_for_upstreams();
         front.look_for_certificates();
+        front.follow_acme(config);
         Ok(front)
     }
 
@@ -176,8 +186,17 @@ impl Front {
         self.kept.site(config, pools, Some(&self.site.get()))
     }
 
-    /// Sends new requests to this site.
-    pub fn change(&mut self, site: Site) {
+    /// Orders the certificates of these settings.
+    fn follow_acme(&self, config: &Config) {
+        let settings = config.https.acme.as_ref();
+        let (tasks, stopping) = (&self.connections, &self.stop.drain);
+        let (acme, files) = (&self.kept.acme, &self.kept.files);
+        acme.follow(settings, files, tasks, stopping);
+    }
+
+    /// Sends new requests to this site, which is one of these settings.
+    pub fn change(&mut self, site: Site, config: &Config) {
+        self.follow_acme(config);
         let before = self.site.set(site);
         self.past.retain(|site| site.strong_count() > 0);
         self.past.push(Arc::downgrade(&before));
@@ -253,7 +272,7 @@ impl Front {
                 _ => location,
             };
             match Locations::new([config.every_location.complete(location)]) {
-                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.files.clone(), &cache)),
+                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.location_files.clone(), &cache)),
                 Err(error) => {
                     tracing::warn!(source = found.source, %error, "the application's files are not served");
                     None
@@ -284,6 +303,7 @@ impl Kept {
         let hsts = config.https.hsts.as_deref().map(HeaderValue::from_str);
         Ok(Https {
             tls: self.tls(config, before)?,
+            challenges: (config.https.acme.is_some()).then(|| self.acme.challenges.clone()),
             redirect: config.https.redirect,
             hsts: hsts.transpose().map_err(io::Error::other)?,
         })
@@ -310,7 +330,7 @@ impl Kept {
                 Arc::new(read)
             }
         };
-        let tls = Tls::new(settings, certificates, &self.resumption);
+        let tls = Tls::new(settings, certificates, &self.tls);
         tls.map(Some).map_err(io::Error::other)
     }
 
@@ -327,7 +347,7 @@ impl Kept {
             ..config.static_files.clone()
         };
         let internal_files = (!config.internal_locations.is_empty()).then(|| InternalFiles {
-            files: StaticFiles::new(internal, everything, files.clone(), &cache),
+            files: StaticFiles::new(internal, everything, self.location_files.clone(), &cache),
             release: config.release.clone(),
         });
         let routes = routes(config, pools, files)?;
@@ -342,7 +362,7 @@ impl Kept {
             static_files: StaticFiles::new(
                 locations,
                 config.static_files.clone(),
-                files.clone(),
+                self.location_files.clone(),
                 &cache,
             ),
             found_files: Arc::clone(&self.found_files),

@@ -1,4 +1,7 @@
 //! The orders of `pyserve maintenance`: the switch of the front, with the page read once.
+//!
+//! [`prepare`] reads the page on its own thread, [`obey`] switches in the supervisor, which must not
+//! wait for a file system.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::control::protocol::MaintenanceOrder;
+use super::startup::detached;
 use crate::config::{Trust, native};
 use crate::front::maintenance::{Maintenance, MaintenanceSwitch};
 use crate::observe::timestamp::Timestamp;
@@ -15,12 +19,26 @@ use crate::observe::timestamp::Timestamp;
 /// Longest page in bytes.
 const LONGEST_PAGE: u64 = 1 << 20;
 
-/// Carries out an order; returns the text for people.
+/// Longest time for reading the page.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An order whose page has been read.
+#[derive(Debug)]
+pub enum PreparedOrder {
+    /// Turn it on.
+    On(Maintenance),
+    /// Turn it off.
+    Off,
+    /// Report it.
+    Status,
+}
+
+/// Reads what an order needs.
 ///
 /// # Errors
 /// The reason why the page or an address cannot be used.
-pub fn obey(switch: &MaintenanceSwitch, order: &MaintenanceOrder) -> Result<String, String> {
-    match order {
+pub async fn prepare(order: &MaintenanceOrder) -> Result<PreparedOrder, String> {
+    Ok(match order {
         MaintenanceOrder::On {
             page,
             retry_after,
@@ -33,32 +51,51 @@ pub fn obey(switch: &MaintenanceSwitch, order: &MaintenanceOrder) -> Result<Stri
                     .add(text)
                     .map_err(|invalid| refuse(&invalid.problem))?;
             }
-            let page = page.as_deref().map(read_page).transpose()?;
-            let retry_after = Duration::from_secs(*retry_after);
-            let before = switch.set(Some(Maintenance {
+            let page = match page.clone() {
+                None => None,
+                Some(page) => {
+                    let read = detached::run(PATIENCE, move || read_page(&page)).await;
+                    Some(read.unwrap_or_else(|| {
+                        Err("cannot read the page: its file system does not answer".to_owned())
+                    })?)
+                }
+            };
+            PreparedOrder::On(Maintenance {
                 page,
-                retry_after,
+                retry_after: Duration::from_secs(*retry_after),
                 allowed,
                 since: SystemTime::now(),
-            }));
-            tracing::warn!(?retry_after, "maintenance mode is on: requests get 503");
-            Ok(match before {
-                None => "maintenance mode is on".to_owned(),
-                Some(_) => "maintenance mode was on already, and has the new page".to_owned(),
             })
         }
-        MaintenanceOrder::Off => Ok(match switch.set(None) {
+        MaintenanceOrder::Off => PreparedOrder::Off,
+        MaintenanceOrder::Status => PreparedOrder::Status,
+    })
+}
+
+/// Carries out an order; returns the text for people.
+pub fn obey(switch: &MaintenanceSwitch, order: PreparedOrder) -> String {
+    match order {
+        PreparedOrder::On(mode) => {
+            let retry_after = mode.retry_after;
+            let before = switch.set(Some(mode));
+            tracing::warn!(?retry_after, "maintenance mode is on: requests get 503");
+            match before {
+                None => "maintenance mode is on".to_owned(),
+                Some(_) => "maintenance mode was on already, and has the new page".to_owned(),
+            }
+        }
+        PreparedOrder::Off => match switch.set(None) {
             None => "maintenance mode was off already".to_owned(),
             Some(mode) => {
                 let took = mode.since.elapsed().unwrap_or_default();
                 tracing::info!(?took, "maintenance mode is off");
                 "maintenance mode is off".to_owned()
             }
-        }),
-        MaintenanceOrder::Status => Ok(match since(switch) {
+        },
+        PreparedOrder::Status => match since(switch) {
             None => "maintenance mode is off".to_owned(),
             Some(since) => format!("maintenance mode is on since {since}"),
-        }),
+        },
     }
 }
 

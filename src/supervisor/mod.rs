@@ -360,7 +360,7 @@ impl Supervisor {
             Command::Answer(question) => self.answer(question),
             Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
             Command::Maintenance(order, reply) => {
-                let _gone = reply.send(maintenance::obey(self.front.maintenance(), &order));
+                let _gone = reply.send(maintenance::obey(self.front.maintenance(), order));
             }
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {

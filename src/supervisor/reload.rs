@@ -28,7 +28,7 @@ use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::os::descriptors;
-use crate::supervisor::reload::changes::{differences, needs_site};
+use crate::supervisor::reload::changes::{differences, gone_application, needs_site};
 
 /// Settings that are read only when the server starts.
 const AT_START: &[&str] = &[
@@ -216,6 +216,10 @@ impl Supervisor {
                 return self.end_reload();
             }
         };
+        if let Some(gone) = gone_application(&self.resolved.config, &resolved.config) {
+            under_way.failures.push(gone);
+            return self.end_reload();
+        }
         for warning in &resolved.config.warnings {
             tracing::warn!("{warning}");
         }
@@ -431,7 +435,7 @@ impl Supervisor {
             }
         };
         if let Some(site) = site {
-            self.front.change(site);
+            self.front.change(site, &resolved.config);
         }
         self.apps.follow(members, self.front.past());
         let config = &resolved.config;

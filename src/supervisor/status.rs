@@ -47,6 +47,7 @@ impl Supervisor {
             },
             applications,
             companions: self.companions.status(),
+            acme: METRICS.acme.certificates(),
             last_errors: last_errors(),
         }
     }

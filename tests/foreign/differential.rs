@@ -131,6 +131,7 @@ fn ours(dir: &Path, form: Form, file: &str) -> Vec<String> {
         user: (uid, name),
         group: (gid, gid.to_string()),
         is_root: uid == 0,
+        is_explained: false,
         files: &files,
     };
     let sources = Sources {

@@ -1,9 +1,10 @@
 //! Servers that are pointed at a file of gunicorn.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::server::{Pyserve, Server};
-use crate::support::{python, temp_dir, write_files};
+use crate::support::{is_root, python, temp_dir, write_files};
 
 const APP: &str = r#"
 import json, os
@@ -166,6 +167,59 @@ fn a_reload_evaluates_the_file_again() {
     server.signal(rustix::process::Signal::HUP);
     server.stderr.wait_for("reloaded");
     assert_eq!(answer(&server)["greeting"], "second");
+}
+
+/// As root, a file runs as the user of the server, else as the first owner that is not root.
+#[test]
+fn root_evaluates_a_file_as_another_user() {
+    if !is_root("evaluating as another user") {
+        return;
+    }
+    let dir = temp_dir();
+    let note = "import os\nopen(f'note/{os.getuid()}.{os.getgid()}', 'w')\n";
+    let conf = format!("{note}wsgi_app = 'mysite'\nbind = '127.0.0.1:0'\n");
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            ("gunicorn.conf.py", &conf),
+            ("note/.keep", ""),
+        ],
+    );
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(dir.path(), 0o755);
+    set(&dir.path().join("note"), 0o777);
+    let noted = || {
+        let entries = std::fs::read_dir(dir.path().join("note"))
+            .unwrap()
+            .flatten();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .filter(|name| name != ".keep")
+            .collect();
+        names.sort();
+        for name in &names {
+            std::fs::remove_file(dir.path().join("note").join(name)).unwrap();
+        }
+        names
+    };
+    let check = |args: &[&str]| {
+        let ended = pyserve(dir.path())
+            .args(["check", "--gunicorn", "gunicorn.conf.py"])
+            .args(args)
+            .run();
+        (ended.code, ended.stderr)
+    };
+    let said = check(&["--uid", "64321", "--gid", "64322"]);
+    assert_eq!(noted(), ["64321.64322"], "{said:?}");
+    let said = check(&[]);
+    assert_eq!(noted(), ["0.0"], "{said:?}");
+    let file = dir.path().join("gunicorn.conf.py");
+    std::os::unix::fs::chown(&file, Some(64_323), Some(64_324)).unwrap();
+    let said = check(&[]);
+    assert_eq!(noted(), ["64323.64324"], "{said:?}");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn equivalent(file: &Path, app: Option<&str>) -> String {
 }
 
 /// nginx's own `uwsgi_params`.
-const PARAMS: &str = "uwsgi_param QUERY_STRING $query_string; uwsgi_param REQUEST_METHOD $request_method;\n\
+pub(super) const PARAMS: &str = "uwsgi_param QUERY_STRING $query_string; uwsgi_param REQUEST_METHOD $request_method;\n\
      uwsgi_param CONTENT_TYPE $content_type; uwsgi_param CONTENT_LENGTH $content_length;\n\
      uwsgi_param REQUEST_URI $request_uri; uwsgi_param PATH_INFO $document_uri;\n\
      uwsgi_param SERVER_PROTOCOL $server_protocol; uwsgi_param REMOTE_ADDR $remote_addr;\n\
@@ -341,6 +341,47 @@ fn files_before_a_server_are_served_as_by_nginx() {
         differences: &[],
     };
     check("files before a server", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn shapes_of_older_files_are_served_as_by_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "upstream app { server unix:BACKEND fail_timeout=0; }\n\
+               types { text/html html; text/css css; text/plain txt; }\n\
+               server {\n listen LISTEN;\n root DIR/www;\n\
+               if ($time_iso8601 ~ \"^(\\d{4})-(\\d{2})\") { set $year $1; set $month $2; }\n\
+               location / { try_files $uri $uri.html @app; }\n\
+               location /static/ { proxy_set_header Host $http_host; if (!-f $request_filename) { proxy_pass http://app; break; } }\n\
+               location ~ ^/(admin|api)(/|$) { proxy_pass http://app; proxy_set_header Host $host; }\n\
+               location ^~ /moved/ { root DIR/www; rewrite ^/moved(/.*)$ $1 break; }\n\
+               location ~ ^/robots.txt$ { alias DIR/www/robots.txt; }\n\
+               location ~* .(png|js)$ { expires 1d; }\n\
+               location @app { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://app; }\n}",
+        requests: &[
+            "/",
+            "/about",
+            "/about.html",
+            "/none",
+            "/none.html",
+            "/static/a.css",
+            "/static/none.css",
+            "/static/sub/",
+            "/admin",
+            "/admin/x",
+            "/administrator",
+            "/moved/about.html",
+            "/moved/none",
+            "/robots.txt",
+            "/x.js",
+            "/none.png",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("older shapes", &case, Some(&behind.socket()), None);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 #   provision.sh bjoern PYTHON DIR      the same with bjoern, compiled for PYTHON
 #   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
 #   provision.sh h2o    DIR             DIR/h2o: likewise
+#   provision.sh pebble DIR             DIR/pebble: likewise
 #   provision.sh debian PACKAGE...      packages of the system
 #
 # May run any number of times at once: a lock lets one work and the others wait, and what is
@@ -27,7 +28,7 @@ main() {
         [ $# -eq 3 ] || usage
         require "$@"
         ;;
-    nginx | h2o)
+    nginx | h2o | pebble)
         [ $# -eq 2 ] || usage
         require_server "$1" "$2"
         ;;
@@ -41,7 +42,7 @@ main() {
 }
 
 usage() {
-    sed -n '3,10s/^# *//p' "$0" >&2
+    sed -n '3,11s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -141,13 +142,14 @@ pip_install() {
         "$venv/bin/python" -m pip install --quiet "$@" </dev/null
 }
 
-# Makes `$2/$1`, where `$1` is nginx or h2o. Where the machine has none, the packages of one are unpacked and not
+# Makes `$2/$1`, where `$1` is nginx, h2o or pebble. Where the machine has none, the packages of one are unpacked and not
 # installed: that takes no rights, and no service of the system is set up or started.
 require_server() {
     name=$1 dir=$2
     case $name in
     nginx) package=nginx-light version=-v ;;
     h2o) package=h2o version=--version ;;
+    pebble) package=pebble version=-h ;;
     esac
     found=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v "$name") || found=
     server_is_there && return

@@ -1,7 +1,7 @@
 //! What the integration tests share.
 //!
 //! [`server`] starts and ends the real binary, [`raw`], [`http2`] and [`handshake`] speak bytes to it, [`curl`] speaks HTTP/2 as strictly as clients do,
-//! [`backend`] and [`behind`] are servers behind it, [`nginx`] one beside it, [`probe`] hears what the
+//! [`backend`] and [`behind`] are servers behind it, [`nginx`] one beside it, [`pebble`] an authority for certificates, [`probe`] hears what the
 //! applications tell from inside, [`others`] what a normal client notices of an attack, [`cost`] what the server pays for it, [`python`] knows the interpreters of this machine,
 //! [`tls`] makes certificates, [`provision`] brings what the machine lacks; [`versions`] sends one request over each version of HTTP. `slow_disk.py` is a file system. No test sleeps or retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
@@ -19,6 +19,7 @@ pub mod load;
 pub mod memory_group;
 pub mod nginx;
 pub mod others;
+pub mod pebble;
 pub mod probe;
 pub mod provision;
 pub mod python;

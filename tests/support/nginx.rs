@@ -28,24 +28,33 @@ impl Nginx {
     /// # Errors
     /// As [`Self::start`].
     pub fn with_servers(http: &str) -> Result<Self, String> {
-        let made = provision::directory("nginx", |dir| vec!["nginx".into(), dir.into()])?;
-        let dir = temp_dir();
-        let conf = dir.path().join("nginx.conf");
         let user = match rustix::process::getuid().is_root() {
             true => "user root;",
             false => "",
         };
+        Self::with_file(&format!(
+            "{user}\npid WORK/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{http}\n}}\n"
+        ))
+    }
+
+    /// Starts it with a whole file, which writes its `pid` to `WORK/pid`; `LISTEN` stands for its socket.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_file(text: &str) -> Result<Self, String> {
+        let made = provision::directory("nginx", |dir| vec!["nginx".into(), dir.into()])?;
+        let dir = temp_dir();
+        let conf = dir.path().join("nginx.conf");
         let work = dir.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
             .concat();
-        let http = http.replace("LISTEN", &format!("unix:{work}/socket"));
-        let text = format!(
-            "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
-             {temporary}{http}\n}}\n"
-        );
-        let text = text.replace("SOCKET", &format!("unix:{work}/socket"));
-        std::fs::write(&conf, text).unwrap();
+        let text = text
+            .replacen("http {\n", &format!("http {{\n{temporary}"), 1)
+            .replace("LISTEN", &format!("unix:{work}/socket"))
+            .replace("SOCKET", &format!("unix:{work}/socket"))
+            .replace("WORK", &work.to_string());
+        std::fs::write(&conf, format!("error_log {work}/log;\n{text}")).unwrap();
         let nginx = Self {
             program: made.join("nginx"),
             dir,

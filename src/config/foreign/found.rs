@@ -75,15 +75,18 @@ pub fn gunicorn_sources(layers: &[Layer], host: &HostFacts) -> Option<gunicorn::
 /// Reads the sources of gunicorn, with the interpreter that `layers` choose.
 pub fn read_gunicorn(
     sources: &gunicorn::Sources,
-    layers: &[Layer],
+    layers: &[&Layer],
     host: &HostFacts,
     around: &Surroundings<'_>,
 ) -> Reading {
     let evaluate = |location: &str| {
         let evaluator = gunicorn::python::evaluator(layers, host);
+        let plain = location.strip_prefix("file:").unwrap_or(location);
+        let stand_in = (around.files.stand_in)(&native::path(plain));
+        let location = stand_in.map_or(location.to_owned(), |path| native::text(path.as_os_str()));
         evaluator
             .map_err(|error| error.to_string())?
-            .evaluate(location)
+            .evaluate(&location)
     };
     gunicorn::read(sources, around, &evaluate)
 }
@@ -130,14 +133,18 @@ pub fn read_supervisord(
                     current_dir: current.clone(),
                     ..host.clone()
                 };
-                read_gunicorn(&sources, layers, &host, &around)
+                let known = layers.iter().chain([call.layer]);
+                read_gunicorn(&sources, &known.collect::<Vec<_>>(), &host, &around)
             }
             supervisord::Server::Nginx => {
                 let file = supervisord::nginx_file(call.words);
                 match around.kind(&file).is_some_and(|kind| kind.is_file) {
                     true => {
-                        let known = layers.iter().chain([call.layer]);
-                        start_nginx(&file, &known.collect::<Vec<_>>(), &around)
+                        let known: Vec<_> = layers.iter().chain([call.layer]).collect();
+                        match around.is_explained {
+                            true => explain_nginx(&file, &known, &around),
+                            false => start_nginx(&file, &known, &around),
+                        }
                     }
                     false => missing(&file),
                 }
@@ -197,13 +204,12 @@ fn is_dir(dir: &Path, around: &Surroundings<'_>) -> bool {
 }
 
 /// Reads a file of nginx that may be of another machine.
-pub fn explain_nginx(name: &str, layers: &[Layer], around: &Surroundings<'_>) -> Reading {
-    let layers: Vec<&Layer> = layers.iter().collect();
+pub fn explain_nginx(name: &str, layers: &[&Layer], around: &Surroundings<'_>) -> Reading {
     nginx::read(
         name,
         around,
         &given(
-            &layers,
+            layers,
             around,
             (&|_| true, &|dir| is_dir(dir, around)),
             &|name| around.environment.raw(name),
@@ -279,6 +285,15 @@ pub fn form_of(name: &str) -> Form {
         _ => name,
     };
     Form::of_name(plain).unwrap_or(Form::Ini)
+}
+
+/// The settings of a proxy's file and of the application behind it as one layer.
+pub fn together(proxy: &Layer, application: &Layer) -> Layer {
+    let mut all = proxy.clone();
+    let mut weaker = application.clone();
+    yield_to(&mut weaker, std::slice::from_ref(proxy));
+    all.add(weaker);
+    all
 }
 
 /// Removes what contradicts `stronger` layers, each of which has precedence as a whole.

@@ -46,9 +46,13 @@ pub fn value(name: &str, value: &str) -> String {
 
 /// [`masked`], and without these `known` secrets wherever they stand.
 pub fn hidden<'a>(text: &str, known: impl IntoIterator<Item = &'a String>) -> String {
+    masked(&without_known(text, known))
+}
+
+/// `text` without these `known` secrets; it has been [`masked`] already.
+pub fn without_known<'a>(text: &str, known: impl IntoIterator<Item = &'a String>) -> String {
     let known = known.into_iter().filter(|secret| secret.len() >= SHORTEST);
-    let text = known.fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN));
-    masked(&text)
+    known.fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
 }
 
 /// Shortest secret that is looked for in other values: a shorter one is part of many words.

@@ -23,6 +23,8 @@ pub struct Surroundings<'a> {
     pub group: (u32, String),
     /// True if the server will be able to become another user.
     pub is_root: bool,
+    /// True if the files are explained: they may be of another machine, whose directories are not here.
+    pub is_explained: bool,
     /// Access to files.
     pub files: &'a Files<'a>,
 }
@@ -38,6 +40,8 @@ pub struct Files<'a> {
     pub kind: &'a dyn Fn(&Path) -> Option<FileKind>,
     /// The path without links and `..`; `None` if there is no such file.
     pub real: &'a dyn Fn(&Path) -> Option<PathBuf>,
+    /// The file of this machine that is meant by a path of another one; `None` if the path is of this machine.
+    pub stand_in: &'a dyn Fn(&Path) -> Option<PathBuf>,
 }
 
 /// The kind of a file.
@@ -57,6 +61,7 @@ impl Files<'static> {
         read: &read,
         kind: &kind,
         real: &|path| fs::canonicalize(path).ok(),
+        stand_in: &|_| None,
     };
 }
 
@@ -73,14 +78,16 @@ impl<'a> Surroundings<'a> {
             user: (uid, user.unwrap_or_else(|| uid.to_string())),
             group: (gid, gid.to_string()),
             is_root: uid == 0,
+            is_explained: false,
             files,
         }
     }
 
-    /// The same where root starts the server, as an explanation assumes.
-    pub fn with_root_rights(self) -> Self {
+    /// The same for an explanation, which assumes that root starts the server.
+    pub fn for_explanation(self) -> Self {
         Self {
             is_root: true,
+            is_explained: true,
             ..self
         }
     }

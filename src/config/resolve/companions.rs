@@ -10,6 +10,7 @@ use crate::config::schedule::{self, Cron, Schedule};
 use crate::config::settings::Default;
 use crate::config::{RunAs, values};
 use crate::os;
+use crate::os::child::StopSignal;
 
 impl Resolver<'_> {
     /// The companions; the server runs as `server`, or as the user who starts it.
@@ -121,6 +122,10 @@ fn companion(table: &SettingsTable) -> Result<Companion, ConfigError> {
         stop_timeout: one(table, "stop_timeout", |text| match text {
             "" => Ok(None),
             text => values::duration(text).map(Some),
+        })?,
+        stop_signal: one(table, "stop_signal", |text| {
+            let name = text.to_ascii_uppercase();
+            values::choice(name.strip_prefix("SIG").unwrap_or(&name), &StopSignal::ALL)
         })?,
         restart_on_reload: one(table, "restart_on_reload", values::yes_or_no)?,
         overlap: one(table, "overlap", values::yes_or_no)?,

@@ -68,7 +68,7 @@ impl Resolver<'_> {
 }
 
 /// The user of a program, with this group or its own.
-pub(super) fn run_as(text: &str, gid: Option<u32>) -> Result<RunAs, Invalid> {
+pub(in crate::config) fn run_as(text: &str, gid: Option<u32>) -> Result<RunAs, Invalid> {
     let user = with_group(text, gid, "give `group` as well")?;
     Ok(RunAs {
         uid: user.uid,
@@ -160,7 +160,7 @@ fn user(text: &str) -> Result<Named, Invalid> {
     }
 }
 
-pub(super) fn group(text: &str) -> Result<u32, Invalid> {
+pub(in crate::config) fn group(text: &str) -> Result<u32, Invalid> {
     number(text)
         .or_else(|| identity::group(text))
         .ok_or(invalid(

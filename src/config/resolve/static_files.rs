@@ -315,6 +315,7 @@ fn set_files(
         let precompressed = &mut location.precompressed;
         given.set("precompressed", precompressed, values::yes_or_no)?;
         given.set("index", &mut location.index, values::yes_or_no)?;
+        given.set("html", &mut location.html, values::yes_or_no)?;
         given.set("listing", &mut location.listing, values::yes_or_no)?;
         if let Some(types) = given.many("types", file_type)? {
             Arc::make_mut(&mut location.types).extend(types);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Resolver, single, wrong};
+use crate::config::acme::{self, AcmeSettings};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::{SettingEntry, SettingsTable};
 use crate::config::tls::{
@@ -17,19 +18,21 @@ impl Resolver<'_> {
         chdir: &Path,
         bind: &[ListenAddress],
     ) -> Result<HttpsSettings, ConfigError> {
+        let (tls, acme) = self.tls(chdir, bind)?;
         Ok(HttpsSettings {
-            tls: self.tls(chdir, bind)?,
+            tls,
+            acme,
             redirect: self.redirect_to_https(bind)?,
             hsts: self.hsts()?,
         })
     }
 
-    /// The settings of TLS; `None` where no address has it.
+    /// The settings of TLS, and those of ACME; `None` where no address has it.
     fn tls(
         &mut self,
         chdir: &Path,
         bind: &[ListenAddress],
-    ) -> Result<Option<TlsSettings>, ConfigError> {
+    ) -> Result<(Option<TlsSettings>, Option<AcmeSettings>), ConfigError> {
         let certs = self.many("tls_cert", |text| file(text, chdir))?;
         let keys = self.many("tls_key", |text| file(text, chdir))?;
         let mut certificates = pairs(certs.unwrap_or_default(), keys.unwrap_or_default())
@@ -43,12 +46,20 @@ impl Resolver<'_> {
             _ => Err(invalid("no such version", "give `1.2` or `1.3`")),
         })?;
         let client = self.client_auth(chdir)?;
+        let needs_client = client.as_ref().is_some_and(|client| client.is_required);
+        let acme = self.acme(chdir, bind, needs_client)?;
+        if let Some(acme) = &acme {
+            certificates.extend(acme.names.iter().map(|name| CertificateFiles::Managed {
+                file: acme::file(&acme.dir, name),
+                name: name.clone(),
+            }));
+        }
         let is_used = bind.iter().any(ListenAddress::is_tls);
         match (is_used, certificates.is_empty()) {
             (true, true) => {
                 let problem = invalid(
                     "an `https://` address needs a certificate",
-                    "give --tls-cert FILE and --tls-key FILE",
+                    "give --tls-cert FILE and --tls-key FILE, or --acme HOST",
                 );
                 Err(self.refuse("bind", problem))
             }
@@ -57,14 +68,17 @@ impl Resolver<'_> {
                     "the certificates are not used: no address of --bind begins with https:// (give --bind https://0.0.0.0:443)"
                         .to_owned(),
                 );
-                Ok(None)
+                Ok((None, None))
             }
-            (false, true) => Ok(None),
-            (true, false) => Ok(Some(TlsSettings {
-                certificates,
-                min,
-                client,
-            })),
+            (false, true) => Ok((None, None)),
+            (true, false) => {
+                let tls = TlsSettings {
+                    certificates,
+                    min,
+                    client,
+                };
+                Ok((Some(tls), acme))
+            }
         }
     }
 
@@ -140,7 +154,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn refuse(&self, name: &str, problem: Invalid) -> ConfigError {
+    pub(super) fn refuse(&self, name: &str, problem: Invalid) -> ConfigError {
         match self.entry(name) {
             Some(entry) => wrong(name, &entry.values.join(" "), &entry.origin, problem),
             None => wrong(
@@ -165,7 +179,7 @@ fn seconds(text: &str) -> Result<Duration, Invalid> {
     }
 }
 
-fn file(text: &str, chdir: &Path) -> Result<PathBuf, Invalid> {
+pub(super) fn file(text: &str, chdir: &Path) -> Result<PathBuf, Invalid> {
     if text.is_empty() {
         return Err(invalid("no file", "give one in PEM"));
     }

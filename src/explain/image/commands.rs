@@ -176,6 +176,15 @@ impl<'a> Conversion<'a> {
 
     /// supervisord's place: pyserve with all files that the image has.
     fn supervisor(&self) -> Became {
+        // Its own file names those of its programs.
+        let own = self.files.iter().find_map(|(reader, name, path)| {
+            let is_placed = path.is_some() || !self.placement.is_known;
+            let path = path.clone().unwrap_or_else(|| (*name).to_owned());
+            (reader.flag == "--supervisord" && is_placed).then_some(path)
+        });
+        if let Some(path) = own {
+            return Became::Pyserve(vec!["--supervisord".to_owned(), path]);
+        }
         let mut words = self.proxy();
         for (reader, name, path) in &self.files {
             let is_application = reader.flag != "--nginx";

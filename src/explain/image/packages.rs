@@ -1,6 +1,6 @@
 //! `RUN` instructions without the packages whose work pyserve does.
 
-use super::instructions::Instruction;
+use super::instructions::{Instruction, heredoc, instructions};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
 
@@ -24,6 +24,9 @@ const SERVERS: &[&str] = &[
 /// The verdict of an instruction, and its lines without those packages.
 pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
     let stays = || (Verdict::Read("it stays".to_owned()), None);
+    if instruction.lines.len() > 1 && heredoc(&instruction.arguments).is_some() {
+        return of_heredoc(instruction);
+    }
     let Some(commands) = shell::commands(&instruction.arguments) else {
         return stays();
     };
@@ -80,6 +83,44 @@ pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<St
         false => commands_without(&instruction.arguments, &commands, &needless, &found),
     };
     (verdict, Some(after))
+}
+
+/// `RUN <<EOF`: the commands of its lines, each as an instruction of its own.
+fn of_heredoc(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
+    let lines = &instruction.lines;
+    let mut after = vec![lines[0].to_owned()];
+    let mut verdict = None;
+    let mut group: Vec<&str> = Vec::new();
+    for line in &lines[1..lines.len() - 1] {
+        group.push(line);
+        if line.trim_end().ends_with('\\') {
+            continue;
+        }
+        let text = format!("RUN {}", group.join("\n"));
+        let own = instructions(&text);
+        let changed = own.first().map(without_servers);
+        match changed {
+            Some((reason, Some(changed))) => {
+                verdict = verdict.or(Some(reason));
+                after.extend(changed.into_iter().map(|line| {
+                    let rest = line.strip_prefix("RUN ").map(str::to_owned);
+                    rest.unwrap_or(line)
+                }));
+            }
+            _ => after.extend(group.iter().map(|line| (*line).to_owned())),
+        }
+        group.clear();
+    }
+    after.extend(group.iter().map(|line| (*line).to_owned()));
+    let has_commands = after.iter().skip(1).any(|line| !line.trim().is_empty());
+    match (verdict, has_commands) {
+        (None, _) => (Verdict::Read("it stays".to_owned()), None),
+        (Some(verdict), false) => (verdict, Some(Vec::new())),
+        (Some(verdict), true) => {
+            after.extend(lines.last().map(|line| (*line).to_owned()));
+            (verdict, Some(after))
+        }
+    }
 }
 
 /// The instruction without whole commands; the others stand on a line each.
@@ -166,7 +207,6 @@ fn lines_without(instruction: &Instruction<'_>, removed: &[String]) -> Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::image::instructions::instructions;
 
     #[test]
     fn packages_of_servers_are_left_out() {
@@ -200,6 +240,18 @@ mod tests {
                 "    && pip install flask",
             ]),
         );
+        check(
+            "RUN <<EOF\napt-get update\napt-get install -y nginx gcc\npip install uwsgi\nEOF",
+            Some(&[
+                "RUN <<EOF",
+                "apt-get update",
+                "apt-get install -y gcc",
+                "EOF",
+            ]),
+        );
+        check("RUN <<EOF\npip install uwsgi\nEOF", Some(&[]));
+        check("RUN <<EOF\npip install flask\nEOF", None);
+        check("RUN <<EOF\npip install uwsgi", None);
         check("RUN pip install flask", None);
         check("RUN make nginx", None);
     }

@@ -1,20 +1,24 @@
 //! The connections of the admin listener: few at a time. A new one closes the one that has been
-//! idle longest, so that connections left open do not keep probes out.
+//! idle longest, so that connections left open do not keep probes out. Where all ask one request
+//! after the other, it closes the oldest.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// Longest wait for a connection to be idle.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct AdminConnections {
     most: usize,
     present: Mutex<Vec<Present>>,
-    /// Notified when a connection has ended.
-    left: Notify,
+    /// Notified when a connection has ended, or has answered its request.
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -43,29 +47,37 @@ impl AdminConnections {
         Arc::new(Self {
             most,
             present: Mutex::new(Vec::new()),
-            left: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
     /// Waits until there is room for one more; an idle connection is closed for it at once.
     pub(crate) async fn room(&self) {
+        let mut look = Instant::now() + PATIENCE;
         loop {
-            // Before the check, so that no end in between is missed.
-            let left = self.left.notified();
+            // Before the check, so that no change in between is missed.
+            let changed = self.changed.notified();
             {
                 let present = self.lock();
                 if present.len() < self.most {
                     return;
                 }
-                let idle = present
-                    .iter()
-                    .filter(|present| !present.leave.is_cancelled());
-                let idle = idle.filter_map(|present| Some((present.idle_since?, &present.leave)));
-                if let Some((_, leave)) = idle.min_by_key(|(since, _)| *since) {
-                    leave.cancel();
+                let staying = || present.iter().filter(|one| !one.leave.is_cancelled());
+                let idle = staying().filter(|one| one.idle_since.is_some());
+                let mut chosen = idle.min_by_key(|one| one.idle_since);
+                if chosen.is_none() && Instant::now() >= look {
+                    look = Instant::now() + PATIENCE;
+                    chosen = staying().min_by_key(|one| one.number);
+                }
+                if let Some(one) = chosen {
+                    one.leave.cancel();
                 }
             }
-            left.await;
+            tokio::select! {
+                // Cancel-safe: both are made anew.
+                () = changed => {}
+                () = tokio::time::sleep_until(look.into()) => {}
+            }
         }
     }
 
@@ -85,9 +97,11 @@ impl AdminConnections {
     }
 
     fn set_idle(&self, number: u64, since: Option<Instant>) {
-        let mut present = self.lock();
-        if let Some(present) = present.iter_mut().find(|present| present.number == number) {
-            present.idle_since = since;
+        if let Some(one) = self.lock().iter_mut().find(|one| one.number == number) {
+            one.idle_since = since;
+        }
+        if since.is_some() {
+            self.changed.notify_waiters();
         }
     }
 
@@ -116,7 +130,7 @@ impl Drop for AdminConnection {
         self.visitors
             .lock()
             .retain(|present| present.number != self.number);
-        self.visitors.left.notify_waiters();
+        self.visitors.changed.notify_waiters();
     }
 }
 
@@ -140,5 +154,38 @@ mod tests {
         drop(leaves);
         room.await.unwrap();
         drop(answering);
+    }
+
+    #[tokio::test]
+    async fn where_all_answer_one_request_after_the_other_the_oldest_makes_room() {
+        let visitors = AdminConnections::new(2);
+        let [old, new] = [0, 1].map(|number| visitors.enter(number));
+        let _answering = (old.answering(), new.answering());
+        let room = tokio::spawn({
+            let visitors = Arc::clone(&visitors);
+            async move { visitors.room().await }
+        });
+        old.leave.cancelled().await;
+        assert!(!new.leave.is_cancelled());
+        assert!(!room.is_finished());
+    }
+
+    #[tokio::test]
+    async fn where_all_answer_requests_the_first_to_have_answered_makes_room() {
+        let visitors = AdminConnections::new(2);
+        let [one, other] = [0, 1].map(|number| visitors.enter(number));
+        let (answering, still) = (one.answering(), other.answering());
+        let room = tokio::spawn({
+            let visitors = Arc::clone(&visitors);
+            async move { visitors.room().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!one.leave.is_cancelled());
+        // It may begin to answer the next one at once.
+        drop(answering);
+        one.leave.cancelled().await;
+        assert!(!other.leave.is_cancelled());
+        drop((one, still));
+        room.await.unwrap();
     }
 }

@@ -161,12 +161,16 @@ impl Listener {
                     // Cancel-safe: a timer.
                     () = tokio::time::sleep(wait) => {
                         wait = LOOK;
-                        if !has_visitors(&listener) || connections.listed.end_crowding_heads() {
+                        let listed = &connections.listed;
+                        if !has_visitors(&listener)
+                            || listed.end_lingering_ones()
+                            || listed.end_crowding_heads()
+                        {
                             continue;
                         }
                         if full_since.elapsed() >= MAKE_ROOM {
                             full_since = Instant::now();
-                            connections.listed.end_idle_ones();
+                            listed.end_idle_ones();
                         }
                     }
                 }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
+use crate::observe::acme::AcmeState;
 use crate::observe::counters::{BOUNDS, Histogram};
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{METRICS, Requests};
@@ -50,6 +51,7 @@ pub(super) fn write(status: &Status, format: Format) -> String {
     requests(&mut page);
     front(&mut page, status);
     tls(&mut page);
+    acme(&mut page);
     spool(&mut page);
     logs(&mut page);
     upstreams::write(&mut page);
@@ -204,6 +206,55 @@ fn tls(page: &mut Page) {
     for (name, expiry) in METRICS.tls.certificates() {
         let labels = [("name", &*name)];
         page.sample("pyserve_tls_certificate_expiry_seconds", &labels, expiry);
+    }
+}
+
+fn acme(page: &mut Page) {
+    page.family(
+        "pyserve_acme_orders",
+        "counter",
+        "Attempts to get a certificate by ACME, by outcome: issued, failed",
+    );
+    let acme = &METRICS.acme;
+    for (outcome, count) in [("issued", &acme.issued), ("failed", &acme.failed)] {
+        page.sample(
+            "pyserve_acme_orders_total",
+            &[("outcome", outcome)],
+            count.get(),
+        );
+    }
+    let certificates = acme.certificates();
+    page.family(
+        "pyserve_acme_certificate_state",
+        "gauge",
+        "1 for the state of the certificate that ACME gets for this name: missing, ordering, valid, expired",
+    );
+    for certificate in &certificates {
+        for state in AcmeState::ALL {
+            let labels = [("name", &*certificate.name), ("state", state.as_str())];
+            let is_current = u64::from(certificate.state == state);
+            page.sample("pyserve_acme_certificate_state", &labels, is_current);
+        }
+    }
+    page.family(
+        "pyserve_acme_failures",
+        "gauge",
+        "Failures in succession to get a certificate by ACME",
+    );
+    for certificate in &certificates {
+        let labels = [("name", &*certificate.name)];
+        page.sample("pyserve_acme_failures", &labels, certificate.failures);
+    }
+    page.family(
+        "pyserve_acme_next_attempt_seconds",
+        "gauge",
+        "Time of the renewal, or of the next attempt, in seconds since 1970",
+    );
+    for certificate in &certificates {
+        if let Some(next) = certificate.next_attempt_at {
+            let labels = [("name", &*certificate.name)];
+            page.sample("pyserve_acme_next_attempt_seconds", &labels, next);
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Connections without a request, closed for clients that wait at the limit of all connections.
 //!
-//! 1. Incomplete heads of the address that has most of them, where they are a crowd. A silent
+//! 1. Connections whose last response was sent and whose client may still be sending
+//!    (`connection::lingering_close`), as nginx closes them.
+//! 2. Incomplete heads of the address that has most of them, where they are a crowd. A silent
 //!    connection counts as one: so an address that opens all connections and sends nothing delays
 //!    nobody for longer than its own next connection.
-//! 2. From time to time, connections idle between two requests, and slow heads of any address.
+//! 3. From time to time, connections idle between two requests, and slow heads of any address.
 //!
 //! The module knows neither protocols nor sockets: a connection says what it does
 //! ([`Displaceable`]), and ends by its own `drain` token.
@@ -28,6 +30,8 @@ const ENDED_PART: usize = 32;
 const CROWD_PART: usize = 8;
 /// Incomplete heads that crowd in any case, where they are more than half of all connections.
 const CROWD: usize = 16;
+/// Age of a lingering close from which it is cut short: a round trip to most clients.
+const LINGERED: Duration = Duration::from_millis(100);
 /// Age of an incomplete head from which it is closed for others: of an address that crowds, a few
 /// round trips of a client that sends its head at once; else the time of a slow client.
 const CROWDING_HEAD: Duration = Duration::from_millis(100);
@@ -56,6 +60,8 @@ pub enum WithoutRequest {
     Idle(Duration),
     /// Before the end of a head, of which nothing need have arrived.
     Head(Duration),
+    /// In a lingering close.
+    Lingering(Duration),
 }
 
 /// One connection in the list of all, removed when it is dropped.
@@ -104,6 +110,23 @@ impl Listed {
         };
         self.lock().insert(number, member);
         Entry(Arc::clone(self), number)
+    }
+
+    /// Cuts lingering closes short, the oldest first. Returns false if there was none.
+    pub fn end_lingering_ones(&self) -> bool {
+        let listed = self.lock();
+        let mut lingering = Vec::new();
+        for member in listed.values() {
+            if let Some(connection) = member.connection.upgrade()
+                && let Some(WithoutRequest::Lingering(age)) = connection.without_request()
+                && age >= LINGERED
+                && !member.drain.is_cancelled()
+            {
+                lingering.push((age, connection, &member.drain));
+            }
+        }
+        self.displace(&mut lingering);
+        !lingering.is_empty()
     }
 
     /// Closes incomplete heads of the address that has most of them, the oldest first, if it
@@ -166,9 +189,9 @@ impl Listed {
         }
     }
 
-    fn displace(&self, heads: &mut [(Duration, Arc<dyn Displaceable>, &CancellationToken)]) {
-        heads.sort_unstable_by_key(|(age, ..)| Reverse(*age));
-        for (_, connection, drain) in heads.iter().take(self.part_to_end()) {
+    fn displace(&self, connections: &mut [(Duration, Arc<dyn Displaceable>, &CancellationToken)]) {
+        connections.sort_unstable_by_key(|(age, ..)| Reverse(*age));
+        for (_, connection, drain) in connections.iter().take(self.part_to_end()) {
             connection.displace();
             drain.cancel();
         }

@@ -13,6 +13,7 @@ use crate::front::shutdown::Shutdown;
 use crate::front::site::Site;
 use crate::front::socket::Socket;
 use crate::front::tls::facts::TlsFacts;
+use crate::front::tls::stand_ins::CHALLENGE_PROTOCOL;
 use crate::front::tls::stream::TlsStream;
 use crate::observe::metrics::METRICS;
 
@@ -76,6 +77,14 @@ pub async fn secure(
         }
     }
     let session = stream.session();
+    if session.alpn_protocol() == Some(CHALLENGE_PROTOCOL) {
+        // RFC 8737 §3: no data follows.
+        tracing::info!(
+            ?client,
+            "challenge of the authority answered in a TLS handshake"
+        );
+        return None;
+    }
     let name = match session {
         rustls::Connection::Server(session) => session.server_name(),
         rustls::Connection::Client(_) => None,

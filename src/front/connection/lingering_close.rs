@@ -34,15 +34,23 @@ const LIMITS: Limits = Limits {
     bytes: 64 << 20,
 };
 
-/// Reads and discards until the client closes its side, or a time limit passes.
-pub async fn linger(socket: Socket, stop: &Shutdown) {
-    linger_within(LIMITS, socket, stop).await;
+/// Reads and discards until the client closes its side, or a time limit passes. The drain ends it
+/// soon, and at once if it `gives_way` to a client that waits for a place.
+pub async fn linger(socket: Socket, stop: &Shutdown, gives_way: impl Fn() -> bool) {
+    linger_within(LIMITS, socket, stop, gives_way).await;
 }
 
-async fn linger_within(limits: Limits, socket: Socket, stop: &Shutdown) {
+async fn linger_within(
+    limits: Limits,
+    socket: Socket,
+    stop: &Shutdown,
+    gives_way: impl Fn() -> bool,
+) {
     let end_is_near = async {
         stop.drain.cancelled().await;
-        tokio::time::sleep(limits.at_the_end).await;
+        if !gives_way() {
+            tokio::time::sleep(limits.at_the_end).await;
+        }
     };
     // The connection is finished: the branch that is dropped loses nothing.
     tokio::select! {
@@ -96,7 +104,7 @@ mod tests {
             }
             sent
         };
-        let lingering = linger_within(limits, Socket::Unix(ours), &stop);
+        let lingering = linger_within(limits, Socket::Unix(ours), &stop, || false);
         tokio::join!(client, lingering).0
     }
 
@@ -132,6 +140,10 @@ mod tests {
         let drain = later.drain.clone();
         let end = async { drain.cancel() };
         tokio::join!(sent_until_the_end(hurried, later, most), end);
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let displaced = Shutdown::default();
+        displaced.drain.cancel();
+        linger_within(NEVER, Socket::Unix(ours), &displaced, || true).await;
         let cut = Shutdown::default();
         cut.cut.cancel();
         sent_until_the_end(NEVER, cut, most).await;

@@ -327,8 +327,8 @@ fn is_misdirected(site: &Site, activity: &Activity, client: &Client, version: Ve
     }
 }
 
-/// The response to a request that reaches no location: a redirect from plain HTTP to `https`, or the
-/// page of maintenance mode.
+/// The response to a request that reaches no location: for an authority that validates a host, a
+/// redirect from plain HTTP to `https`, or the page of maintenance mode.
 fn before_locations(
     site: &Site,
     activity: &Activity,
@@ -336,6 +336,10 @@ fn before_locations(
     head: &request::Parts,
     (target, raw): (&str, &str),
 ) -> Option<Result<Response<Body>, Rejection>> {
+    let challenges = site.https.challenges.as_ref();
+    if let Some(answer) = challenges.and_then(|all| all.answer(&head.method, target)) {
+        return Some(Ok(answer));
+    }
     if let HttpsRedirect::To(port) = site.https.redirect
         && client.scheme == Scheme::Http
         && !target.starts_with(fixed::ACME_CHALLENGES)

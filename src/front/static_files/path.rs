@@ -44,6 +44,7 @@ pub struct Location {
     predefined: bool,
     access: usize,
     has_indexes: bool,
+    html: bool,
     listing: bool,
     rules: ResponseRules,
 }
@@ -135,6 +136,7 @@ impl Location {
             predefined: location.predefined,
             access: location.access,
             has_indexes: location.index,
+            html: location.html,
             listing: location.listing,
             rules,
         })
@@ -189,6 +191,12 @@ impl Location {
     /// True if an index answers for its directory.
     pub(super) fn has_indexes(&self) -> bool {
         self.has_indexes
+    }
+
+    /// The `page.html` that answers for `page`, if there is no such file.
+    pub(super) fn page_of(&self, path: &FilePath) -> Option<FilePath> {
+        let is_page = self.html && !path.is_directory && !path.relative.is_empty();
+        is_page.then(|| FilePath::of_file(&format!("{}.html", path.relative)))
     }
 
     /// True if a directory without an index is listed.

@@ -18,7 +18,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::TlsError;
-use super::pair::{DAYS_OF_WARNING, Pair, Stamp};
+use super::pair::{Pair, Stamp};
 use crate::config::tls::CertificateFiles;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
@@ -60,6 +60,8 @@ struct Broken {
 struct Named {
     pairs: Vec<Arc<Pair>>,
     by_name: HashMap<String, Vec<usize>>,
+    /// Hosts for which ACME orders a certificate.
+    managed: Vec<String>,
 }
 
 impl Certificates {
@@ -72,6 +74,10 @@ impl Certificates {
         let mut pairs = Vec::new();
         for one in files {
             let found = places(one);
+            if let CertificateFiles::Managed { .. } = one {
+                pairs.extend(found.iter().filter_map(|(file, _)| managed(file, now)));
+                continue;
+            }
             if found.is_empty() {
                 return Err(TlsError::new(format!(
                     "no certificates in {one} (tls.crt with tls.key, fullchain.pem with privkey.pem, or NAME.crt with NAME.key, there or in its directories)"
@@ -83,7 +89,7 @@ impl Certificates {
         }
         let certificates = Self {
             files: files.to_vec(),
-            current: RwLock::new(Arc::new(Named::new(pairs))),
+            current: RwLock::new(Arc::new(Named::new(pairs, files))),
             watch: Mutex::default(),
         };
         certificates.publish();
@@ -126,6 +132,18 @@ impl Certificates {
         }
     }
 
+    /// The host without a certificate whose first one is awaited, where a client asks for `name`; for
+    /// one that is unknown where there is no certificate at all.
+    pub fn awaited(&self, name: Option<&str>) -> Option<String> {
+        let current = self.current.read();
+        let asked = name.filter(|name| current.managed.iter().any(|managed| managed == name));
+        match asked {
+            Some(name) => (!current.covers(name)).then(|| name.to_owned()),
+            None if current.pairs.is_empty() => current.managed.first().cloned(),
+            None => None,
+        }
+    }
+
     /// Defects of the current pairs; the expiry is not warned of again for a day.
     pub fn warnings(&self) -> Vec<String> {
         let mut watch = self.watch.lock();
@@ -162,7 +180,7 @@ impl Certificates {
         }
         // A directory whose links are just being exchanged may seem empty.
         if has_changed || pairs.len() != before.len() && !pairs.is_empty() {
-            *self.current.write() = Arc::new(Named::new(pairs));
+            *self.current.write() = Arc::new(Named::new(pairs, &self.files));
             self.publish();
         }
         self.warn_of_expiry(&mut watch, now, time);
@@ -170,7 +188,7 @@ impl Certificates {
 
     fn warn_of_expiry(&self, watch: &mut Watch, now: Instant, time: SystemTime) {
         for pair in self.pairs() {
-            let is_near = pair.certificate.days_left(time) < DAYS_OF_WARNING;
+            let is_near = pair.certificate.days_left(time) < pair.days_of_warning();
             let last = watch.warned.get(&pair.cert);
             let is_due = last.is_none_or(|last| now.duration_since(*last) >= WARN_AGAIN);
             if is_near && is_due {
@@ -244,24 +262,40 @@ impl Watch {
 }
 
 impl Named {
-    fn new(pairs: Vec<Arc<Pair>>) -> Self {
+    fn new(pairs: Vec<Arc<Pair>>, files: &[CertificateFiles]) -> Self {
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         for (at, pair) in pairs.iter().enumerate() {
             for name in &pair.certificate.names {
                 by_name.entry(name.clone()).or_default().push(at);
             }
         }
-        Self { pairs, by_name }
+        let managed = files.iter().filter_map(|files| match files {
+            CertificateFiles::Managed { name, .. } => Some(name.clone()),
+            CertificateFiles::Pair { .. } | CertificateFiles::Directory(_) => None,
+        });
+        Self {
+            pairs,
+            by_name,
+            managed: managed.collect(),
+        }
+    }
+
+    /// The positions of the pairs with a name, or with a wildcard for it.
+    fn with_name(&self, name: &str) -> Option<&Vec<usize>> {
+        self.by_name.get(name).or_else(|| {
+            // RFC 9525 §6.3: for one label.
+            let (_, parent) = name.split_once('.')?;
+            self.by_name.get(&format!("*.{parent}"))
+        })
+    }
+
+    fn covers(&self, name: &str) -> bool {
+        self.with_name(name).is_some()
     }
 
     /// The pairs for a name: those that have it, else those with a wildcard for it, else the first.
     fn of(&self, name: Option<&str>) -> impl Iterator<Item = &Arc<Pair>> {
-        let exact = name.and_then(|name| self.by_name.get(name));
-        let found = exact.or_else(|| {
-            // RFC 9525 §6.3: for one label.
-            let (_, parent) = name?.split_once('.')?;
-            self.by_name.get(&format!("*.{parent}"))
-        });
+        let found = name.and_then(|name| self.with_name(name));
         let found = found.map_or(&[0][..], Vec::as_slice);
         found.iter().filter_map(|at| self.pairs.get(*at))
     }
@@ -283,10 +317,25 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// A pair in a file that ACME writes. One that cannot be used is ordered anew.
+fn managed(file: &Path, now: SystemTime) -> Option<Arc<Pair>> {
+    match Pair::read(file, file, now) {
+        Ok(pair) => Some(Arc::new(pair)),
+        Err(error) => {
+            tracing::error!(code = codes::CERTIFICATE, %error, "certificate of ACME not used");
+            None
+        }
+    }
+}
+
 /// The pairs of files at a place.
 fn places(files: &CertificateFiles) -> Vec<(PathBuf, PathBuf)> {
     match files {
         CertificateFiles::Pair { cert, key } => vec![(cert.clone(), key.clone())],
+        CertificateFiles::Managed { file, .. } if file.is_file() => {
+            vec![(file.clone(), file.clone())]
+        }
+        CertificateFiles::Managed { .. } => Vec::new(),
         CertificateFiles::Directory(dir) => {
             let mut found = pairs_in(dir);
             for below in entries(dir) {

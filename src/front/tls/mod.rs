@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod client_auth;
 pub mod facts;
 pub mod pair;
+pub mod stand_ins;
 pub mod stream;
 pub mod x509;
 
@@ -25,7 +26,8 @@ use rustls::{SupportedProtocolVersion, version};
 
 use self::certificates::Certificates;
 use self::pair::Stamp;
-use crate::config::tls::{ClientAuth, TlsSettings, TlsVersion};
+use self::stand_ins::{CHALLENGE_PROTOCOL, Resolver, StandIns};
+use crate::config::tls::{CertificateFiles, ClientAuth, TlsSettings, TlsVersion};
 use crate::observe::codes;
 
 /// The protocols that are offered by ALPN (RFC 7301), best first.
@@ -53,7 +55,7 @@ pub struct Tls {
     /// The certificates.
     pub certificates: Arc<Certificates>,
     settings: TlsSettings,
-    resumption: Resumption,
+    kept: Kept,
     current: Arc<Mutex<Current>>,
 }
 
@@ -65,22 +67,28 @@ struct Current {
 
 /// State that sessions of earlier settings share with later ones.
 #[derive(Debug, Clone)]
-pub struct Resumption {
+pub struct Kept {
     /// Encrypts session tickets; the key changes every six hours, and the one before stays valid
     /// for as long again.
     tickets: Arc<dyn ProducesTickets>,
+    /// Certificates that no file has.
+    stand_ins: Arc<StandIns>,
 }
 
-impl Resumption {
+impl Kept {
     /// Tickets with a new key.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new() -> Result<Self, TlsError> {
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
-            .map_err(|error| TlsError::new(format!("cannot make session tickets: {error}")))?;
-        Ok(Self { tickets })
+    pub fn new(stand_ins: Arc<StandIns>) -> Result<Self, TlsError> {
+        let tickets = new_tickets()?;
+        Ok(Self { tickets, stand_ins })
     }
+}
+
+fn new_tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
+    rustls::crypto::aws_lc_rs::Ticketer::new()
+        .map_err(|error| TlsError::new(format!("cannot make session tickets: {error}")))
 }
 
 impl Tls {
@@ -91,13 +99,13 @@ impl Tls {
     pub fn new(
         settings: &TlsSettings,
         certificates: Arc<Certificates>,
-        resumption: &Resumption,
+        kept: &Kept,
     ) -> Result<Self, TlsError> {
-        let current = Current::new(settings, &certificates, resumption)?;
+        let current = Current::new(settings, &certificates, kept)?;
         Ok(Self {
             certificates,
             settings: settings.clone(),
-            resumption: resumption.clone(),
+            kept: kept.clone(),
             current: Arc::new(Mutex::new(current)),
         })
     }
@@ -122,7 +130,7 @@ impl Tls {
         if self.current.lock().client_files == stamps {
             return;
         }
-        match Current::new(&self.settings, &self.certificates, &self.resumption) {
+        match Current::new(&self.settings, &self.certificates, &self.kept) {
             Ok(current) => {
                 *self.current.lock() = current;
                 tracing::info!("authorities and revocation lists of clients read");
@@ -140,7 +148,7 @@ impl Current {
     fn new(
         settings: &TlsSettings,
         certificates: &Arc<Certificates>,
-        resumption: &Resumption,
+        kept: &Kept,
     ) -> Result<Self, TlsError> {
         // Before the reads: a change after them is noticed at the next look.
         let client = settings.client.as_ref();
@@ -152,12 +160,20 @@ impl Current {
             None => builder.with_no_client_auth(),
             Some(client) => builder.with_client_cert_verifier(client_auth::verifier(client)?),
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
+        let mut config = builder.with_cert_resolver(Arc::new(Resolver {
+            certificates: Arc::clone(certificates),
+            stand_ins: Arc::clone(&kept.stand_ins),
+        }));
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        let is_managed =
+            |files: &CertificateFiles| matches!(files, CertificateFiles::Managed { .. });
+        if settings.certificates.iter().any(is_managed) {
+            config.alpn_protocols.push(CHALLENGE_PROTOCOL.to_vec());
+        }
         config.ticketer = match client {
-            None => Arc::clone(&resumption.tickets),
+            None => Arc::clone(&kept.tickets),
             // A ticket stands for the verification of its client, by these authorities and lists.
-            Some(_) => Resumption::new()?.tickets,
+            Some(_) => new_tickets()?,
         };
         Ok(Self {
             config: Arc::new(config),

@@ -20,8 +20,8 @@ use super::{TlsError, provider};
 
 /// A file of a certificate with its chain is a few KiB long.
 const LONGEST_FILE: u64 = 1 << 20;
-/// Days before the expiry from which on it is worth a warning.
-pub const DAYS_OF_WARNING: i64 = 14;
+/// Days before the expiry from which on a certificate with a long lifetime is worth a warning.
+const DAYS_OF_WARNING: i64 = 14;
 
 /// A pair that can be used.
 #[derive(Debug)]
@@ -120,12 +120,18 @@ impl Pair {
         }
     }
 
+    /// Days before the expiry from which on it is worth a warning: fewer for a lifetime that is short.
+    pub fn days_of_warning(&self) -> i64 {
+        let lifetime = self.certificate.days_left(self.certificate.not_before);
+        DAYS_OF_WARNING.min(lifetime / 3)
+    }
+
     fn defects(&self, now: SystemTime) -> Vec<String> {
         let (certificate, cert) = (&self.certificate, self.cert.display());
         let mut defects = Vec::new();
         let left = certificate.days_left(now);
         let validity = self.validity(now);
-        if now < certificate.not_before || left < DAYS_OF_WARNING {
+        if now < certificate.not_before || left < self.days_of_warning() {
             defects.push(format!(
                 "the certificate {cert} for {}: {validity}",
                 self.names()

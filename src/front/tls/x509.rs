@@ -20,6 +20,8 @@ pub struct Certificate {
     pub issuer: String,
     /// The serial number in hexadecimal digits.
     pub serial: String,
+    /// The identifier of the issuer's key, where there is one (RFC 5280 §4.2.1.1).
+    pub authority_key: Option<Vec<u8>>,
     /// Begin of the validity.
     pub not_before: SystemTime,
     /// Its end.
@@ -82,6 +84,10 @@ const DNS_NAME: u8 = 0x82;
 
 /// `2.5.29.17`, `subjectAltName`.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1D, 0x11];
+/// `2.5.29.35`, `authorityKeyIdentifier`.
+const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1D, 0x23];
+/// `[0]` of an `AuthorityKeyIdentifier`.
+const KEY_IDENTIFIER: u8 = 0x80;
 /// `2.5.4.3`, `commonName`.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
@@ -134,10 +140,11 @@ fn read(der: &[u8]) -> Option<Certificate> {
     let subject = parts.expect(SEQUENCE)?;
     // The public key.
     parts.expect(SEQUENCE)?;
-    let mut names = Vec::new();
+    let (mut names, mut authority_key) = (Vec::new(), None);
     while let Some((tag, content)) = parts.next() {
         if tag == EXTENSIONS {
             names = alternative_names(content)?;
+            authority_key = key_of_authority(content);
         }
     }
     Some(Certificate {
@@ -145,22 +152,40 @@ fn read(der: &[u8]) -> Option<Certificate> {
         subject: distinguished_name(subject)?,
         issuer: distinguished_name(issuer)?,
         serial: hexadecimal(serial),
+        authority_key,
         not_before,
         not_after,
     })
 }
 
-/// The hosts in `subjectAltName` (RFC 5280 §4.2.1.6).
-fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
-    let mut names = Vec::new();
+/// The values of the extensions of this kind.
+fn values<'a>(extensions: &'a [u8], kind: &[u8]) -> Option<Vec<&'a [u8]>> {
+    let mut values = Vec::new();
     let mut all = Elements(Elements(extensions).expect(SEQUENCE)?);
     while let Some(extension) = all.expect(SEQUENCE) {
         let mut extension = Elements(extension);
-        if extension.expect(OBJECT_IDENTIFIER)? != SUBJECT_ALT_NAME {
+        if extension.expect(OBJECT_IDENTIFIER)? != kind {
             continue;
         }
         extension.skip_if(BOOLEAN);
-        let value = extension.expect(OCTET_STRING)?;
+        values.push(extension.expect(OCTET_STRING)?);
+    }
+    Some(values)
+}
+
+/// The `keyIdentifier` in `authorityKeyIdentifier`.
+fn key_of_authority(extensions: &[u8]) -> Option<Vec<u8>> {
+    let value = values(extensions, AUTHORITY_KEY_IDENTIFIER)?
+        .into_iter()
+        .next()?;
+    let key = Elements(Elements(value).expect(SEQUENCE)?).expect(KEY_IDENTIFIER)?;
+    Some(key.to_vec())
+}
+
+/// The hosts in `subjectAltName` (RFC 5280 §4.2.1.6).
+fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for value in values(extensions, SUBJECT_ALT_NAME)? {
         let mut general = Elements(Elements(value).expect(SEQUENCE)?);
         while let Some((tag, name)) = general.next() {
             if tag == DNS_NAME {

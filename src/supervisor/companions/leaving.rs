@@ -1,4 +1,4 @@
-//! Stops a program: SIGTERM to its main process, SIGKILL to its process group.
+//! Stops a program: SIGTERM, or the signal of its settings, to its main process, SIGKILL to its process group.
 //!
 //! Only the main process gets SIGTERM, as under systemd with `KillMode=mixed`: Celery, gunicorn and
 //! the like finish their work and stop their own children, which die of a SIGTERM at once. It is
@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::os::child::StopSignal;
 use crate::os::{child, process};
 
 /// A program that is stopping.
@@ -20,19 +21,21 @@ pub struct Leaving {
     /// The process that was started; its id is also the id of its process group.
     pid: u32,
     is_shell: bool,
-    /// Processes that got SIGTERM and have not exited.
+    signal: StopSignal,
+    /// Processes that got the signal and have not exited.
     asked: HashSet<u32>,
     /// Time of SIGKILL to the group; `None`: never.
     deadline: Option<Instant>,
 }
 
 impl Leaving {
-    /// Sends SIGTERM. `is_shell`: the process is a shell that we started to run the program.
-    pub fn begin(pid: u32, is_shell: bool, deadline: Option<Instant>) -> Self {
-        child::terminate(pid);
+    /// Sends the signal. `is_shell`: the process is a shell that we started to run the program.
+    pub fn begin(pid: u32, is_shell: bool, signal: StopSignal, deadline: Option<Instant>) -> Self {
+        child::ask_to_stop(pid, signal);
         Self {
             pid,
             is_shell,
+            signal,
             asked: HashSet::from([pid]),
             deadline,
         }
@@ -81,7 +84,7 @@ impl Leaving {
     }
 
     fn ask_orphans(&mut self) {
-        // The shell itself has got SIGTERM already.
+        // The shell itself has got the signal already.
         let orphans = process::children_in_group(self.pid).into_iter();
         let orphans = orphans.filter(|pid| !self.asked.contains(pid));
         let (behind_pipes, mut others): (Vec<_>, Vec<_>) =
@@ -90,7 +93,7 @@ impl Leaving {
             others = behind_pipes;
         }
         for pid in others {
-            child::terminate(pid);
+            child::ask_to_stop(pid, self.signal);
             self.asked.insert(pid);
         }
     }

@@ -157,7 +157,7 @@ impl Companions {
             tracing::info!(companion, pid, "reload: stopping the old companion");
             let deadline = leaving::deadline(now, stop_timeout, None);
             self.former.push(RetiringCompanion {
-                leaving: Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline),
+                leaving: begin(pid, &process.settings, deadline),
                 settings: process.settings,
             });
         }
@@ -206,7 +206,7 @@ impl Companions {
             let is_over = former.leaving.ended(pid);
             if is_over {
                 let (companion, pid) = (&*former.settings.name, former.leaving.pid());
-                tracing::info!(companion, pid, "companion exited after SIGTERM");
+                tracing::info!(companion, pid, "companion exited as asked");
             }
             !is_over
         });
@@ -226,7 +226,7 @@ impl Companions {
             tracing::info!(companion, pid, "stopping companion");
             let stop_timeout = process.settings.stop_timeout.unwrap_or(STOP_TIMEOUT);
             let deadline = leaving::deadline(Instant::now(), Some(stop_timeout), Some(latest));
-            let leaving = Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline);
+            let leaving = begin(pid, &process.settings, deadline);
             process.state = CompanionState::Gone;
             self.former.push(RetiringCompanion {
                 settings: process.settings,
@@ -303,6 +303,12 @@ impl Companions {
             }
         }
     }
+}
+
+/// Asks a companion to exit, as its settings say.
+fn begin(pid: u32, settings: &Companion, deadline: Option<Instant>) -> Leaving {
+    let is_shell = settings.program.stays_in_shell();
+    Leaving::begin(pid, is_shell, settings.stop_signal, deadline)
 }
 
 /// True if a companion with these settings may start beside those that have not ended.

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::maintenance::{self, PreparedOrder};
 use super::starting::Starting;
 use crate::config::Control;
 use crate::front::accept::spare_descriptor::SpareDescriptor;
@@ -29,7 +30,7 @@ use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
-use protocol::{ControlReply, LONGEST_ORDER, MaintenanceOrder, Order};
+use protocol::{ControlReply, LONGEST_ORDER, Order};
 
 /// Clients at a time; more wait in the backlog. People and probes are few.
 const CLIENTS: usize = 16;
@@ -49,7 +50,7 @@ pub enum Command {
     /// Set the number of workers.
     Scale(u32, oneshot::Sender<Result<(), String>>),
     /// Turn maintenance mode on or off, or report it.
-    Maintenance(MaintenanceOrder, oneshot::Sender<Result<String, String>>),
+    Maintenance(PreparedOrder, oneshot::Sender<String>),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }
@@ -230,11 +231,12 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Control
             })
         }
         Order::Maintenance(order) => {
-            let switch = |reply| Command::Maintenance(order.clone(), reply);
-            Some(match ask(commands, switch).await? {
-                Ok(text) => ControlReply::done(text),
-                Err(why) => ControlReply::refused(why),
-            })
+            let order = match maintenance::prepare(order).await {
+                Ok(order) => order,
+                Err(why) => return Some(ControlReply::refused(why)),
+            };
+            let switch = |reply| Command::Maintenance(order, reply);
+            Some(ControlReply::done(ask(commands, switch).await?))
         }
         Order::Stacks => {
             let pools = ask(commands, Command::Pools).await?;

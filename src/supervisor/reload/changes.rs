@@ -13,6 +13,21 @@ const OF_RULES: [&str; 3] = ["header", ERROR_PAGE, "intercept_errors"];
 /// Name of the setting whose directory another release has taken.
 const CHDIR: &str = "chdir";
 
+/// The reason why a reload fails that would end the only application: it was found, not named, and is
+/// not found any more, as while its file is empty or the link to the release leads nowhere. A location
+/// may take its place.
+pub(crate) fn gone_application(before: &Config, after: &Config) -> Option<String> {
+    let found = before.apps.iter().find_map(|settings| {
+        let found = settings.app.found.as_deref()?;
+        Some((found, settings.chdir.display()))
+    });
+    let has_successor = after.locations.iter().any(|at| at.prefix == "/");
+    let (found, chdir) = found.filter(|_| after.apps.is_empty() && !has_successor)?;
+    Some(format!(
+        "the application that was found at the start is not there any more: {found} in {chdir} (restart the server to serve without an application)"
+    ))
+}
+
 /// Names of the settings whose values differ, and of the kinds of tables that do.
 pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     let mut changed: Vec<_> = after
@@ -51,7 +66,7 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     };
     let is_named = changed
         .iter()
-        .any(|name| name.starts_with("tls_") || name == "bind");
+        .any(|name| name.starts_with("tls_") || name.starts_with("acme") || name == "bind");
     if !is_named && tables(before) != tables(after) {
         changed.push(CERTIFICATE.to_owned());
     }

@@ -30,6 +30,7 @@ pub fn run(input: &[u8]) {
         read: &read_file,
         kind: &kind,
         real: &|path| Some(path.to_owned()),
+        stand_in: &|_| None,
     };
     let around = Surroundings {
         environment: &environment,
@@ -39,6 +40,7 @@ pub fn run(input: &[u8]) {
         user: (0, "root".to_owned()),
         group: (0, "root".to_owned()),
         is_root: true,
+        is_explained: false,
         files: &files,
     };
     let given = Given {

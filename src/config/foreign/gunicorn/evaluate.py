@@ -96,15 +96,22 @@ class Lines:
     """The lines of the file that run, in order."""
 
     def __init__(self, filename):
-        self.names = {filename, os.path.abspath(filename)}
+        self.name = os.path.abspath(filename)
+        self.codes = {}
         self.last = {}
         self.count = 0
 
     def trace(self, frame, event, arg):
         code = frame.f_code
-        if code.co_name == "<module>" and code.co_filename in self.names:
+        if code.co_name == "<module>" and self.is_own(code.co_filename):
             return self.line
         return None
+
+    def is_own(self, name):
+        """True for the file in any spelling: the loader makes `./a.py` absolute without removing the dot."""
+        if name not in self.codes:
+            self.codes[name] = os.path.abspath(name) == self.name
+        return self.codes[name]
 
     def line(self, frame, event, arg):
         if event == "line":
@@ -237,12 +244,12 @@ def message(error):
 
 
 def line_of(error, filename):
-    names = {filename, os.path.abspath(filename)}
-    if isinstance(error, SyntaxError) and error.filename in names:
+    lines = Lines(filename)
+    if isinstance(error, SyntaxError) and error.filename and lines.is_own(error.filename):
         return error.lineno or 0
     line = 0
     for frame, number in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_filename in names:
+        if lines.is_own(frame.f_code.co_filename):
             line = number
     return line
 

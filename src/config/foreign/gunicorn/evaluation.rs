@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use serde_json::Value as Json;
 use super::settings;
 use super::value::Value;
 use crate::config::native;
-use crate::os::child;
+use crate::os::{child, identity};
 
 /// The outcome of a file.
 #[derive(Debug, Clone, Default)]
@@ -52,9 +53,23 @@ pub struct Statement {
     pub ran: u64,
 }
 
-/// The interpreter and the directory of an evaluation.
+/// The user of an evaluation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// The interpreter, the user and the directory of an evaluation.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
+    /// The user as whom root evaluates. `None`: the owner of the file, of the directory or of the
+    /// interpreter, the first of them that is not root. So root runs no code of another user.
+    pub user: Option<User>,
     /// The interpreter.
     pub python: PathBuf,
     /// The current directory, from which the file imports.
@@ -82,6 +97,11 @@ impl Evaluator {
             .args(settings::all().map(|setting| setting.name))
             .current_dir(&self.directory)
             .stdin(Stdio::null());
+        if rustix::process::geteuid().is_root()
+            && let Some(user) = self.user.clone().or_else(|| self.owner(location))
+        {
+            identity::run_as(&mut command, user.uid, user.gid, &user.groups);
+        }
         let output = run(&mut command, LONGEST)
             .map_err(|error| format!("cannot run {}: {error}", self.python.display()))?;
         let printed = String::from_utf8_lossy(&output.printed).into_owned();
@@ -100,6 +120,39 @@ impl Evaluator {
             .ok_or_else(|| {
                 let last = printed.trim().lines().last().unwrap_or("no output");
                 format!("its evaluation has no result ({last})")
+            })
+    }
+}
+
+impl Evaluator {
+    /// The first owner other than root of what an evaluation executes.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "called at the start and by verbs"
+    )]
+    fn owner(&self, location: &str) -> Option<User> {
+        let file = native::path(location.strip_prefix("file:").unwrap_or(location));
+        let environment = self.python.parent().and_then(Path::parent);
+        let places = [
+            Some(&*self.directory.join(file)),
+            Some(&*self.directory),
+            Some(&*self.python),
+            environment,
+        ];
+        let owners = places.into_iter().flatten().filter_map(|path| {
+            let meta = std::fs::symlink_metadata(path).ok()?;
+            Some((meta.uid(), meta.gid()))
+        });
+        owners
+            .into_iter()
+            .find(|(uid, _)| *uid != 0)
+            .map(|(uid, gid)| {
+                let name = identity::user(&uid.to_string()).map(|user| user.name);
+                User {
+                    uid,
+                    gid,
+                    groups: identity::groups(name.as_deref(), gid),
+                }
             })
     }
 }
@@ -261,10 +314,22 @@ mod tests {
         assert!(output.printed.len() <= MOST_PRINTED);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_result_is_read_without_a_panic(
+            text in "(\\PC){0,60}|\\{\"file\": ?\"x\", ?\"settings\": ?\\{(\"[a-z]{0,4}\": ?(null|1|\\[(\"(int|list|map|text|class)\"(, ?(\\[\\]|\"-?9{0,40}\"|1|null)){0,2})?\\]),?){0,1}\\}, ?\"statements\": ?\\[(\\{\"line\": ?-?[0-9]{1,20}\\})?\\], ?\"used\": ?(\\[\\]|1), ?\"error\": ?(null|\\{\"line\": ?[0-9]{1,22}\\})\\}",
+        ) {
+            if let Ok(json) = serde_json::from_str(&text) {
+                let _read = of_json(&json);
+            }
+        }
+    }
+
     #[test]
     fn a_result_that_is_none_is_an_error() {
         for program in ["/bin/true", "/bin/echo", "/no/such/python"] {
             let evaluator = Evaluator {
+                user: None,
                 python: program.into(),
                 directory: "/".into(),
             };

@@ -28,6 +28,7 @@ fn reading(
         read: &|_, _| Ok(text.as_bytes().to_vec()),
         kind: &|_| Some(kind),
         real: &|path| Some(path.to_owned()),
+        stand_in: &|_| None,
     };
     let around = Surroundings {
         environment: &environment,
@@ -37,6 +38,7 @@ fn reading(
         user: (1000, "web".to_owned()),
         group: (1000, "web".to_owned()),
         is_root: false,
+        is_explained: false,
         files: &files,
     };
     read(sources, &around, &|_| outcome.clone())

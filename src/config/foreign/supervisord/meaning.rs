@@ -10,6 +10,7 @@ use crate::config::foreign::drafting::{self, Draft, table};
 use crate::config::foreign::{Line, Reading, Surroundings, Verdict, gunicorn, secrets};
 use crate::config::layers::Layer;
 use crate::config::{settings, suggest};
+use crate::os::child::StopSignal;
 
 /// Most processes of one program.
 const MOST_PROCESSES: usize = 50;
@@ -28,6 +29,7 @@ pub fn of(
         items: options.items,
         draft: Draft::default(),
         lines: options.lines,
+        lines_of_servers: Vec::new(),
         secrets: Vec::new(),
     };
     meaning.overridden();
@@ -41,6 +43,17 @@ pub fn of(
     let decided = meaning.items.into_iter().zip(meaning.verdicts);
     let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));
     drafting::finish(&mut lines, decided, &meaning.secrets);
+    // Their readers have hidden what they know.
+    let secrets = &meaning.secrets;
+    lines.extend(meaning.lines_of_servers.into_iter().map(|line| {
+        Line {
+            text: secrets::without_known(&line.text, secrets),
+            verdict: line
+                .verdict
+                .map(|text| secrets::without_known(text, secrets)),
+            ..line
+        }
+    }));
     let mut files: BTreeMap<String, usize> = BTreeMap::new();
     for line in &lines {
         let next = files.len();
@@ -71,6 +84,8 @@ struct Meaning<'a> {
     verdicts: Vec<Option<Verdict>>,
     draft: Draft,
     lines: Vec<Line>,
+    /// The lines that the readers of servers have decided about.
+    lines_of_servers: Vec<Line>,
     secrets: Vec<String>,
 }
 
@@ -340,7 +355,7 @@ impl Meaning<'_> {
         };
         let place = self.items[at].place.clone();
         self.say(Some(at), Verdict::Honoured(text));
-        self.lines
+        self.lines_of_servers
             .extend(reading.lines.into_iter().map(|line| match line.place.line {
                 // A word of the command.
                 0 if &*line.place.source == "command line" => Line {
@@ -472,6 +487,11 @@ impl Meaning<'_> {
             "stop_timeout",
             vec![time.unwrap_or_else(|| "10".to_owned())],
         ));
+        let signal = self.value(section, "stopsignal", number);
+        let signal = signal.as_deref().and_then(stop_signal);
+        if let Some(name) = signal.filter(|name| *name != "TERM") {
+            given.push(("stop_signal", vec![name.to_owned()]));
+        }
         let user = self.value(section, "user", number);
         if let Some(user) = user.filter(|_| self.around.is_root) {
             given.push(("user", vec![user]));
@@ -499,15 +519,12 @@ impl Meaning<'_> {
         };
         self.say(self.find(section, "autorestart"), restarts);
         if let Some(signal) = self.value(section, "stopsignal", 0) {
-            let verdict = match signal
-                .trim_start_matches("SIG")
-                .to_ascii_uppercase()
-                .as_str()
-            {
-                "TERM" | "15" => Verdict::AlreadySo("companions get SIGTERM".to_owned()),
-                _ => Verdict::Unsupported(
-                    "companions get SIGTERM, and SIGKILL after stop_timeout".to_owned(),
-                ),
+            let verdict = match stop_signal(&signal) {
+                Some("TERM") => Verdict::AlreadySo("companions get SIGTERM".to_owned()),
+                Some(name) => {
+                    Verdict::Honoured(format!("stop_signal = {name:?} of the [[companion]]"))
+                }
+                None => Verdict::Wrong("no signal that ends a program".to_owned()),
             };
             self.say(self.find(section, "stopsignal"), verdict);
         }
@@ -560,6 +577,24 @@ impl Meaning<'_> {
     }
 }
 
+/// The name of a signal that supervisord sends, by its name or number (signal(7), x86 and ARM).
+fn stop_signal(text: &str) -> Option<&'static str> {
+    let name = text.trim().to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let number = match name {
+        "1" => "HUP",
+        "2" => "INT",
+        "3" => "QUIT",
+        "9" => "KILL",
+        "10" => "USR1",
+        "12" => "USR2",
+        "15" => "TERM",
+        name => name,
+    };
+    let mut all = StopSignal::ALL.iter();
+    all.find(|(own, _)| *own == number).map(|(own, _)| *own)
+}
+
 fn is_true(value: &str) -> bool {
     matches!(
         &*value.to_ascii_lowercase(),
@@ -572,4 +607,78 @@ fn is_false(value: &str) -> bool {
         &*value.to_ascii_lowercase(),
         "false" | "no" | "off" | "0" | "f" | "n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::foreign::surroundings::Files;
+    use crate::config::foreign::{equivalent, supervisord};
+    use crate::config::{HostFacts, file};
+
+    fn reading(text: &str) -> Reading {
+        let host = HostFacts::of_this_process();
+        let read = |_: &Path, _: usize| Ok(text.as_bytes().to_vec());
+        let files = Files {
+            read: &read,
+            kind: &|_| None,
+            real: &|path| Some(path.to_owned()),
+            stand_in: &|_| None,
+        };
+        let around = Surroundings::of(&host, &files);
+        supervisord::read("/x/supervisord.conf", &around, &|_| Reading::default())
+    }
+
+    #[test]
+    fn only_what_is_said_of_a_directive_is_hidden_in_the_lines_of_servers() {
+        let host = HostFacts::of_this_process();
+        let text = "[program:nginx]\ncommand=nginx\nenvironment=A_TOKEN=\"hunter2\"\n";
+        let read = |_: &Path, _: usize| Ok(text.as_bytes().to_vec());
+        let files = Files {
+            read: &read,
+            kind: &|_| None,
+            real: &|path| Some(path.to_owned()),
+            stand_in: &|_| None,
+        };
+        let around = Surroundings::of(&host, &files);
+        let reading = supervisord::read("/x/supervisord.conf", &around, &|_| {
+            let line = |text: &str| Line {
+                place: crate::config::foreign::Place {
+                    source: "nginx.conf".into(),
+                    line: 1,
+                },
+                text: text.to_owned(),
+                verdict: Verdict::Honoured("pass = \"@app\"".to_owned()),
+            };
+            Reading {
+                lines: vec![line("uwsgi_pass django"), line("return 200 hunter2")],
+                ..Reading::default()
+            }
+        });
+        let shown: Vec<_> = reading.lines.iter().map(Line::to_string).collect();
+        let shown = shown.join("\n");
+        assert!(
+            shown.contains("uwsgi_pass django: honoured as pass = \"@app\""),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn any_file_is_read_without_a_panic_and_its_settings_read_back(
+            text in "(\\PC|\n){0,60}|(\\[program:a\\]\n)?((\\[program:a\\]|\\[supervisord\\]|command|directory|environment|user|numprocs|stopsignal|stopwaitsecs|autorestart|priority|=|:|;|%\\(|ENV_|here|\\)s|\"|,|sleep|nginx|uwsgi|TERM|false|\n| |a|1){0,40})",
+        ) {
+            let read = reading(&text);
+            let _code = read.exit_code();
+            let written = equivalent::file(&read.layer, false);
+            let (_, mistake) = file::layer(Path::new("x"), &written);
+            prop_assert!(mistake.is_none(), "{written}: {mistake:?}");
+        }
+    }
 }

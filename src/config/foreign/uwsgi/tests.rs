@@ -32,6 +32,7 @@ fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources
         read: &read_file,
         kind: &kind,
         real: &|path| Some(path.to_owned()),
+        stand_in: &|_| None,
     };
     let around = Surroundings {
         environment: &environment,
@@ -41,6 +42,7 @@ fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources
         user: (1000, "web".to_owned()),
         group: (1000, "web".to_owned()),
         is_root: false,
+        is_explained: false,
         files: &files,
     };
     read(sources, &around)

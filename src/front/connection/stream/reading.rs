@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use super::body_at_once::AtOnce;
-use crate::front::client_limits::memory_budget::HYPER;
+use crate::front::client_limits::memory_budget::{HTTP2, HYPER};
 use crate::front::error::Rejection;
 use crate::front::fast_path::FastPath;
 use crate::front::protocol::framing::BodyRemainder;
@@ -231,6 +231,12 @@ impl Stream {
             &activity.refused,
         );
         let passed = passed.map_err(|end| self.end_http2(end))?;
+        match self.http2.held_head() {
+            // A frame of the usual length is a part of the connection's own memory.
+            0..=HTTP2 => self.early_memory.shrink(HTTP2),
+            head if self.early_memory.grow(HTTP2 + head) => {}
+            _ => return Err(self.end_http2(End::NoMemory)),
+        }
         self.count_http2();
         into.set_filled(begun + passed);
         self.http2.give(into);

@@ -80,6 +80,11 @@ impl Bytes<'_> {
 }
 
 impl Incoming {
+    /// Bytes of memory of an incomplete header block.
+    pub fn held_head(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.frames.capacity())
+    }
+
     /// The newest stream.
     pub fn last_stream(&self) -> u32 {
         self.blocks.last_stream()

@@ -60,6 +60,9 @@ pub enum End {
     /// A header block has too many frames.
     #[error("too many HTTP/2 CONTINUATION frames")]
     Continuations,
+    /// There is no memory for the rest of a header block.
+    #[error("no memory for an HTTP/2 header block (--memory-budget)")]
+    NoMemory,
     /// A header block cannot be decoded.
     #[error("HTTP/2: {0}")]
     Undecodable(Undecodable),
@@ -82,6 +85,7 @@ impl End {
             | Self::Resets
             | Self::Open
             | Self::Continuations
+            | Self::NoMemory
             | Self::Undecodable(Undecodable::Bomb) => code::ENHANCE_YOUR_CALM,
             Self::Undecodable(_) => code::COMPRESSION_ERROR,
             Self::Size => code::FRAME_SIZE_ERROR,
@@ -187,6 +191,14 @@ impl Http2 {
                 let behind = self.received(&bytes[length..], is_trusted, refused)?;
                 Ok(length + behind)
             }
+        }
+    }
+
+    /// Bytes of memory of an incomplete header block.
+    pub fn held_head(&self) -> usize {
+        match self {
+            Self::Frames(session) => session.incoming.held_head(),
+            Self::Absent | Self::Preface(_) => 0,
         }
     }
 

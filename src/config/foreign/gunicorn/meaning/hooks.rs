@@ -17,7 +17,12 @@ pub(super) fn decide(meaning: &mut Meaning<'_>, file: Option<&str>, python: &str
         module if module.starts_with("python:") => module.to_owned(),
         file => {
             let path = meaning.around.current_dir.join(native::path(file));
-            native::text(path.as_os_str())
+            // Without `.` components, which a name below a searched directory has.
+            native::text(
+                path.components()
+                    .collect::<std::path::PathBuf>()
+                    .as_os_str(),
+            )
         }
     }) else {
         return;

@@ -5,6 +5,7 @@ use super::locations::Context;
 use super::redirects::{self, Fixed};
 use super::{Meaning, Table, access, files, rules, upstreams};
 use crate::config::foreign::Verdict;
+use crate::config::foreign::nginx::templates;
 
 /// Completes `table`, which has its place, for a location; several where files stand before a server.
 /// `None` if no client reaches it.
@@ -48,6 +49,17 @@ pub fn answer(
     }
     match upstreams::enter(meaning, context, pass, path, table) {
         Ok(()) => rules::enter(meaning, context, at, table),
+        // The start ends there until the placeholder is filled.
+        Err(_)
+            if let Some(name) = templates::unfilled(meaning.tree, pass, meaning.given.variable) =>
+        {
+            table.clear();
+            Fixed::status("502").enter(table, "");
+            let text = format!("{name} is a placeholder, which has to be filled first");
+            meaning.say(pass, Verdict::Unset(text));
+            let why = "its server is not known before the placeholder is filled";
+            meaning.say(at, Verdict::Unset(why.to_owned()));
+        }
         Err(reason) => {
             let why = "its server cannot be used, so the location answers 502";
             meaning.say(pass, reason);

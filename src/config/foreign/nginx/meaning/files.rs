@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::locations::{Context, Paths, plain};
 use super::redirects::Fixed;
-use super::try_files::{Missing, missing, tries_directories};
-use super::{Meaning, Table, rules};
+use super::try_files::{Missing, missing, tries_directories, tries_html};
+use super::{Meaning, Table, rewrites, rules};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
 
@@ -47,7 +47,8 @@ pub fn enter(
         );
         return Content::Made;
     }
-    if let Some(why) = unknown_directory(meaning, at, (line, is_alias), &dir) {
+    let is_path = table.value("path").is_some();
+    if let Some(why) = unknown_directory(meaning, at, (line, is_alias && !is_path), &dir) {
         match why == OF_NGINX {
             true => meaning.say(line, Verdict::Noted(why.to_owned())),
             false => meaning.unsupported(line, why),
@@ -69,6 +70,18 @@ pub fn enter(
         (true, _) | (false, "/") => plain(&dir).to_owned(),
         (false, path) => format!("{}{path}", dir.trim_end_matches('/')),
     };
+    // `rewrite ^/prefix(/.*)$ $1 break`, by which a root is what an alias is.
+    let moved = rewrites::replaced(meaning, at, path).filter(|_| !is_alias);
+    let target = match &moved {
+        Some((_, to)) => {
+            let target = format!("{}{}", dir.trim_end_matches('/'), to);
+            plain(&target).to_owned()
+        }
+        None => target,
+    };
+    if let Some((line, _)) = moved {
+        meaning.honoured(line, format!("static = {target:?}"));
+    }
     if meaning.tree.named(Some(at), "internal").next().is_some() {
         internal(meaning, at, plain(path), &target);
         meaning.honoured(line, format!("files of {target} for X-Accel-Redirect"));
@@ -99,6 +112,10 @@ pub fn enter(
     precompressed(meaning, at, table);
     listing(meaning, at, table);
     let missing = missing(meaning, context, at, path);
+    if let Some(line) = tries_html(meaning, at) {
+        table.set("html", "yes");
+        meaning.honoured(line, "html = true");
+    }
     if !tries_directories(meaning, at) {
         table.set("index", "no");
     }

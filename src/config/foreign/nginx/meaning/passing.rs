@@ -246,10 +246,27 @@ fn header(meaning: &mut Meaning<'_>, at: usize, to_server: Option<()>) {
         _ if is_forwarded => meaning.unsupported(at, "the scheme and host are those of the connection, or of a proxy of --trust: name the balancer there"),
         _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => meaning.already(at, "header fields are passed on"),
         "cookie" | "authorization" | "user-agent" | "referer" if value.starts_with('$') => meaning.already(at, "header fields are passed on"),
+        "x-nginx-proxy" => meaning.no_effect(at, "a mark that no server of Python reads"),
+        _ if OF_RESPONSES.contains(&&*name) => meaning.no_effect(at, "a field of responses, which no server reads in a request: add_header sends it"),
         "proxy" if value.is_empty() => meaning.already(at, "never passed on as HTTP_PROXY"),
         _ => meaning.unsupported(at, "no header fields are added to requests here"),
     }
 }
+
+/// Fields of responses that files set for requests by mistake.
+const OF_RESPONSES: &[&str] = &[
+    "x-frame-options",
+    "x-content-type-options",
+    "x-xss-protection",
+    "strict-transport-security",
+    "content-security-policy",
+    "referrer-policy",
+    "permissions-policy",
+    "access-control-allow-origin",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-allow-credentials",
+];
 
 pub fn timeouts(meaning: &mut Meaning<'_>, block: usize, prefix: &str, table: &mut Table) {
     for (name, setting) in [

@@ -1,6 +1,7 @@
 //! `return`, `rewrite` of whole locations, and `if`.
 
 use super::served::Site;
+use super::try_files::without_file;
 use super::{Meaning, Table, tls};
 use crate::config::foreign::Verdict;
 
@@ -393,6 +394,15 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
     if tls::condition(meaning, at) {
         return;
     }
+    let block = meaning.tree.items[at].parent;
+    if block.is_some_and(|block| without_file(meaning, block) == Some(at)) {
+        // The files of its location decide.
+        return;
+    }
+    if sets_alone(meaning, at) {
+        // The variables decide about it, once all lines that use them have a verdict.
+        return;
+    }
     let text = meaning.tree.items[at].text.clone();
     let advice = if text.contains("$host")
         || text.contains("$http_host")
@@ -412,8 +422,12 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
         meaning.already(at, "a path with more .. than segments is refused, and files are looked for in their directory alone");
         meaning.say_inside(at, &Verdict::AlreadySo("refused anyway".to_owned()));
         return;
-    } else if text.contains("-f $request_filename") {
-        "a condition on a file: use try_files"
+    } else if ["-f ", "-d ", "-e "].iter().any(|test| text.contains(test))
+        && text.contains("$request_filename")
+    {
+        "a condition on the requested file: use try_files"
+    } else if ["-f ", "-e "].iter().any(|test| text.contains(test)) {
+        "a file that turns maintenance on: `pyserve maintenance on --page FILE` does it"
     } else {
         "a condition: have the application decide"
     };
@@ -422,6 +436,12 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
         at,
         &Verdict::Unsupported("its condition is not supported".to_owned()),
     );
+}
+
+/// True for a condition that sets variables and does nothing else.
+pub fn sets_alone(meaning: &Meaning<'_>, at: usize) -> bool {
+    let mut inside = meaning.tree.children(Some(at)).peekable();
+    inside.peek().is_some() && inside.all(|child| meaning.name(child) == "set")
 }
 
 /// A text without variables that the file itself decides; `None` if there are others.

@@ -57,7 +57,11 @@ fn extensions(pattern: &str) -> Option<Shape> {
         .iter()
         .find_map(|any| pattern.strip_prefix(any))
         .unwrap_or(pattern);
-    let rest = rest.strip_prefix(r"\.")?.strip_suffix('$')?;
+    // Before a group, a bare dot is meant as the character.
+    let rest = rest
+        .strip_prefix(r"\.")
+        .or_else(|| rest.strip_prefix('.').filter(|rest| rest.starts_with('(')))?;
+    let rest = rest.strip_suffix('$')?;
     let alternatives = alternatives(rest)?;
     let is_extension = |text: &String| {
         !text.is_empty()
@@ -110,6 +114,20 @@ fn anchored_shape(pattern: &str) -> Option<Shape> {
             }
             _ => None,
         };
+    }
+    // Whole segments, as locations have them here: `^/(admin|api)(/|$)`.
+    let segments = [
+        "(/|$)",
+        "(?:/|$)",
+        "(/.*)?$",
+        "(?:/.*)?$",
+        "(/.*|$)",
+        "($|/)",
+    ];
+    if let Some(body) = segments.iter().find_map(|end| pattern.strip_suffix(end)) {
+        let texts = expand(body)?;
+        let is_path = |text: &String| text.starts_with('/') && !text.ends_with('/');
+        return (!texts.is_empty() && texts.iter().all(is_path)).then_some(Shape::Prefixes(texts));
     }
     // What follows a prefix does not narrow it.
     let open = ["/(.*)$", "/(.*)", "/(.+)$", "/.*$", "/.*", "/.+$"]
@@ -258,6 +276,17 @@ mod tests {
             Some(Shape::Prefixes(texts(&["/static/", "/media/"]))),
         );
         check("^/api/(.*)$", Some(Shape::Prefixes(texts(&["/api/"]))));
+        for segments in [
+            "^/(admin|api)(/|$)",
+            "^/(?:admin|api)(?:/|$)",
+            "^/(admin|api)(/.*)?$",
+        ] {
+            check(segments, Some(Shape::Prefixes(texts(&["/admin", "/api"]))));
+        }
+        check(
+            ".(ico|gif)$",
+            Some(Shape::Extensions(texts(&["ico", "gif"]), None)),
+        );
         check("^/api/", Some(Shape::Prefixes(texts(&["/api/"]))));
         check(
             r"^/(favicon\.ico|robots\.txt)$",

@@ -1,7 +1,7 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
 use super::Meaning;
-use super::redirects::REWRITTEN;
+use super::redirects::{self, REWRITTEN};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;
@@ -86,11 +86,18 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             "certificates of clients are not checked here, so every client gets in".to_owned(),
         );
     }
+    if item.name == "location" && item.parent.is_none() {
+        let text = "a location stands in a server: explain the file that includes this one";
+        return Verdict::Wrong(text.to_owned());
+    }
     if item.name == "rewrite" {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }
     if item.name == "default_type" {
         return default_type(meaning, at);
+    }
+    if item.name == "if" && redirects::sets_alone(meaning, at) {
+        return condition(meaning, at);
     }
     if item.name == "set" {
         return match is_variable_used(meaning, at, item.arg(0)) {
@@ -145,7 +152,13 @@ fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
         _ => None,
     });
     let text = "it has one value for all servers and locations here, that of the first server";
-    Some(found.unwrap_or_else(|| Verdict::Unsupported(text.to_owned())))
+    Some(
+        found.unwrap_or_else(|| match item.name.contains("real_ip") {
+            // Whose word counts about the address of a client.
+            true => Verdict::Unsupported(text.to_owned()),
+            false => Verdict::Noted(text.to_owned()),
+        }),
+    )
 }
 
 /// Directives that `site` reads for the first server alone.
@@ -181,6 +194,17 @@ fn is_about_tls(file: &str) -> bool {
         .any(|word| file.contains(word))
 }
 
+/// A condition that does nothing but set variables.
+fn condition(meaning: &Meaning<'_>, at: usize) -> Verdict {
+    let mut sets = meaning.tree.children(Some(at));
+    match sets.any(|set| is_variable_used(meaning, set, meaning.arg(set, 0))) {
+        true => Verdict::Unsupported(
+            "a variable with a value of each request: have the application decide".to_owned(),
+        ),
+        false => Verdict::NoEffect("no line that is honoured uses its variables".to_owned()),
+    }
+}
+
 fn map(meaning: &Meaning<'_>, at: usize) -> Verdict {
     match meaning.arg(at, 0) {
         "$http_upgrade" => Verdict::AlreadySo("upgrades such as WebSocket pass through".to_owned()),
@@ -206,7 +230,12 @@ fn is_variable_used(meaning: &Meaning<'_>, at: usize, name: &str) -> bool {
                 .any(|text| text.contains(&plain) || text.contains(&braced));
             has && !matches!(
                 verdict,
-                Some(Verdict::NoEffect(_) | Verdict::Unsupported(_) | Verdict::AlreadySo(_))
+                Some(
+                    Verdict::NoEffect(_)
+                        | Verdict::Noted(_)
+                        | Verdict::Unsupported(_)
+                        | Verdict::AlreadySo(_)
+                )
             )
         })
 }

@@ -1,6 +1,6 @@
 //! Settings of one location beside its handler: header fields, pages for errors, limits, logging.
 
-use super::locations::{Context, Paths, plain};
+use super::locations::{Context, Location, Paths, plain};
 use super::{Meaning, Table, numbers, site};
 use crate::config::foreign::Verdict;
 use crate::config::response_rules::HeaderRule;
@@ -251,10 +251,8 @@ fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, tabl
                 meaning.say(line, Verdict::Noted(text));
                 continue;
             }
-            meaning.unsupported(
-                line,
-                "a page for an error is a file, which a location of the same server has",
-            );
+            let verdict = page_of_server(meaning, context, page, &codes);
+            meaning.say(line, verdict);
             continue;
         };
         if let Some(named) = page.starts_with('@').then(|| context.named(page)).flatten() {
@@ -322,6 +320,53 @@ pub fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Op
     is_plain.then(|| format!("{}{page}", dir.trim_end_matches('/')))
 }
 
+/// The verdict of a page that no file is.
+fn page_of_server(
+    meaning: &Meaning<'_>,
+    context: &Context<'_>,
+    page: &str,
+    codes: &[&str],
+) -> Verdict {
+    let unsupported = "a page for an error is a file, which a location of the same server has";
+    let has_server = |location: &Location| {
+        let mut children = meaning.tree.children(Some(location.at));
+        children.any(|child| meaning.name(child).ends_with("_pass"))
+    };
+    let fits = |location: &&Location| matches!(&location.paths, Paths::Prefix(prefix, _) if page.starts_with(prefix.as_str()));
+    let found = context.locations.iter().filter(fits);
+    let found = found.max_by_key(|location| match &location.paths {
+        Paths::Prefix(prefix, _) => prefix.len(),
+        _ => 0,
+    });
+    let mut items = meaning.tree.items.iter();
+    let intercepts =
+        items.any(|item| item.name.ends_with("_intercept_errors") && item.arg(0) == "on");
+    if !page.starts_with('/') || intercepts || !found.is_some_and(has_server) {
+        return Verdict::Unsupported(unsupported.to_owned());
+    }
+    let mut addresses: Vec<_> = (0..meaning.tree.items.len())
+        .filter(|at| meaning.around(*at, "server") == Some(context.site.at))
+        .filter(|at| meaning.name(*at).ends_with("_pass"))
+        .map(|at| meaning.arg(at, 0))
+        .collect();
+    addresses.dedup();
+    if codes.iter().all(|code| code.starts_with('5')) && addresses.len() == 1 {
+        let text = "the server that fails would have the page: the built-in page is sent";
+        return Verdict::Noted(text.to_owned());
+    }
+    let mut items = (0..meaning.tree.items.len())
+        .filter(|at| meaning.around(*at, "server") == Some(context.site.at));
+    let has_files =
+        items.any(|at| matches!(meaning.name(at), "alias" | "root" | "deny" | "return"));
+    match has_files {
+        true => Verdict::Noted(
+            "the server has the page, for missing files alone: these get the built-in page"
+                .to_owned(),
+        ),
+        false => Verdict::NoEffect("the server answers by itself, also with errors".to_owned()),
+    }
+}
+
 /// True if the page lies in a directory that is relative to nginx's own.
 fn is_of_nginx(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> bool {
     let is_exact = |paths: &Paths| matches!(paths, Paths::Exact(path) if path == page);
@@ -379,11 +424,18 @@ fn limits(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             None => meaning.say(line, Verdict::Wrong("no size".to_owned())),
         }
     }
-    let pause = own(meaning, at, "client_body_timeout");
-    let seconds = pause.and_then(|line| numbers::seconds(meaning.arg(line, 0)));
-    if let (Some(line), Some(seconds @ 1..)) = (pause, seconds) {
+    // One time limit for both directions: the longer one.
+    let pauses = ["client_body_timeout", "send_timeout"].map(|name| {
+        let line = own(meaning, at, name)?;
+        let seconds = numbers::seconds(meaning.arg(line, 0)).filter(|seconds| *seconds > 0);
+        Some((line, seconds?))
+    });
+    let longest = pauses.iter().flatten().map(|(_, seconds)| *seconds).max();
+    if let Some(seconds) = longest {
         table.set("body_timeout", seconds.to_string());
-        meaning.honoured(line, format!("body_timeout = {seconds}"));
+        for (line, _) in pauses.into_iter().flatten() {
+            meaning.honoured(line, format!("body_timeout = {seconds}"));
+        }
     }
     for (name, setting) in [
         ("proxy_buffering", "buffering"),

@@ -13,8 +13,9 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     tls::certificates(meaning, sites);
     let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
     max_body(meaning, &blocks);
-    times(meaning, first.at);
-    compression(meaning, first.at);
+    times(meaning, &blocks);
+    let server = first_with(meaning, &blocks, "gzip");
+    compression(meaning, server);
     logging(meaning, first.at);
     proxies(meaning, first.at);
     rates(meaning, sites);
@@ -26,6 +27,16 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
             false => meaning.unsupported(at, "text files are UTF-8"),
         }
     }
+}
+
+/// The first server for which a directive holds, else the first one: a default server that only
+/// refuses hosts says nothing.
+fn first_with(meaning: &Meaning<'_>, servers: &[usize], name: &str) -> usize {
+    let found = servers
+        .iter()
+        .copied()
+        .find(|server| !meaning.nearest(Some(*server), name).is_empty());
+    found.or(servers.first().copied()).unwrap_or_default()
 }
 
 fn binds(meaning: &mut Meaning<'_>, sites: &[Site]) {
@@ -94,8 +105,9 @@ pub fn max_body_of(meaning: &mut Meaning<'_>, first: Option<&Site>) -> String {
     value.unwrap_or_else(|| "1M".to_owned())
 }
 
-fn times(meaning: &mut Meaning<'_>, server: usize) {
+fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
     let one = |meaning: &mut Meaning<'_>, name: &str, setting: &'static str| {
+        let server = first_with(meaning, servers, name);
         let at = meaning.scalar(Some(server), name)?;
         match seconds(meaning.arg(at, 0)) {
             Some(0) => meaning.unsupported(at, "a time of zero"),
@@ -107,6 +119,7 @@ fn times(meaning: &mut Meaning<'_>, server: usize) {
     one(meaning, "keepalive_timeout", "keepalive_timeout");
     one(meaning, "client_header_timeout", "header_timeout");
     let body = one(meaning, "client_body_timeout", "body_timeout");
+    let server = first_with(meaning, servers, "send_timeout");
     if let Some(at) = meaning.scalar(Some(server), "send_timeout") {
         let other = body.map(|body| meaning.arg(body, 0));
         match other {

@@ -16,6 +16,9 @@ pub enum Missing {
 /// The meaning of `try_files`, or of `error_page 404 = @app`.
 pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path: &str) -> Missing {
     let Some(line) = meaning.tree.named(Some(at), "try_files").next() else {
+        if let Some(block) = without_file(meaning, at) {
+            return Missing::Location(block);
+        }
         for page in meaning.nearest(Some(at), "error_page") {
             let args = meaning.args(page);
             if let ["404", "=", name] = args[..]
@@ -38,7 +41,7 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
     let is_usual = |path: &&str| {
         matches!(
             *path,
-            "$uri" | "$uri/" | "$uri/index.html" | "$request_uri" | "${uri}"
+            "$uri" | "$uri/" | "$uri/index.html" | "$uri.html" | "$request_uri" | "${uri}"
         )
     };
     if let Some(other) = tried
@@ -72,8 +75,35 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
     page(meaning, context, (at, line), path, last)
 }
 
+/// The block of `if (!-f $request_filename) { proxy_pass …; }`, which older files have in the place of
+/// `try_files $uri @app`.
+pub fn without_file(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
+    let is_pass = |child: usize| matches!(meaning.name(child), "proxy_pass" | "uwsgi_pass");
+    let mut children = meaning.tree.children(Some(at));
+    if meaning.name(at) != "location" || children.any(is_pass) {
+        return None;
+    }
+    let mut conditions = meaning.tree.named(Some(at), "if");
+    let block = conditions.next()?;
+    let test = meaning.args(block).concat();
+    let is_test = matches!(&*test, "(!-f$request_filename)" | "(!-e$request_filename)");
+    let mut inside = meaning.tree.children(Some(block));
+    let is_known = |child: usize| {
+        is_pass(child)
+            || matches!(meaning.name(child), "break" | "include")
+            || meaning.name(child).starts_with("proxy_")
+            || meaning.name(child).starts_with("uwsgi_")
+    };
+    let has_pass = meaning.tree.children(Some(block)).any(is_pass);
+    let is_alone = conditions.next().is_none();
+    (is_test && is_alone && has_pass && inside.all(is_known)).then_some(block)
+}
+
 /// True unless a `try_files` names the file alone: nginx then passes directories on.
 pub fn tries_directories(meaning: &Meaning<'_>, at: usize) -> bool {
+    if let Some(block) = without_file(meaning, at) {
+        return meaning.args(block).concat().contains("!-e");
+    }
     let line = meaning.tree.named(Some(at), "try_files").next();
     line.is_none_or(|line| {
         let args = meaning.args(line);
@@ -82,6 +112,12 @@ pub fn tries_directories(meaning: &Meaning<'_>, at: usize) -> bool {
             .iter()
             .any(|path| path.ends_with('/') || path.ends_with("/index.html"))
     })
+}
+
+/// The line of a `try_files` that has `$uri.html` as well.
+pub fn tries_html(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
+    let line = meaning.tree.named(Some(at), "try_files").next()?;
+    meaning.args(line).contains(&"$uri.html").then_some(line)
 }
 
 /// The page of the same location that `try_files` names last.

@@ -58,6 +58,9 @@ const NEEDED: &[&str] = &[
     "httprouter",
     "http-socket",
     "http11-socket",
+    "https",
+    "https2",
+    "https-socket",
     "shared-socket",
     "uid",
     "gid",
@@ -99,8 +102,13 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             continue;
         }
         let item = &meaning.items[at];
+        if let Some(verdict) = beside_others(meaning, item) {
+            meaning.say(at, verdict);
+            continue;
+        }
         let verdict = match options::named(&item.key) {
             _ if item.is_placeholder => placeholder(item),
+
             None => unknown(item, &mut hints),
             Some(option) => match option.class {
                 Class::Honoured => match structure(item) {
@@ -111,6 +119,32 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             },
         };
         meaning.say(at, verdict);
+    }
+}
+
+/// The verdict of an option that means less beside others of the file than by itself.
+fn beside_others(meaning: &Meaning<'_>, item: &Item) -> Option<Verdict> {
+    if item.is_placeholder {
+        return None;
+    }
+    let has = |names: &[&str]| {
+        let mut items = meaning.items.iter();
+        items.any(|other| !other.is_placeholder && names.contains(&&*other.key))
+    };
+    match &*item.key {
+        // uWSGI: core/uwsgi.c, `uwsgi_parse_vars`: a host without an application of its own gets the default one.
+        "vhost"
+            if has(&["module", "wsgi", "wsgi-file", "file"])
+                && !has(&["mount", "no-default-app", "vhost-host", "vhostdir"]) =>
+        {
+            let why = "there is one application, which answers for every host";
+            Some(Verdict::NoEffect(why.to_owned()))
+        }
+        "reload-on-as" | "evil-reload-on-as" if has(&["reload-on-rss", "evil-reload-on-rss"]) => {
+            let why = "`max_worker_memory` limits the resident memory, as reload-on-rss says: address space is not counted";
+            Some(Verdict::Noted(why.to_owned()))
+        }
+        _ => None,
     }
 }
 

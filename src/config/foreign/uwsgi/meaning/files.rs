@@ -182,15 +182,33 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
             .as_deref()
             .is_some_and(|plain| subject.trim_end_matches('/') == plain)
     };
+    let start = pattern.trim_start_matches('^');
+    let is_below = |(prefix, _): &&(String, String)| !is_by_file && start.starts_with(&**prefix);
+    let below = served
+        .iter()
+        .find(is_below)
+        .map(|(prefix, _)| prefix.clone());
     let place = served.iter().find(covers).map(|(prefix, _)| prefix.clone());
     match (plain.as_deref(), place) {
         (Some(""), _) => meaning.append(at, "static_max_age", age),
         (_, Some(prefix)) => meaning.append(at, "static_max_age", format!("{prefix}={age}")),
+        // Names with a content hash, for which that setting is made.
+        _ if names_hashes(pattern) => match below {
+            Some(prefix) => meaning.append(at, "static_immutable", format!("{prefix}=auto")),
+            None => meaning.no_effect(at, "no line serves such files"),
+        },
         _ => {
             let advice = "patterns are not matched: set `static_max_age` for a prefix".to_owned();
             meaning.say(at, Verdict::Unsupported(advice));
         }
     }
+}
+
+/// True for a pattern of names that Django's manifest storage makes, `/static/.*\.[a-f0-9]{12,}\.(css|js)`.
+fn names_hashes(pattern: &str) -> bool {
+    ["[a-f0-9]{", "[0-9a-f]{", "[a-z0-9]{", "[0-9a-z]{"]
+        .iter()
+        .any(|class| pattern.contains(class))
 }
 
 /// The text before a pattern's end that matches all: `/static/` of `/static/.*`. `None` for any other

@@ -1,6 +1,6 @@
 //! Addresses, and as whom the server runs.
 
-use super::Meaning;
+use super::{Meaning, tls};
 use crate::config::foreign::Verdict;
 
 /// Bytes of request headers that pyserve takes, as many as the largest `buffer-size`.
@@ -16,6 +16,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&["socket"]).into_iter().filter(|_| is_http) {
         listen(meaning, at, &shared);
     }
+    tls::decide(meaning, &shared);
     if let Some(at) = protocol {
         match is_http {
             true => meaning.say(at, Verdict::Honoured("the sockets speak HTTP".to_owned())),
@@ -60,19 +61,28 @@ fn shared_sockets(meaning: &Meaning<'_>) -> Vec<(usize, String)> {
         .collect()
 }
 
+/// The address that a line names, perhaps by the number of a shared socket.
+pub(super) fn bound(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    given: &str,
+    shared: &[(usize, String)],
+) -> Result<String, String> {
+    let Some(number) = given.strip_prefix('=') else {
+        return address(given);
+    };
+    let number = usize::try_from(super::atoi(number)).unwrap_or_default();
+    let (line, given) = shared
+        .get(number)
+        .ok_or_else(|| format!("there is no shared socket {number}"))?;
+    let text = format!("the address of {}", meaning.items[at].key);
+    meaning.say(*line, Verdict::Honoured(text));
+    address(given)
+}
+
 fn listen(meaning: &mut Meaning<'_>, at: usize, shared: &[(usize, String)]) {
-    let mut given = meaning.value(at).to_owned();
-    if let Some(number) = given.strip_prefix('=') {
-        let number = usize::try_from(super::atoi(number)).unwrap_or_default();
-        let Some((shared, address)) = shared.get(number) else {
-            let why = format!("there is no shared socket {number}");
-            return meaning.say(at, Verdict::Wrong(why));
-        };
-        given.clone_from(address);
-        let text = format!("the address of {}", meaning.items[at].key);
-        meaning.say(*shared, Verdict::Honoured(text));
-    }
-    match address(&given) {
+    let given = meaning.value(at).to_owned();
+    match bound(meaning, at, &given, shared) {
         Ok(address) if meaning.binds.contains(&address) => {
             meaning.no_effect(at, "another line listens there");
         }
@@ -85,7 +95,7 @@ fn listen(meaning: &mut Meaning<'_>, at: usize, shared: &[(usize, String)]) {
 }
 
 /// The address as `bind` takes it.
-fn address(given: &str) -> Result<String, String> {
+pub(super) fn address(given: &str) -> Result<String, String> {
     if given.starts_with('@') || given.starts_with("\\0") {
         return Err("abstract sockets are not supported: name a path or a port".to_owned());
     }

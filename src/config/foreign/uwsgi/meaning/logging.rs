@@ -51,7 +51,7 @@ fn destination(meaning: &mut Meaning<'_>, at: usize) {
             Verdict::AlreadySo("logs go to standard output and standard error".to_owned())
         }
         _ => Verdict::Noted(
-            "logs go to standard output (requests) and standard error: redirect them to files, or let systemd or the container keep them"
+            "logs go to standard output (requests) and standard error: let systemd or the container keep them, or name files with `access_log_file` and `log_file`"
                 .to_owned(),
         ),
     };

@@ -14,6 +14,7 @@ mod processes;
 mod responses;
 mod routes;
 mod schedules;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,79 @@
+//! Settings of ACME: errors, and the output of `pyserve check`.
+
+use crate::support::server::Pyserve;
+use crate::support::temp_dir;
+
+#[test]
+fn settings_that_cannot_work_are_errors() {
+    let check = |args: &[&str], expected: &[&str]| {
+        let ended = Pyserve::app("environ.py").args(args).run();
+        assert_eq!(ended.code, 78, "{args:?}: {}", ended.stderr);
+        for part in expected {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        }
+    };
+    let tls = ["--bind", "https://127.0.0.1:0"];
+    let with = |more: &[&'static str]| -> Vec<&str> { tls.iter().chain(more).copied().collect() };
+    check(
+        &["--acme", "a.test"],
+        &["no address has TLS", "--bind https://"],
+    );
+    check(&with(&[]), &["needs a certificate", "--acme HOST"]);
+    check(&with(&["--acme", "*.a.test"]), &["wildcard"]);
+    check(
+        &with(&["--acme", "https://a.test"]),
+        &["not the name of a host"],
+    );
+    check(&with(&["--acme", "127.0.0.1"]), &["an IP address"]);
+    check(
+        &with(&["--acme", "a.test", "--acme-challenge", "http-01"]),
+        &["no address has plain HTTP"],
+    );
+    check(
+        &with(&["--acme", "a.test", "--acme-challenge", "dns-01"]),
+        &["no such challenge"],
+    );
+    check(
+        &with(&["--acme", "a.test", "--acme-directory", "http://a.test/dir"]),
+        &["not an https:// URL"],
+    );
+    check(
+        &with(&["--acme", "a.test", "--acme-email", "me"]),
+        &["not an address"],
+    );
+    check(
+        &with(&["--acme", "a.test", "--acme-eab-kid", "x"]),
+        &["--acme-eab-key FILE"],
+    );
+    check(
+        &with(&["--acme", "a.test", "--tls-client-ca", "ca.pem"]),
+        &["--tls-client-auth optional"],
+    );
+}
+
+#[test]
+fn a_check_shows_the_state_of_each_host_and_defects_of_the_directory() {
+    let dir = temp_dir();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    std::fs::create_dir(dir.path().join("static")).unwrap();
+    let check = |store: &std::path::Path| {
+        let ended = Pyserve::bare()
+            .args(["check", "--bind", "https://127.0.0.1:0", "--acme", "a.test"])
+            .args(["--acme-directory", "staging"])
+            .arg_file("--acme-dir", store)
+            .arg_file("--root", dir.path())
+            .run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        ended.stdout
+    };
+    let shown = check(dir.path());
+    assert!(
+        shown.contains("https://acme-staging-v02.api.letsencrypt.org/directory by tls-alpn-01"),
+        "{shown}"
+    );
+    assert!(shown.contains("a.test  missing, next attempt"), "{shown}");
+    assert!(!dir.path().join("lock").exists());
+    let shown = check(&file);
+    assert!(shown.contains("cannot write to the directory"), "{shown}");
+}
