@@ -44,7 +44,7 @@ pub fn of_variables(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<Strin
     let flags: Vec<_> = flags.collect();
     let verdict = if names.iter().any(|name| name == "STATIC_INDEX") {
         Verdict::Unsupported(
-            "STATIC_INDEX: for a page of the files at / use `static_missing`".to_owned(),
+            "STATIC_INDEX: start pyserve with `--image yes`, which reads it".to_owned(),
         )
     } else if !flags.is_empty() {
         Verdict::Honoured(format!("{} of the command", flags.join(", ")))
