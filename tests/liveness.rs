@@ -122,6 +122,22 @@ fn a_worker_that_is_stopped_is_replaced() {
 }
 
 #[test]
+fn a_worker_that_is_stopped_is_replaced_though_its_clients_soon_leave() {
+    let stuck = Stuck::start(&[]);
+    let worker = stuck.worker();
+    kill_process(worker, Signal::STOP).unwrap();
+    // Each leaves long before the limit.
+    let mut client = stuck.server.connect();
+    client.send(get("/"));
+    client.reset();
+    stuck
+        .server
+        .stderr
+        .wait_for("worker takes no requests for 10 s");
+    assert_ne!(pid(&stuck.server.get("/").text()), worker);
+}
+
+#[test]
 fn a_worker_whose_interpreter_is_held_between_requests_is_replaced() {
     let stuck = Stuck::start(&[]);
     let worker = pid(&stuck.server.get("/hold-interpreter").text());

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rustix::io::ReadWriteFlags;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::lines::Lines;
 use crate::support::raw::Connection;
-use crate::support::server::{Pyserve, get};
+use crate::support::server::{Pyserve, get, post};
 use crate::support::{python, skipped, source, temp_dir};
 
 /// Bytes of each file; the same number stands in the script.
@@ -110,6 +111,60 @@ fn a_disk_that_stands_still_holds_up_nobody_who_does_not_need_it() {
     for client in &mut stuck {
         assert!(client.response().body == content(3));
     }
+}
+
+#[test]
+fn a_disk_that_hangs_leaves_threads_to_other_locations_and_to_uploads() {
+    let Some(mut disk) = SlowDisk::mount() else {
+        return;
+    };
+    let site = temp_dir();
+    std::fs::create_dir(site.path().join("static")).unwrap();
+    for number in 0..8 {
+        let path = site.path().join(format!("static/{number}.txt"));
+        std::fs::write(path, number.to_string()).unwrap();
+    }
+    let server = Pyserve::app("echo.py")
+        .args(["--root"])
+        .args([site.path()])
+        .args([format!("--static=/slow={}", disk.dir.path().display())])
+        .ready();
+    let mut stuck: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for client in &mut stuck {
+        client.send(get("/slow/stuck.bin"));
+    }
+    disk.said.wait_for("held");
+    let mut others = server.connect();
+    for number in 0..8 {
+        let file = others.exchange(get(&format!("/static/{number}.txt")));
+        assert_eq!(file.text(), number.to_string(), "from its own disk");
+    }
+    let body = "x".repeat(300_000);
+    let upload = others.exchange(post("/", &body));
+    assert_eq!(upload.text().len(), body.len(), "through a spool file");
+    disk.go_on();
+    for client in &mut stuck {
+        assert!(client.response().body == content(3));
+    }
+}
+
+#[test]
+fn a_log_file_whose_disk_hangs_stops_nothing() {
+    let Some(mut disk) = SlowDisk::mount() else {
+        return;
+    };
+    let mut server = Pyserve::app("hello.py")
+        .args(["--access-log", "json", "--access-log-file"])
+        .args([disk.dir.path().join("once.log")])
+        .ready();
+    server.signal(Signal::USR1);
+    disk.said.wait_for("held");
+    server.signal(Signal::USR1);
+    server.stderr.wait_for("still being opened");
+    assert_eq!(server.get("/").status(), 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    disk.go_on();
 }
 
 /// More requests than there are threads for files wait for the disk. What is in memory needs none of

@@ -1,5 +1,7 @@
 //! The events for which the supervisor waits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::mpsc;
 
 use super::control::Command;
@@ -61,7 +63,25 @@ impl Supervisor {
     }
 }
 
+/// Opens the log files again, on its own thread: a hung file system may hold it for ever.
 fn reopen_log_files() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    if RUNS.swap(true, Ordering::Relaxed) {
+        tracing::warn!("the log files are still being opened from the last signal");
+        return;
+    }
+    let job = || {
+        reopen_log_files_here();
+        RUNS.store(false, Ordering::Relaxed);
+    };
+    let thread = std::thread::Builder::new().name("pyserve-files".into());
+    if let Err(error) = thread.spawn(job) {
+        RUNS.store(false, Ordering::Relaxed);
+        tracing::warn!(%error, "cannot open the log files again: the system creates no further thread");
+    }
+}
+
+fn reopen_log_files_here() {
     let (count, failed) = log_files::reopen();
     for (file, error) in &failed {
         tracing::warn!(file = %file.display(), %error, "cannot open a log file again: the one from before is kept");

@@ -66,6 +66,8 @@ pub struct Front {
 /// State that a new site takes over from the previous one.
 struct Kept {
     files: FilePool,
+    /// The part of `files` for static locations.
+    location_files: FilePool,
     /// The cache of static files, with its size and revalidation interval.
     cache: Mutex<Option<((u64, Duration), Cache)>>,
     found_files: Arc<FoundFiles>,
@@ -106,8 +108,10 @@ impl Front {
         certificates: Option<Arc<Certificates>>,
         probes: Probes,
     ) -> io::Result<Self> {
+        let files = FilePool::default();
         let kept = Kept {
-            files: FilePool::default(),
+            location_files: files.part(FilePool::OF_LOCATIONS),
+            files,
             cache: Mutex::default(),
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(
@@ -253,7 +257,7 @@ impl Front {
                 _ => location,
             };
             match Locations::new([config.every_location.complete(location)]) {
-                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.files.clone(), &cache)),
+                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.location_files.clone(), &cache)),
                 Err(error) => {
                     tracing::warn!(source = found.source, %error, "the application's files are not served");
                     None
@@ -327,7 +331,7 @@ impl Kept {
             ..config.static_files.clone()
         };
         let internal_files = (!config.internal_locations.is_empty()).then(|| InternalFiles {
-            files: StaticFiles::new(internal, everything, files.clone(), &cache),
+            files: StaticFiles::new(internal, everything, self.location_files.clone(), &cache),
             release: config.release.clone(),
         });
         let routes = routes(config, pools, files)?;
@@ -342,7 +346,7 @@ impl Kept {
             static_files: StaticFiles::new(
                 locations,
                 config.static_files.clone(),
-                files.clone(),
+                self.location_files.clone(),
                 &cache,
             ),
             found_files: Arc::clone(&self.found_files),

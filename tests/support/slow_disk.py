@@ -2,8 +2,9 @@
 
 Mounts itself there, by the kernel's FUSE protocol (linux/fuse.h, version 7.31), and needs root for
 that. It has two files of SIZE bytes: `quick.bin`, and `stuck.bin`, whose reads are answered only
-after a line on standard input. Says `mounted`, and `held` for each read that waits. The end of
-standard input unmounts it.
+after a line on standard input; and `once.log`, which takes what is written, and whose second open
+waits as well. Says `mounted`, and `held` for each request that waits. The end of standard input
+unmounts it.
 """
 
 import ctypes
@@ -13,14 +14,15 @@ import sys
 import threading
 
 SIZE = 3 << 20
-LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 18, 25, 26
+LOOKUP, FORGET, GETATTR, OPEN, READ, WRITE, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 16, 18, 25, 26
 OPENDIR, RELEASEDIR, INTERRUPT, DESTROY, BATCH_FORGET = 27, 29, 36, 38, 42
 ENOENT, ENOSYS = 2, 38
 ROOT = 1
-NODES = {b"quick.bin": 2, b"stuck.bin": 3}
+NODES = {b"quick.bin": 2, b"stuck.bin": 3, b"once.log": 4}
 MNT_DETACH = 2
 
 released = threading.Event()
+opened_log = threading.Event()
 
 
 def byte(node, offset):
@@ -52,6 +54,15 @@ def read(device, unique, node, offset, size):
     reply(device, unique, content(node, offset, size))
 
 
+def open_node(device, unique, node):
+    if node == NODES[b"once.log"] and opened_log.is_set():
+        print("held", flush=True)
+        released.wait()
+    elif node == NODES[b"once.log"]:
+        opened_log.set()
+    reply(device, unique, struct.pack("<Q2I", node, 0, 0))
+
+
 def answer(device, request):
     _, opcode, unique, node = struct.unpack_from("<IIQQ", request)
     body = request[40:]
@@ -69,7 +80,10 @@ def answer(device, request):
     elif opcode == GETATTR:
         reply(device, unique, struct.pack("<Q2I", 60, 0, 0) + attributes(node))
     elif opcode in (OPEN, OPENDIR):
-        reply(device, unique, struct.pack("<Q2I", node, 0, 0))
+        threading.Thread(target=open_node, args=(device, unique, node), daemon=True).start()
+    elif opcode == WRITE:
+        (size,) = struct.unpack_from("<I", body, 16)
+        reply(device, unique, struct.pack("<2I", size, 0))
     elif opcode == READ:
         _, offset, size = struct.unpack_from("<2QI", body)
         threading.Thread(target=read, args=(device, unique, node, offset, size), daemon=True).start()

@@ -1,7 +1,8 @@
 //! The pool of threads through which the asynchronous front accesses the file system.
 //!
 //! A job runs on tokio's blocking threads, at most so many at a time; further ones wait in order of
-//! arrival. Their number is bounded by the in-flight requests, because each waits for its own job.
+//! arrival. A [part](FilePool::part) of the pool may have fewer at a time, so that a file system
+//! that hangs holds the threads of a part and not those of all. The number of waiting jobs is bounded by the in-flight requests, because each waits for its own job.
 //! Nothing else in the front calls `spawn_blocking`. Some threads are created at the start, for a
 //! system that later creates no more.
 
@@ -16,10 +17,11 @@ use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
-/// Runs blocking file-system work. Clones share the same bound.
+/// Runs blocking file-system work. Clones share the same bounds.
 #[derive(Debug, Clone)]
 pub struct FilePool {
-    permits: Arc<Semaphore>,
+    /// The bounds of the part, of the one that it is a part of, and so on to all.
+    bounds: Arc<[Arc<Semaphore>]>,
 }
 
 /// Longest wait for threads that the system has promised. tokio queues a job without an error if
@@ -32,6 +34,13 @@ impl FilePool {
     /// job releases its place a moment before its thread is free, and tokio would start another
     /// thread each time the next job falls into that moment.
     pub const THREADS: usize = 32;
+
+    /// The part of all static locations together. The rest is for files that requests and responses
+    /// need on the server's own disk.
+    pub const OF_LOCATIONS: usize = 24;
+
+    /// The part of one static location.
+    pub const OF_ONE_LOCATION: usize = 16;
 
     /// Threads that are created at the start and stay: file work continues on them when the system
     /// creates no more. (tokio creates threads on demand, and panics if it cannot create the first
@@ -88,9 +97,16 @@ impl FilePool {
 
     /// A pool that runs at most `threads` jobs at a time (at least one).
     pub fn new(threads: usize) -> Self {
-        let threads = threads.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            permits: Arc::new(Semaphore::new(threads)),
+            bounds: Arc::new([bound(threads)]),
+        }
+    }
+
+    /// A part of the pool, which runs at most `threads` jobs at a time (at least one).
+    pub fn part(&self, threads: usize) -> Self {
+        let wider = self.bounds.iter().cloned();
+        Self {
+            bounds: std::iter::once(bound(threads)).chain(wider).collect(),
         }
     }
 
@@ -110,14 +126,15 @@ impl FilePool {
     /// # Panics
     /// If `job` does: the panic continues in the request that asked for the job.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let permits = Arc::clone(&self.permits);
-        let permit = permits
-            .acquire_owned()
-            .await
-            .expect("nobody closes the semaphore");
+        let mut permits: [_; MOST_BOUNDS] = [const { None }; MOST_BOUNDS];
+        // The narrowest first: a job that waits for it takes nothing from others.
+        for (permit, bound) in permits.iter_mut().zip(&*self.bounds) {
+            let acquired = Arc::clone(bound).acquire_owned().await;
+            *permit = Some(acquired.expect("the semaphore is never closed"));
+        }
         let outcome = tokio::task::spawn_blocking(move || {
             let result = job();
-            drop(permit);
+            drop(permits);
             result
         });
         match outcome.await {
@@ -129,6 +146,13 @@ impl FilePool {
             },
         }
     }
+}
+
+/// Most bounds of a pool: its own, that of the locations, that of one location.
+const MOST_BOUNDS: usize = 3;
+
+fn bound(threads: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(threads.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 impl Default for FilePool {
@@ -176,6 +200,29 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_part_whose_jobs_hang_leaves_the_others_their_threads() {
+        let pool = FilePool::new(3);
+        let locations = pool.part(2);
+        let (hung, other) = (locations.part(1), locations.part(1));
+        let (go_on, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let jobs: Vec<_> = (0..5)
+            .map(|_| {
+                let (hung, wait) = (hung.clone(), Arc::clone(&wait));
+                tokio::spawn(async move { hung.run(move || wait.lock().recv()).await })
+            })
+            .collect();
+        for _ in 0..5 {
+            assert_eq!(other.run(|| 7).await, 7);
+            assert_eq!(pool.run(|| 8).await, 8);
+        }
+        drop(go_on);
+        for job in jobs {
+            assert!(job.await.unwrap().is_err());
+        }
+    }
 
     #[tokio::test]
     async fn no_more_jobs_run_at_a_time_than_the_pool_has_threads() {
@@ -227,7 +274,7 @@ mod tests {
         });
         wait_begun.await.unwrap();
         caller.abort();
-        assert_eq!(pool.permits.available_permits(), 0);
+        assert_eq!(pool.bounds[0].available_permits(), 0);
         release.send(()).unwrap();
         assert_eq!(pool.run(|| 1).await, 1);
     }

@@ -115,7 +115,8 @@ pub enum StaticError {
 pub struct StaticFiles {
     locations: Locations,
     hidden: bool,
-    pool: FilePool,
+    /// The threads of each location.
+    pools: Vec<FilePool>,
     shared: Arc<Shared>,
 }
 
@@ -161,7 +162,7 @@ struct FilePreferences {
 }
 
 impl StaticFiles {
-    /// Serves the files of these locations.
+    /// Serves the files of these locations, each with a part of `pool`.
     pub fn new(
         locations: Locations,
         settings: StaticSettings,
@@ -177,9 +178,16 @@ impl StaticFiles {
                 places,
                 listings: Listings::default(),
             }),
+            pools: locations
+                .iter()
+                .map(|_| pool.part(FilePool::OF_ONE_LOCATION))
+                .collect(),
             locations,
-            pool,
         }
+    }
+
+    fn pool(&self, location: &Location) -> &FilePool {
+        &self.pools[location.index()]
     }
 
     /// The location of a request's path; see [`Locations::find`].
@@ -285,7 +293,7 @@ impl StaticFiles {
                 }
             },
         };
-        self.respond(wish.choose(&resource), file, wish)
+        self.respond(location, wish.choose(&resource), file, wish)
     }
 
     /// The file from the cache, with its large form opened if needed. `None`: the disk has to be
@@ -306,10 +314,11 @@ impl StaticFiles {
         if let Some(file) = open.or_else(|| Disk::reopen_at_once(location, form)) {
             return Some((resource, Some(file)));
         }
+        let pool = self.pool(location);
         let (shared, location) = (Arc::clone(&self.shared), location.clone());
         let form = Arc::clone(form);
         let reopen = move || shared.disk.reopen(&location, &form);
-        let file = self.pool.run(reopen).await;
+        let file = pool.run(reopen).await;
         file.map(|file| (resource, Some(file)))
     }
 
@@ -334,14 +343,14 @@ impl StaticFiles {
         wish: &FilePreferences,
     ) -> Result<Found, StaticError> {
         METRICS.static_from_disk.inc();
-        let shared = Arc::clone(&self.shared);
+        let (shared, pool) = (Arc::clone(&self.shared), self.pool(location));
         let location = location.clone();
         let mut tries = Tries::default();
         let found = loop {
             let (shared, location) = (Arc::clone(&shared), location.clone());
             let (path, wish) = (path.clone(), wish.clone());
             let look = move || shared.look(&location, &path, &wish);
-            match self.pool.run(look).await {
+            match pool.run(look).await {
                 Err(StaticError::Io(error)) if tries.again(&error).await => {}
                 looked => break looked?,
             }
@@ -377,7 +386,7 @@ impl StaticFiles {
                 let (shared, at, wanted) =
                     (Arc::clone(&self.shared), location.clone(), path.clone());
                 let read = move || shared.disk.list(&at, &wanted, format);
-                let Some(page) = self.pool.run(read).await? else {
+                let Some(page) = self.pool(location).run(read).await? else {
                     let url = location.directory_url(relative, query);
                     return Err(StaticError::RedirectToDirectory(url));
                 };
@@ -395,6 +404,7 @@ impl StaticFiles {
     /// Steps 4 to 7.
     fn respond(
         &self,
+        location: &Location,
         form: &Representation,
         file: Option<SharedFile>,
         wish: &FilePreferences,
@@ -411,7 +421,7 @@ impl StaticFiles {
         }
         let bodies = match (&form.bytes, file) {
             (Some(bytes), _) => Bodies::Bytes(bytes.clone()),
-            (None, Some(file)) => Bodies::File(file, 0, self.pool.clone()),
+            (None, Some(file)) => Bodies::File(file, 0, self.pool(location).clone()),
             // It was needed a moment ago, when its form was selected by the same rules.
             (None, None) => return Err(StaticError::NotFound),
         };

@@ -268,8 +268,12 @@ impl Pool {
             }
             let is_live = |handed: Handed| {
                 let board = crew.scoreboard();
+                // The entry of a withdrawn request is freed by the thread that skips it.
                 handed.entry < board.claims()
-                    && board.claim(handed.entry, handed.seq) == Claim::Unclaimed
+                    && matches!(
+                        board.claim(handed.entry, handed.seq),
+                        Claim::Unclaimed | Claim::Withdrawn
+                    )
             };
             let outcome = match queue.send(&request, spot.entry, seq, is_live).await {
                 Ok(()) => {

@@ -204,7 +204,7 @@ impl Queue {
     }
 
     /// Sends a request under a number of its own, for claim `entry` of the scoreboard. `is_live`: a
-    /// word in the ring is of a request that a thread may still take.
+    /// thread has to read the request of a word in the ring.
     ///
     /// # Errors
     /// [`SendError`].
@@ -335,7 +335,7 @@ impl Queue {
 }
 
 impl Producer {
-    /// Removes words whose requests were withdrawn; the others stay in their order.
+    /// Removes words whose entries belong to other requests by now; the others stay in their order.
     fn drop_stale(
         &mut self,
         ring: RequestRing<'_>,

@@ -21,13 +21,13 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Responsiveness {
     /// Waiting threads: the line's state, and when it was first observed.
     waiting: HashMap<usize, ((Activity, u64, u64), u64)>,
-    /// Untaken requests in the queue, and when each was first observed.
+    /// Requests whose messages no thread has read, and when each was first observed.
     untaken: HashMap<u64, u64>,
 }
 
 impl Responsiveness {
-    /// Workers that take no requests. `untaken`: numbers of the requests in the queue;
-    /// `threads`: threads of each worker.
+    /// Workers that take no requests. `untaken`: numbers of the requests in the queue, also of those
+    /// whose clients have left, because a ready thread skips them at once; `threads`: threads of each worker.
     pub(super) fn look(
         &mut self,
         lines: &[ThreadLine],
@@ -86,8 +86,10 @@ impl GenerationState {
         let untaken: Vec<_> = state
             .table
             .in_flight(self.number)
-            .filter(|(_, request)| !request.withdrawn)
-            .filter(|(spot, request)| board.claim(spot.entry, request.seq) == Claim::Unclaimed)
+            .filter(|(spot, request)| {
+                let claim = board.claim(spot.entry, request.seq);
+                matches!(claim, Claim::Unclaimed | Claim::Withdrawn)
+            })
             .map(|(_, request)| request.seq)
             .collect();
         // A thread may be stopped between the end of a reply and its next receive.
