@@ -92,10 +92,6 @@ type Impossible = (fn(&Cell) -> bool, &'static str);
 
 const IMPOSSIBLE: &[Impossible] = &[
     (
-        |cell| cell.shape == Shape::HalfClosed && cell.listener.is_http2(),
-        "RFC 9113 §8.1: over HTTP/2 the END_STREAM flag ends a request, and every request has it",
-    ),
-    (
         |cell| cell.shape == Shape::NoContent && !cell.answerer.is_page(),
         "a file, a redirect and a text are never 204",
     ),
@@ -427,7 +423,7 @@ const RULES: &[Rule] = &[
         says: |draft| draft.connection(Connection::Closes),
     },
     Rule {
-        source: "RFC 9112 §9.6: no request follows; the response is sent, then the end",
+        source: "RFC 9112 §9.6, RFC 9113 §9.1: no request follows; the response, then the end",
         applies: |cell| cell.shape == Shape::HalfClosed,
         says: |draft| draft.connection(Connection::Closes),
     },
