@@ -468,6 +468,40 @@ fn the_authority_of_an_absolute_target_replaces_host() {
     assert_eq!(entries["QUERY_STRING"][1], "y");
 }
 
+/// RFC 3986 §3.2.2: a registered name may have percent-encoded octets.
+#[test]
+fn an_absolute_target_may_have_a_percent_encoded_host() {
+    for host in ["x%41", "a%2eb:81", "x%c3%a9"] {
+        for (line, fields) in [
+            ("/environ/x?y HTTP/1.1", "hOST:localhost\r\n"),
+            (
+                "/environ/x?y HTTP/1.1",
+                "X-A: b\r\nHost: localhost\r\nX-C: d\r\n",
+            ),
+            ("/environ/x?y HTTP/1.0", ""),
+        ] {
+            let request = format!("GET http://{host}{line}\r\n{fields}\r\n");
+            let response = SERVER.exchange(&request);
+            let entries = &response.json()["entries"];
+            assert_eq!(entries["HTTP_HOST"][1], *host);
+            assert_eq!(entries["PATH_INFO"][1], "/environ/x");
+            assert_eq!(entries["QUERY_STRING"][1], "y");
+        }
+        let sent = SERVER.exchange(&format!(
+            "POST http://{host}/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+        ));
+        assert_eq!(sent.status(), 200);
+        for fields in ["", "Host: a b\r\n", "Host: a\r\nHost: a\r\n"] {
+            let request = format!("GET http://{host}/journal/refused HTTP/1.1\r\n{fields}\r\n");
+            check_refused(request.as_bytes());
+        }
+    }
+    for host in ["x%4", "x%zz", "u@x%41"] {
+        let line = format!("GET http://{host}/journal/refused HTTP/1.1\r\n");
+        check_refused((line + "Host: a\r\n\r\n").as_bytes());
+    }
+}
+
 // 11
 #[test]
 fn targets_that_do_not_fit_the_method_are_refused() {

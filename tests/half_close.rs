@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::support::DEADLINE;
 use crate::support::backend::{Backend, page};
+use crate::support::http2::{
+    END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, Outcome, block, frame, get_fields,
+};
 use crate::support::probe::Held;
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get, post, request};
@@ -285,4 +288,109 @@ fn a_server_behind_us_sees_that_a_client_has_gone() {
         assert_eq!(ended.recv_timeout(DEADLINE), Ok("ended"), "{behind:?}");
     }
     server.stdout.wait_for_nth("\" 499 ", 3);
+}
+
+/// A GET over HTTP/2.
+fn http2_get(stream: u32, path: &str) -> Vec<u8> {
+    let flags = END_HEADERS | END_STREAM;
+    frame(HEADERS, flags, stream, &block(&get_fields(path)))
+}
+
+/// GOAWAY of a client that opens no more streams (RFC 9113 §6.8).
+fn http2_goaway() -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[0; 8])
+}
+
+#[test]
+fn an_http2_client_that_half_closes_behind_its_requests_gets_its_answers() {
+    let site = temp_dir();
+    write_files(site.path(), &[("static/a.txt", "a file in memory")]);
+    let socket = site.path().join("socket");
+    let server = Pyserve::app("hello.py")
+        .args(["--access-log", "combined", "--bind", "127.0.0.1:0"])
+        .args(["--bind", &format!("unix:{}", socket.display())])
+        .args(["--root"])
+        .args([site.path()])
+        .ready();
+    let row = [http2_get(1, "/static/a.txt"), http2_get(3, "/page")].concat();
+    let tcp = || server.connect();
+    let unix = || Connection::unix(&socket);
+    let mut requests = 0;
+    for connect in [&tcp as &dyn Fn() -> Connection, &unix] {
+        for behind in [Vec::new(), http2_goaway()] {
+            for _ in 0..5 {
+                let mut http2 = Http2::new(connect());
+                http2.send_and_finish(&[&row[..], &behind].concat());
+                let file = Outcome::Response(200, b"a file in memory".into());
+                assert_eq!(http2.outcome(1), file);
+                assert!(matches!(http2.outcome(3), Outcome::Response(200, _)));
+                let (codes, end) = http2.farewell();
+                assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
+                assert_eq!(end, End::Closed);
+                requests += 1;
+            }
+        }
+    }
+    let line = "\"GET /page HTTP/2.0\" 200 ";
+    server.stdout.wait_for_nth(line, requests);
+    assert_eq!(server.stdout.count("\" 499 "), 0);
+}
+
+#[test]
+fn an_application_may_take_its_time_for_an_http2_client_that_has_half_closed() {
+    let server = Pyserve::app("held.py").ready();
+    let mut http2 = Http2::new(server.connect());
+    // The body of the other request is incomplete, so it is reset.
+    let post = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/post"),
+        (":authority", "localhost"),
+    ];
+    let post = frame(HEADERS, END_HEADERS, 3, &block(&post));
+    http2.send_and_finish(&[http2_get(1, "/slow"), post].concat());
+    let held = server.probe.held("/slow");
+    std::thread::sleep(LATER);
+    held.release();
+    assert!(matches!(http2.outcome(1), Outcome::Response(200, _)));
+    assert_eq!(http2.farewell().1, End::Closed);
+}
+
+#[test]
+fn an_http2_client_that_goes_later_is_499() {
+    let server = Pyserve::app("held.py")
+        .args(["--access-log", "combined"])
+        .ready();
+    let mut http2 = Http2::new(server.connect());
+    assert!(http2.try_send(&http2_get(1, "/left")));
+    let held = server.probe.held("/left");
+    std::thread::sleep(LATER);
+    http2.finish_sending();
+    server.stdout.wait_for("\"GET /left HTTP/2.0\" 499 ");
+    held.release();
+}
+
+#[test]
+fn each_request_of_an_http2_client_that_goes_at_once_is_logged() {
+    let site = temp_dir();
+    let socket = site.path().join("socket");
+    let server = Pyserve::app("hello.py")
+        .args(["--access-log", "combined", "--bind", "127.0.0.1:0"])
+        .args(["--bind", &format!("unix:{}", socket.display())])
+        .ready();
+    let row = [http2_get(1, "/gone"), http2_get(3, "/gone")].concat();
+    for turn in 1..=5 {
+        for (of_two, connection) in [server.connect(), Connection::unix(&socket)]
+            .into_iter()
+            .enumerate()
+        {
+            let mut http2 = Http2::new(connection);
+            // With nothing unread the connection ends by a FIN, not by a reset.
+            http2.round_trip();
+            http2.send_and_finish(&row);
+            drop(http2);
+            let lines = 4 * (turn - 1) + 2 * (of_two + 1);
+            server.stdout.wait_for_nth("\"GET /gone HTTP/2.0\" ", lines);
+        }
+    }
 }

@@ -289,6 +289,44 @@ fn bytes_that_no_uri_contains_reach_the_application_percent_encoded() {
     check_served(&mut http2, 5);
 }
 
+/// RFC 3986 §3.2.2: a registered name may have percent-encoded octets.
+#[test]
+fn a_host_with_percent_encoding_is_one_in_either_field() {
+    let server = served();
+    let mut http2 = connect(&server);
+    let mut stream = 1;
+    for host in ["x%41", "a%2eb:8080", "x%c3%a9", "[v1.a]"] {
+        let both = {
+            let mut fields = with(b":authority", host.as_bytes());
+            fields.push((b"host".to_vec(), host.into()));
+            fields
+        };
+        let mut alone = without(b":authority");
+        alone.push((b"host".to_vec(), host.into()));
+        for mut fields in [with(b":authority", host.as_bytes()), both, alone] {
+            fields[2].1 = b"/environ/".to_vec();
+            send(&mut http2, stream, END_STREAM, &indexed(&fields));
+            let Outcome::Response(200, body) = http2.outcome(stream) else {
+                panic!("{} is refused", shown(&fields));
+            };
+            let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(said["entries"]["HTTP_HOST"][1], *host);
+            stream += 2;
+        }
+        let mut other = with(b":authority", host.as_bytes());
+        other.push((b"host".to_vec(), b"elsewhere".to_vec()));
+        send(&mut http2, stream, END_STREAM, &indexed(&other));
+        check_refused(&mut http2, stream, host);
+        stream += 2;
+    }
+    for host in ["x%4", "x%zz", "%"] {
+        let fields = with(b":authority", host.as_bytes());
+        send(&mut http2, stream, END_STREAM, &indexed(&fields));
+        check_refused(&mut http2, stream, host);
+        stream += 2;
+    }
+}
+
 #[test]
 fn an_asterisk_is_a_target_for_options_alone() {
     let server = served();

@@ -399,6 +399,8 @@ fn an_application_is_found_whatever_way_its_file_binds_it() {
         "import parts\nif parts:\n    app = parts.make(b'here')",
         "import parts\ndef start():\n    global app\n    app = parts.make(b'here')\nstart()",
         "import parts\nglobals()['app'] = parts.make(b'here')",
+        "import parts, sys\nsys.modules[__name__].app = parts.make(b'here')",
+        "import parts\ndef keep(f):\n    globals()['app'] = parts.make(b'here')\n    return f\n@keep\ndef page(): pass",
         "import parts\ndef __getattr__(name):\n    if name == 'app':\n        return parts.make(b'here')\n    raise AttributeError(name)",
         "import parts\nif parts:\n    def create_app():\n        return parts.make(b'here')",
     ] {

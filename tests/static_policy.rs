@@ -13,14 +13,15 @@ use crate::support::{age, temp_dir, write_files};
 
 fn site() -> TempDir {
     let dir = temp_dir();
-    let manifest = r#"{"paths": {"logo.svg": "logo.release.svg"}, "version": "1.1"}"#;
+    let manifest = r#"{"paths": {"logo.svg": "logo.123456789012.svg"}, "version": "1.1"}"#;
     write_files(
         dir.path(),
         &[
             ("static/staticfiles.json", manifest),
-            ("static/logo.release.svg", "<svg/>"),
+            ("static/logo.123456789012.svg", "<svg/>"),
             ("static/base.27e20196a850.css", "p {}"),
             ("static/base.css", "p {}"),
+            ("static/base.210987654321.css", "p {}"),
             ("static/page.html", "<p>"),
             ("static/.env", "hidden"),
             ("static/a.py", "hidden"),
@@ -55,7 +56,7 @@ fn names_with_a_hash_may_be_kept_for_good_and_others_for_a_while() {
     let server = files_alone(&site, &[]);
     for (target, expected) in [
         ("/static/base.27e20196a850.css", FOREVER),
-        ("/static/logo.release.svg", FOREVER),
+        ("/static/logo.123456789012.svg", FOREVER),
         ("/static/base.css", "public, max-age=60"),
         ("/static/page.html", "no-cache"),
         ("/css/site.css", "public, max-age=60"),
@@ -91,7 +92,7 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
     );
     for (target, expected) in [
         ("/static/base.27e20196a850.css", "public, max-age=3600"),
-        ("/static/logo.release.svg", "public, max-age=3600"),
+        ("/static/logo.123456789012.svg", "public, max-age=3600"),
         ("/static/page.html", "public, max-age=3600"),
         ("/css/site.css", "no-cache"),
     ] {
@@ -100,12 +101,15 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
     let server = files_alone(&site, &["--static-immutable", "/static=manifest"]);
     for (target, expected) in [
         ("/static/base.27e20196a850.css", "public, max-age=60"),
-        ("/static/logo.release.svg", FOREVER),
+        ("/static/logo.123456789012.svg", FOREVER),
     ] {
         assert_eq!(caching(&server, target), expected, "{target}");
     }
     let server = files_alone(&site, &["--static-immutable", "no"]);
-    for target in ["/static/base.27e20196a850.css", "/static/logo.release.svg"] {
+    for target in [
+        "/static/base.27e20196a850.css",
+        "/static/logo.123456789012.svg",
+    ] {
         assert_eq!(caching(&server, target), "public, max-age=60");
     }
 }
@@ -124,6 +128,14 @@ fn only_a_build_s_names_are_promised_to_stay() {
     for place in ["static", "uploads", "opted"] {
         for name in names {
             write_files(dir.path(), &[(&format!("{place}/{name}"), "x")]);
+        }
+        let manifest = r#"{"paths": {"a.jpg": "a.123456789012.jpg", "b.jpg": "b.plain.jpg"}}"#;
+        for (name, text) in [
+            ("staticfiles.json", manifest),
+            ("a.123456789012.jpg", "x"),
+            ("b.plain.jpg", "x"),
+        ] {
+            write_files(dir.path(), &[(&format!("{place}/{name}"), text)]);
         }
     }
     age(dir.path());
@@ -161,6 +173,8 @@ fn only_a_build_s_names_are_promised_to_stay() {
         let is_guessed = matches!(prefix, "/static" | "/opted");
         let hashed = if is_guessed { FOREVER } else { usual };
         assert_eq!(of("index-BfX3k2aQ.js"), hashed, "{prefix}");
+        assert_eq!(of("a.123456789012.jpg"), hashed, "{prefix}: a manifest");
+        assert_eq!(of("b.plain.jpg"), usual, "{prefix}: listed without a hash");
         assert_eq!(of(names[0]), usual, "{prefix}: a UUID");
         assert_eq!(of("live-a1b2c3d4.m3u8"), usual, "{prefix}");
         let page = if prefix.ends_with("timed") {
@@ -202,12 +216,13 @@ fn what_was_written_a_moment_ago_is_not_promised_to_stay() {
 fn a_new_manifest_is_seen() {
     let site = site();
     let server = files_alone(&site, &["--static-check", "0"]);
-    assert_eq!(caching(&server, "/static/base.css"), "public, max-age=60");
-    let manifest = r#"{"paths": {"base.sass": "base.css"}}"#;
+    let hashed = "/static/base.210987654321.css";
+    assert_eq!(caching(&server, hashed), "public, max-age=60");
+    let manifest = r#"{"paths": {"base.css": "base.210987654321.css"}}"#;
     std::fs::write(site.path().join("static/staticfiles.json"), manifest).unwrap();
-    assert_eq!(caching(&server, "/static/base.css"), FOREVER);
+    assert_eq!(caching(&server, hashed), FOREVER);
     assert_eq!(
-        caching(&server, "/static/logo.release.svg"),
+        caching(&server, "/static/logo.123456789012.svg"),
         "public, max-age=60"
     );
 }

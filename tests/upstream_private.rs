@@ -116,6 +116,19 @@ fn a_connection_that_a_client_has_authenticated_is_that_client_s_alone() {
     }
 }
 
+/// RFC 9110 §11.4 has a space behind the scheme; servers take a tab as well.
+#[test]
+fn white_space_behind_the_scheme_is_a_space_or_a_tab() {
+    let backend = windows("NTLM");
+    let server = in_front_of(&backend);
+    for said in ["NTLM x", "NTLM\tx", "negotiate\t x", "NeGoTiAtE \tx"] {
+        let mut client = server.connect();
+        let lines = format!("Authorization: {said}\r\n");
+        let own = client.exchange(request("GET", "/public", &lines)).text();
+        assert_ne!(server.get("/public").text(), own, "{said:?}");
+    }
+}
+
 #[test]
 fn head_leaves_it_to_its_client() {
     for scheme in ["NTLM", "Negotiate"] {

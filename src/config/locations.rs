@@ -402,7 +402,7 @@ static OWN: &[Setting] = &[
         "immutable",
         "auto|manifest|no",
         "With `static`: which files clients may keep for a year",
-        Default::Computed("manifest"),
+        Default::Computed("no"),
     ),
     setting(
         "precompressed",

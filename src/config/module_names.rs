@@ -2,8 +2,8 @@
 //!
 //! A small reader of Python's lexical structure (The Python Language Reference, chapter 2): strings,
 //! comments, brackets and line joining, then statements by their indentation. It knows assignments,
-//! imports, definitions, `for`, `with` and `:=`. It does not know values: a name that is bound in an `if`
-//! or a `try` is bound *perhaps*, and after `from x import *` any name may be.
+//! imports, definitions, `for`, `with`, `case` and `:=`. It does not know values: a name that is bound in
+//! an `if`, a `try` or a `match` is bound *perhaps*, and after `from x import *` any name may be.
 
 use std::collections::HashSet;
 
@@ -71,6 +71,7 @@ impl Names {
             // Not run by an import.
             "if" if tokens.get(1) == Some(&Token::Name("__name__")) => Kind::Hidden,
             "with" => Kind::Sure,
+            "match" | "case" if is_match(tokens) => Kind::Perhaps,
             "if" | "elif" | "else" | "try" | "except" | "finally" | "for" | "while" => {
                 Kind::Perhaps
             }
@@ -96,7 +97,15 @@ impl Names {
                         self.bind(name, scope);
                     }
                 }
+                let lists = tokens
+                    .windows(2)
+                    .position(|pair| matches!(pair, [Token::Name("as"), Token::Sign("(" | "[")]));
+                if let Some(at) = lists {
+                    self.target(&tokens[at + 1..], scope.max(Kind::Perhaps));
+                }
             }
+            // A pattern captures by names, as a target binds them.
+            Some(Token::Name("case")) => self.target(&tokens[1..], scope),
             _ => {}
         }
     }
@@ -158,12 +167,22 @@ impl Names {
     }
 
     fn expression(&mut self, tokens: &[Token<'_>], scope: Kind) {
-        const DYNAMIC: [&str; 6] = ["globals", "locals", "vars", "exec", "setattr", "__dict__"];
+        /// These bind names of the module from functions too, which decorators call.
+        const ANYWHERE: [&str; 6] = [
+            "globals",
+            "f_globals",
+            "exec",
+            "modules",
+            "import_module",
+            "__import__",
+        ];
+        const DYNAMIC: [&str; 4] = ["locals", "vars", "setattr", "__dict__"];
         for (at, token) in tokens.iter().enumerate() {
             let Token::Name(name) = token else { continue };
             if tokens.get(at + 1) == Some(&Token::Sign(":=")) {
                 self.bind(name, scope);
             }
+            self.is_open |= ANYWHERE.contains(name);
             self.is_open |= scope < Kind::Hidden && DYNAMIC.contains(name);
         }
     }
@@ -217,6 +236,16 @@ impl<'a> Token<'a> {
     }
 }
 
+/// True if a line that begins with `match` or `case` begins such a block: both are names as well
+/// (The Python Language Reference §2.3.2, soft keywords).
+fn is_match(tokens: &[Token<'_>]) -> bool {
+    let is_name = matches!(
+        tokens.get(1),
+        None | Some(Token::Sign("." | "=" | ":" | ","))
+    );
+    !is_name && top_level(tokens, ":").next().is_some()
+}
+
 /// Places of a sign outside of brackets; a colon of a `lambda` is none.
 fn top_level<'t>(tokens: &'t [Token<'_>], sign: &'t str) -> impl Iterator<Item = usize> + 't {
     let (mut depth, mut lambdas) = (0_i32, 0);
@@ -267,6 +296,7 @@ fn lines(source: &str) -> Vec<Line<'_>> {
             }
             '#' => rest.find('\n').unwrap_or(rest.len()),
             '\\' if rest.starts_with("\\\n") => 2,
+            '\\' if rest.starts_with("\\\r\n") => 3,
             '"' | '\'' => {
                 line.tokens.push(Token::Literal);
                 string(rest, next)
@@ -343,6 +373,7 @@ mod tests {
             "from x import (\n  a,\n  app, # c\n)",
             "from x import y as app",
             "from x import a, \\\n  app",
+            "from x import a, \\\r\n  app",
             "import app",
             "import app.views",
             "import x as app",
@@ -377,6 +408,13 @@ mod tests {
             "if x:\n  def app(e, s): pass",
             "try: app = 1\nfinally: pass",
             "if (app := x): pass",
+            "match x:\n  case 1:\n    app = 1\n  case _:\n    app = 2",
+            "match x:\n  case 1: app = 1",
+            "match (x):\n  case [1]:\n    def app(e, s): pass",
+            "match x:\n  case app: pass",
+            "match x:\n  case {'a': [app, *_]} if app: pass",
+            "match x:\n  case P(a=1) as app: pass",
+            "with x() as (a, app):\n  pass",
         ] {
             let names = Names::of(source);
             assert!(names.may_have("app") && !names.has("app"), "{source}");
@@ -403,6 +441,10 @@ mod tests {
             "if __name__ == '__main__': app = 1",
             "app += 1",
             "app: Flask",
+            "match = re.match(app)",
+            "match.x = 1",
+            "case: int = 1",
+            "case = 1",
             "from app import x",
             "import x.app",
             "x = (app == 1)",
@@ -424,11 +466,22 @@ mod tests {
             "def __getattr__(name): pass",
             "setattr(sys.modules[__name__], 'app', 1)",
             "if x: from y import *",
+            "sys.modules[__name__].app = 1",
+            "importlib.import_module(__name__).app = 1",
+            "def keep(f):\n  globals()['app'] = f\n  return f\n@keep\ndef x(e, s): pass",
+            "def keep(f):\n  setattr(sys.modules[f.__module__], 'app', f)",
+            "def f():\n  exec(x)",
+            "def f():\n  sys._getframe(1).f_globals['app'] = 1",
             "vars().update(x)",
         ] {
             assert!(Names::of(source).is_open(), "{source}");
         }
-        for source in ["def f():\n  exec(x)", "x * y", "f(*a, **b)", "'import *'"] {
+        for source in [
+            "def f():\n  setattr(x, 'a', 1)",
+            "x * y",
+            "f(*a, **b)",
+            "'import *'",
+        ] {
             assert!(!Names::of(source).is_open(), "{source}");
         }
     }

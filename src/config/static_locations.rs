@@ -56,7 +56,7 @@ impl StaticLocation {
             predefined: false,
             missing: Missing::default(),
             max_age: None,
-            immutable: Immutable::Manifest,
+            immutable: Immutable::No,
             precompressed: false,
             types: FileTypes::default(),
             index: true,
@@ -72,8 +72,8 @@ impl StaticLocation {
         self.scope.place(&self.prefix)
     }
 
-    /// These settings for a directory that only a build writes to: content hashes in names and
-    /// precompressed neighbours are trusted.
+    /// These settings for a directory that only a build writes to: content hashes in names,
+    /// `staticfiles.json` and precompressed neighbours are trusted. Elsewhere each may be an upload.
     pub fn of_a_build(self) -> Self {
         Self {
             immutable: Immutable::Auto,

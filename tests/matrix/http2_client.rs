@@ -4,9 +4,10 @@ use super::exchange::{After, Framing, Next, Outcome, Received};
 use super::shapes::{COOKIES, Manner, Sent};
 use crate::support::hpack::Decoder;
 use crate::support::http2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PADDED, RST_STREAM, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PADDED, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, frame,
 };
-use crate::support::raw::Connection;
+use crate::support::raw::{Connection, End};
 
 /// A connection that asks for one thing after the other.
 pub struct Http2Client {
@@ -33,6 +34,13 @@ impl Http2Client {
     /// In words, where there was no complete response.
     pub fn exchange(mut self, sent: &Sent, next: &[Next]) -> Result<Received, String> {
         let mut received = self.one(sent)?;
+        if sent.manner == Manner::HalfCloses {
+            received.connection = match self.http2.farewell() {
+                (codes, End::Closed) if codes.iter().all(|code| *code == 0) => After::Closed,
+                other => After::Wrong(format!("an end was due: {other:?}")),
+            };
+            return Ok(received);
+        }
         received.connection = After::Kept;
         for next in next {
             let complaint = match self.one(&next.sent) {
@@ -69,7 +77,19 @@ impl Http2Client {
                 .map(|(name, value)| (*name, value.as_str())),
         );
         fields.extend(length.as_deref().map(|length| ("content-length", length)));
-        self.http2.headers(stream, &fields, sent.body.is_none());
+        if sent.manner == Manner::HalfCloses {
+            // RFC 9113 §6.9: windows for the whole response, since none can be opened later.
+            const WINDOW: [u8; 4] = (1_u32 << 30).to_be_bytes();
+            let setting = [&[0, 4][..], &WINDOW].concat();
+            let frames = [
+                frame(SETTINGS, 0, 0, &setting),
+                frame(WINDOW_UPDATE, 0, 0, &WINDOW),
+                frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields)),
+            ];
+            self.http2.send_and_finish(&frames.concat());
+        } else {
+            self.http2.headers(stream, &fields, sent.body.is_none());
+        }
         let Some(body) = &sent.body else {
             if sent.manner == Manner::LeavesInResponse {
                 self.begins(stream)?;

@@ -84,6 +84,16 @@ impl Http2 {
         self.connection.try_send(bytes).is_ok()
     }
 
+    /// Sends bytes and a FIN at once.
+    pub fn send_and_finish(&mut self, bytes: &[u8]) {
+        self.connection.send_and_finish(bytes);
+    }
+
+    /// Sends a FIN.
+    pub fn finish_sending(&mut self) {
+        self.connection.finish_sending();
+    }
+
     /// Sends a PING and reads to its answer: what was sent before has been looked at.
     pub fn round_trip(&mut self) {
         assert_eq!(self.ping(), Ok(()), "the connection goes on");
@@ -163,7 +173,8 @@ impl Http2 {
     pub fn allow(&mut self, stream: u32, bytes: u32) {
         for id in [0, stream] {
             let update = frame(WINDOW_UPDATE, 0, id, &bytes.to_be_bytes());
-            self.connection.send(update);
+            // The client may have finished sending.
+            let _ = self.connection.try_send(update);
         }
     }
 
@@ -232,10 +243,11 @@ impl Http2 {
             let payload = self.connection.exactly(length);
             match kind {
                 SETTINGS if flags & ACK == 0 => {
-                    self.connection.send(frame(SETTINGS, ACK, 0, &[]));
+                    // The client may have finished sending.
+                    let _ = self.connection.try_send(frame(SETTINGS, ACK, 0, &[]));
                 }
                 PING if flags & ACK == 0 => {
-                    self.connection.send(frame(PING, ACK, 0, &payload));
+                    let _ = self.connection.try_send(frame(PING, ACK, 0, &payload));
                 }
                 GOAWAY if number(&payload[4..8]) != 0 => {
                     return Outcome::ConnectionError(number(&payload[4..8]));

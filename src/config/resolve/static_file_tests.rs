@@ -149,7 +149,7 @@ fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
     };
     assert_eq!(
         shown(&[]),
-        "/inside=Manifest,false /media=Manifest,false /opted=Auto,true /static=Auto,true None None"
+        "/inside=No,false /media=No,false /opted=Auto,true /static=Auto,true None None"
     );
     assert_eq!(
         shown(&[
@@ -162,7 +162,7 @@ fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
             "--static-precompressed",
             "/static=no",
         ]),
-        "/inside=Manifest,true /media=Auto,false /opted=Auto,true /static=No,false None None"
+        "/inside=No,true /media=Auto,false /opted=Auto,true /static=No,false None None"
     );
     assert_eq!(
         shown(&[
@@ -171,7 +171,7 @@ fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
             "--static-precompressed",
             "yes"
         ]),
-        "/inside=Manifest,true /media=Auto,true /opted=Auto,true /static=Auto,true \
+        "/inside=No,true /media=Auto,true /opted=Auto,true /static=Auto,true \
          Some(Auto) Some(true)"
     );
     for (name, value, expected) in [

@@ -81,13 +81,13 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_immutable",
         value_name: "[PREFIX=]auto|manifest|no",
         heading: HEADING,
-        help: "Files below PREFIX (without: everywhere) that clients may cache for a year: those in \
-               staticfiles.json, and with `auto` all with a content hash in their name, as in \
-               `app.3f2a9c71.js`; never HTML, nor where a maximum age is set; repeatable",
+        help: "Files below PREFIX (without: everywhere) that clients may cache for a year: those with \
+               a content hash in their name that staticfiles.json lists, and with `auto` also those \
+               that it does not list, as in `app.3f2a9c71.js`; never HTML, nor where a maximum age is set; repeatable",
         repeatable: true,
         default: Default::Computed(
-            "auto for STATIC_ROOT, /static, /css, /js and /images of the root; no for MEDIA_ROOT; \
-             manifest elsewhere",
+            "auto for STATIC_ROOT, /static, /css, /js and /images of the root; no elsewhere, since \
+             uploads may have such names",
         ),
     },
     Setting {

@@ -175,6 +175,10 @@ impl Stream {
                     }
                     // Where nothing is sent, resets may have been queued.
                     self.count_http2();
+                    if self.is_half_closed && self.http2.open_streams() == 0 {
+                        // The read side waits for the last response.
+                        context.waker().wake_by_ref();
+                    }
                 }
                 self.in_time(context, written)
             }

@@ -18,6 +18,7 @@
 
 pub mod chunks;
 pub mod head;
+mod host_field;
 pub mod refused;
 pub mod target;
 

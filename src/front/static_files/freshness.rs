@@ -1,9 +1,9 @@
 //! `Cache-Control` of a file: the time that a client may use it without revalidation.
 //!
 //! A name with a hash of the content in it always stands for the same content, so it may be cached
-//! without limit. Such names are found in Django's `staticfiles.json`, and by their form in the
-//! directories of build tools; uploads have identifiers in their names that look the same. A
-//! configured maximum age holds for every file.
+//! without limit. Such names are found in Django's `staticfiles.json`, and by their form, in the
+//! directories of build tools; uploads have identifiers in their names that look the same, and may
+//! include a manifest. A configured maximum age holds for every file.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -34,11 +34,24 @@ impl Manifest {
         let paths = written.map(|written| written.paths).unwrap_or_default();
         let hashed = paths
             .into_iter()
-            .filter(|(name, hashed)| name != hashed)
+            .filter(|(name, hashed)| adds_hash(name, hashed) || has_hash(hashed))
             .map(|(_, hashed)| hashed)
             .collect();
         Self { hashed }
     }
+}
+
+/// True if `hashed` is `name` with a hash in hexadecimal in front of the extension: Django's
+/// `base.27e20196a850.css`. A name without one may stand for other content tomorrow.
+fn adds_hash(name: &str, hashed: &str) -> bool {
+    let file = name.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = name[file..].rfind('.').filter(|dot| *dot > 0);
+    let (root, extension) = name.split_at(dot.map_or(name.len(), |dot| file + dot));
+    let added = hashed
+        .strip_prefix(root)
+        .and_then(|rest| rest.strip_suffix(extension))
+        .and_then(|rest| rest.strip_prefix(['.', '-', '_']));
+    added.is_some_and(|hash| hash.len() >= 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// True if the content of the file called `name` never changes. Pages do change: they name the
@@ -191,7 +204,9 @@ mod tests {
     #[test]
     fn the_manifest_names_what_never_changes() {
         let manifest = Manifest::parse(
-            br#"{"paths": {"a.css": "a.custom.css", "same.css": "same.css"}, "version": "1.1"}"#,
+            br#"{"paths": {"a.css": "a.123456789012.css", "same.css": "same.css",
+                "d/b.min.js": "d/b.min.210987654321.js", "LICENSE": "LICENSE.123456789012",
+                "c.css": "c.custom.css", "e.css": "other.123456789012.css"}, "version": "1.1"}"#,
         );
         let check = |name: &str, rule: Immutable, expected: &str| {
             let media_type = MediaType::of("", name, &FileTypes::default());
@@ -203,9 +218,17 @@ mod tests {
         };
         let forever = "public, max-age=31536000, immutable";
         let a_while = "public, max-age=60";
-        check("a.custom.css", Immutable::Auto, forever);
-        check("a.custom.css", Immutable::Manifest, forever);
-        check("a.custom.css", Immutable::No, a_while);
+        for listed in [
+            "a.123456789012.css",
+            "d/b.min.210987654321.js",
+            "LICENSE.123456789012",
+        ] {
+            check(listed, Immutable::Auto, forever);
+            check(listed, Immutable::Manifest, forever);
+            check(listed, Immutable::No, a_while);
+        }
+        check("c.custom.css", Immutable::Auto, a_while);
+        check("other.123456789012.css", Immutable::Manifest, a_while);
         check("a.css", Immutable::Auto, a_while);
         check("same.css", Immutable::Auto, a_while);
         check("b.27e20196a850.css", Immutable::Auto, forever);

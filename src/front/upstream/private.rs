@@ -147,7 +147,8 @@ pub fn authenticates(asked: &HeaderMap) -> bool {
 /// True if one of the fields begins with such a scheme, or lists one (RFC 9110 §11.6.1).
 fn names_scheme(headers: &HeaderMap, field: &HeaderName) -> bool {
     listed_in(headers, field).any(|part| {
-        let word = part.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let word = part.split(u8::is_ascii_whitespace).next();
+        let word = word.unwrap_or_default();
         SCHEMES
             .iter()
             .any(|scheme| word.eq_ignore_ascii_case(scheme))
@@ -165,6 +166,10 @@ mod tests {
             ("NTLM", true),
             ("ntlm TlRMTVNTUAAB", true),
             ("Negotiate oYG2MIGz", true),
+            ("NTLM\tTlRMTVNTUAAB", true),
+            ("nEGOTIATE\t oYG2MIGz", true),
+            ("Basic realm=\"a\",\tNTLM\tx", true),
+            ("NTLMv3\tx", false),
             ("Basic realm=\"x\", NTLM", true),
             ("Basic realm=\"a\",Negotiate", true),
             ("Basic bnRsbTp4", false),

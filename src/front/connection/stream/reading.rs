@@ -37,6 +37,9 @@ const HALF_CLOSE: Duration = Duration::from_millis(50);
 /// sooner.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Time for hyper to begin the requests of a client that has disconnected right after them.
+const BEGIN: Duration = Duration::from_millis(1);
+
 const MALFORMED_CHUNKS: &str = "its chunks are malformed";
 
 impl Stream {
@@ -175,9 +178,18 @@ impl Stream {
         self.http2.give(into);
         // All bytes received may be held back.
         while into.filled().len() == begun {
+            if self.is_half_closed && self.http2.is_there() {
+                return self.poll_answered(context);
+            }
             if self.early.is_empty() {
                 ready!(self.poll_memory(context));
                 ready!(self.poll_receive(context, into))?;
+                if into.filled().len() == begun && into.remaining() > 0 && self.half_closes()? {
+                    self.is_half_closed = true;
+                    self.http2.end_of_requests();
+                    self.http2.give(into);
+                    continue;
+                }
             } else {
                 let length = self.early.len().min(into.remaining());
                 into.put_slice(&self.early[..length]);
@@ -193,6 +205,30 @@ impl Stream {
             self.check_frames(into, begun)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// True if the end of a client's bytes is held back from hyper, which would drop all requests
+    /// of HTTP/2 at once, even those it has not begun. The rule is that of HTTP/1
+    /// ([`HALF_CLOSE`]).
+    fn half_closes(&mut self) -> io::Result<bool> {
+        let is_gone = self.socket().peer_end()? == PeerEnd::Gone;
+        let within = (is_gone || self.socket().is_tcp()).then_some(HALF_CLOSE);
+        if !self.http2.has_requested_within(within) {
+            return Ok(false);
+        }
+        if is_gone {
+            // hyper begins the requests in the meantime, so that each is logged.
+            self.look_again = Some(Box::pin(tokio::time::sleep(BEGIN)));
+        }
+        Ok(true)
+    }
+
+    /// Waits until a client of HTTP/2 that has half-closed has all its responses, or disconnects.
+    fn poll_answered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.http2.open_streams() {
+            0 => Poll::Ready(Ok(())),
+            _ => self.poll_reset(context),
+        }
     }
 
     /// Waits until there is memory for more of the bodies of HTTP/2, or all of them are read.

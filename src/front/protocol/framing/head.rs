@@ -1,8 +1,8 @@
 //! Reads the head of a request (RFC 9112 §3 to §6) before hyper does.
 //!
-//! Most heads are passed on unchanged. Only the request line is ever rewritten: a target that is
-//! not in its normal form ([`target`]), and a minor version above 1, which is served as 1.1 (RFC
-//! 9110 §2.5). Heads that hyper would refuse are refused here, so that the client gets an error
+//! Most heads are passed on unchanged. Only the request line is rewritten: a target that is not in
+//! its normal form ([`target`]), and a minor version above 1, which is served as 1.1 (RFC 9110
+//! §2.5); and `Host`, where the target has an authority that `http` cannot hold. Heads that hyper would refuse are refused here, so that the client gets an error
 //! page and the log a line: [`RefusedHead`].
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::Uri;
 
 use super::refused::RefusedHead;
-use super::{BodyRemainder, target};
+use super::{BodyRemainder, host_field, target};
 use crate::front::error::Rejection;
 use crate::front::header_case::is_title_case;
 use crate::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET, PARSER_LIMIT};
@@ -92,15 +92,20 @@ fn read_line(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
         Ok(rewritten) => rewritten,
         Err(rejection) => return refused(bytes, rejection, head_length(bytes)),
     };
-    let line_length = rewritten.len();
-    let head = [&rewritten, &bytes[end + 1..]].concat();
+    let behind = &bytes[end + 1..];
+    let behind = match &rewritten.host {
+        Some(host) => host_field::with_host(behind, host, rewritten.is_http10),
+        None => Cow::Borrowed(behind),
+    };
+    let grown = (rewritten.line.len() + behind.len(), bytes.len());
+    let head = [&rewritten.line[..], &behind].concat();
     let mut places: FieldPlaces<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&head, &mut places) {
         Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => ParsedHead::Incomplete,
         Ok(httparse::Status::Partial) => refused(bytes, too_large(bytes), bytes.len()),
         Ok(httparse::Status::Complete(length)) => {
-            let whole = length - line_length + end + 1;
+            let whole = length + grown.1 - grown.0;
             let rewritten = Cow::Owned(head[..length].to_vec());
             finish((bytes, whole), (&head, rewritten), &request, keeps_case)
         }
@@ -118,8 +123,17 @@ fn read_line(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
 const NO_LINE: &str = "the request line is malformed";
 const NO_FIELD: &str = "a header field is malformed";
 
+/// A request line as hyper gets it.
+struct RequestLine {
+    line: Vec<u8>,
+    /// The authority of an absolute target, which goes to the `Host` field because `http` cannot
+    /// hold it in a target.
+    host: Option<Vec<u8>>,
+    is_http10: bool,
+}
+
 /// The request line as hyper gets it (RFC 9112 §3).
-fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
+fn normal_line(line: &[u8]) -> Result<RequestLine, Rejection> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(asked)) = (parts.next(), parts.next()) else {
         return Err(Rejection::BadRequest(NO_LINE));
@@ -159,16 +173,31 @@ fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
         ));
     }
     let asked = target::normal(asked);
-    if Uri::try_from(&*asked).is_err() {
-        return Err(Rejection::BadRequest("the request target is malformed"));
+    // `http` refuses the longest ones.
+    if asked.len() > MAX_TARGET {
+        return Err(Rejection::TargetTooLong {
+            length: asked.len(),
+            limit: MAX_TARGET,
+        });
     }
+    let (host, asked) = match Uri::try_from(&*asked) {
+        Ok(_) => (None, &*asked),
+        Err(_) => host_field::split(&asked)
+            .filter(|(_, path)| Uri::try_from(*path).is_ok())
+            .map(|(host, path)| (Some(host.to_vec()), path))
+            .ok_or(Rejection::BadRequest("the request target is malformed"))?,
+    };
     let mut rewritten = Vec::with_capacity(line.len() + 32);
     rewritten.extend_from_slice(method);
     rewritten.push(b' ');
-    rewritten.extend_from_slice(&asked);
+    rewritten.extend_from_slice(asked);
     rewritten.extend_from_slice(b" HTTP/1.");
     rewritten.extend([minor, b'\r', b'\n']);
-    Ok(rewritten)
+    Ok(RequestLine {
+        line: rewritten,
+        host,
+        is_http10: minor == b'0',
+    })
 }
 
 /// Finds the framing of the body of a syntactically valid head: the first `length` of the `bytes`

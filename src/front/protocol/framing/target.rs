@@ -75,7 +75,7 @@ fn encode(bytes: &[u8], to: &mut Vec<u8>) {
 }
 
 /// The index of the path, after the authority in absolute form (RFC 9112 §3.2.2).
-fn path_start(target: &[u8]) -> usize {
+pub(super) fn path_start(target: &[u8]) -> usize {
     if matches!(target.first(), Some(b'/' | b'*')) {
         return 0;
     }

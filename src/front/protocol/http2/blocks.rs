@@ -1,16 +1,16 @@
 //! Header blocks of a client: each is decoded and checked before h2 sees it.
 //!
 //! A valid block is passed on as it was sent. Others are replaced: a malformed request by a
-//! substitute ([`super::refused`]), malformed trailers by some for which h2 resets the stream, and
-//! a path with bytes that no URI contains by its percent-encoded form. From the first replaced
-//! block on, h2's dynamic table lacks entries; so every later block is encoded again, without a
+//! substitute ([`super::refused`]), malformed trailers by some for which h2 resets the stream, a
+//! path with bytes that no URI contains by its percent-encoded form, and an authority that `http`
+//! cannot hold by a `Host` field (RFC 9113 §8.3.1 allows either). From the first replaced block on, h2's dynamic table lacks entries; so every later block is encoded again, without a
 //! reference to that table.
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use super::End;
-use super::fields::{self, Form};
+use super::fields::{self, Form, is_held};
 use super::frames::{
     CONTINUATION, END_HEADERS, END_STREAM, FrameHeader, HEADERS, MOST, PADDED, PRIORITY, code,
 };
@@ -149,7 +149,7 @@ fn check_request(fields: &Fields, ends: bool) -> Verdict {
     }
     match fields::check_request(fields, ends) {
         // An encoded byte takes three.
-        Ok(Form::Encoded(count)) if fields.size + 2 * count >= MAX_HEAD => {
+        Ok(Form::Rewritten(count)) if fields.size + 2 * count >= MAX_HEAD => {
             Verdict::Refused(refused::too_large(fields))
         }
         Ok(form) => Verdict::Passes(form),
@@ -166,11 +166,19 @@ fn check_trailers(fields: &Fields) -> Verdict {
 
 /// Appends all fields, without a reference to a table.
 fn write(fields: &Fields, block: &mut Vec<u8>) {
+    let (mut host, mut has_host) = (None, false);
     for (name, value) in fields.iter() {
         match name {
             b":path" => write_literal(block, name, &target::normal(value)),
-            _ => write_literal(block, name, value),
+            b":authority" if !is_held(value) => host = Some(value),
+            _ => {
+                has_host |= name == b"host";
+                write_literal(block, name, value);
+            }
         }
+    }
+    if let Some(host) = host.filter(|_| !has_host) {
+        write_literal(block, b"host", host);
     }
 }
 

@@ -6,7 +6,7 @@
 //! same.
 
 use http::Method;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 
 use super::hpack::Fields;
 use crate::front::protocol::framing::target;
@@ -20,8 +20,9 @@ pub type MalformedReason = &'static str;
 pub enum Form {
     /// Unchanged.
     Sent,
-    /// With so many bytes of its path percent-encoded.
-    Encoded(usize),
+    /// With so many bytes of its path percent-encoded, and with `Host` in place of an authority
+    /// that `http` cannot hold ([`is_held`]).
+    Rewritten(usize),
 }
 
 /// The pseudo-header fields of a request (RFC 9113 §8.3.1).
@@ -41,6 +42,7 @@ pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, MalformedReaso
     let mut pseudo = Pseudo::default();
     let mut behind = false;
     let mut content_length = None;
+    let mut host = None;
     for (name, value) in fields.iter() {
         match name.strip_prefix(b":") {
             Some(_) if behind => return Err("a pseudo-header field comes after other fields"),
@@ -48,8 +50,10 @@ pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, MalformedReaso
             None => {
                 behind = true;
                 check_field(name, value)?;
-                if name == b"content-length" {
-                    check_length(value, &mut content_length)?;
+                match name {
+                    b"content-length" => check_length(value, &mut content_length)?,
+                    b"host" => host = Some(value),
+                    _ => {}
                 }
             }
         }
@@ -58,7 +62,13 @@ pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, MalformedReaso
     if ends && content_length.is_some_and(|length| length > 0) {
         return Err("Content-Length announces a body that the request does not have");
     }
-    pseudo.check()
+    pseudo.check(host)
+}
+
+/// True if `http` accepts the authority. It refuses percent-encoded names and `IPvFuture`, which
+/// RFC 3986 §3.2.2 allows.
+pub fn is_held(authority: &[u8]) -> bool {
+    is_plain(authority) || Authority::try_from(authority).is_ok()
 }
 
 /// Checks trailers (RFC 9113 §8.1).
@@ -93,7 +103,7 @@ impl<'a> Pseudo<'a> {
     }
 
     /// RFC 9113 §8.3.1.
-    fn check(&self) -> Result<Form, MalformedReason> {
+    fn check(&self, host: Option<&[u8]>) -> Result<Form, MalformedReason> {
         let method = self.method.ok_or("the request has no :method")?;
         if Method::from_bytes(method).is_err() {
             return Err("the method is not a token");
@@ -110,14 +120,24 @@ impl<'a> Pseudo<'a> {
             return Err("the :authority is not a host");
         }
         let path = self.path.ok_or("the request has no :path")?;
-        check_path(method, path)
+        let form = check_path(method, path)?;
+        match (self.authority.filter(|authority| !is_held(authority)), host) {
+            (None, _) => Ok(form),
+            (Some(authority), Some(host)) if authority != host => Err("Host and :authority differ"),
+            (Some(_), _) => Ok(Form::Rewritten(target::unusual(path))),
+        }
     }
 }
 
 /// RFC 9113 §8.3.1: never empty; without userinfo.
 fn is_host(authority: &[u8]) -> bool {
+    !authority.is_empty() && (is_plain(authority) || valid_host(authority).is_some())
+}
+
+/// True for most names, which need no closer look.
+fn is_plain(authority: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    !authority.is_empty() && (authority.iter().all(is_plain) || valid_host(authority).is_some())
+    authority.iter().all(is_plain)
 }
 
 /// RFC 9113 §8.3.1: an absolute path, or `*` for OPTIONS.
@@ -132,7 +152,7 @@ fn check_path(method: &[u8], path: &[u8]) -> Result<Form, MalformedReason> {
     }
     match target::unusual(path) {
         0 => Ok(Form::Sent),
-        count => Ok(Form::Encoded(count)),
+        count => Ok(Form::Rewritten(count)),
     }
 }
 
@@ -256,7 +276,7 @@ mod tests {
     fn every_authority_and_scheme_that_passes_is_one_to_http() {
         for byte in 0..=255_u8 {
             let authority = [b'a', byte, b'b'];
-            if with(b":authority", &authority).is_ok() {
+            if with(b":authority", &authority) == Ok(Form::Sent) {
                 assert!(
                     http::uri::Authority::try_from(&authority[..]).is_ok(),
                     "{byte}"
@@ -268,6 +288,14 @@ mod tests {
                 with(b":authority", authority.as_bytes()).is_err(),
                 "{authority}"
             );
+        }
+        for authority in ["x%41", "a%2eb:80", "x%c3%a9"] {
+            let form = with(b":authority", authority.as_bytes());
+            assert_eq!(form, Ok(Form::Rewritten(0)), "{authority}");
+        }
+        for authority in ["x%4", "x%zz", "%"] {
+            let form = with(b":authority", authority.as_bytes());
+            assert!(form.is_err(), "{authority}");
         }
         for authority in ["a", "a.b:80", "127.0.0.1", "[::1]:80"] {
             assert!(

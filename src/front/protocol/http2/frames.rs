@@ -29,6 +29,7 @@ pub mod code {
     pub const STREAM_CLOSED: u8 = 5;
     pub const FRAME_SIZE_ERROR: u8 = 6;
     pub const REFUSED_STREAM: u8 = 7;
+    pub const CANCEL: u8 = 8;
     pub const COMPRESSION_ERROR: u8 = 9;
     pub const ENHANCE_YOUR_CALM: u8 = 11;
 }

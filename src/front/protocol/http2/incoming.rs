@@ -90,6 +90,11 @@ impl Incoming {
         self.blocks.last_stream()
     }
 
+    /// True if the next byte begins a frame, and no header block is incomplete.
+    pub fn is_between_frames(&self) -> bool {
+        self.filled == 0 && self.left == 0 && self.held.is_none()
+    }
+
     /// Processes received `bytes`. Returns the number of them, from the first on, that are passed
     /// on in place; the bytes that replace the others are appended to `out`.
     ///

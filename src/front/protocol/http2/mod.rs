@@ -24,7 +24,7 @@ mod refused;
 use std::fmt;
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::ReadBuf;
 
@@ -32,7 +32,7 @@ pub use self::hpack::Undecodable;
 
 use self::credit::Credit;
 use self::frames::{
-    DATA, FrameHeader, GOAWAY, HEAD, HEADERS, Heads, RST_STREAM, WINDOW_UPDATE, code,
+    DATA, END_STREAM, FrameHeader, GOAWAY, HEAD, HEADERS, Heads, RST_STREAM, WINDOW_UPDATE, code,
 };
 use self::incoming::Incoming;
 use self::open::Open;
@@ -137,6 +137,8 @@ pub struct Session {
     /// Bytes that hyper reads next.
     out: Vec<u8>,
     given: usize,
+    /// Arrival of the newest end of a request.
+    requested: Option<Instant>,
 }
 
 impl Flow {
@@ -227,6 +229,26 @@ impl Http2 {
         }
     }
 
+    /// True if responses are due to a client that ends its side of the connection now, between two
+    /// frames, and whose newest request is not older than `time`.
+    pub fn has_requested_within(&self, time: Option<Duration>) -> bool {
+        let Self::Frames(session) = self else {
+            return false;
+        };
+        let is_new = |since: Instant| time.is_none_or(|time| since.elapsed() <= time);
+        session.open.count() > 0
+            && session.incoming.is_between_frames()
+            && session.requested.is_some_and(is_new)
+    }
+
+    /// Records the end of the client's bytes: hyper gets resets of the streams whose request is
+    /// incomplete.
+    pub fn end_of_requests(&mut self) {
+        if let Self::Frames(session) = self {
+            session.reset_incomplete();
+        }
+    }
+
     /// True if [`Http2::sent`] has to be called with the bytes sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))
@@ -285,6 +307,7 @@ impl Session {
             flow: Flow::default(),
             out: Vec::new(),
             given: 0,
+            requested: None,
         }
     }
 
@@ -302,16 +325,38 @@ impl Session {
         }
         let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
         let mut is_idle = open.is_empty();
+        let mut is_requested = false;
         let look = |head: FrameHeader| {
             flow.received(head, is_idle);
+            is_requested |= matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM);
             is_idle &= head.kind != HEADERS;
             match credit.received(head, &now) {
                 true => Ok(()),
                 false => Err(End::Idle),
             }
         };
-        self.incoming
-            .take(bytes, refused, &mut self.out, open, look)
+        let passed = self
+            .incoming
+            .take(bytes, refused, &mut self.out, open, look);
+        if is_requested {
+            self.requested = Some(now());
+        }
+        passed
+    }
+
+    fn reset_incomplete(&mut self) {
+        for stream in self.open.incomplete() {
+            let head = FrameHeader {
+                length: 4,
+                kind: RST_STREAM,
+                flags: 0,
+                stream,
+            };
+            self.out.extend(head.bytes());
+            self.out.extend([0, 0, 0, code::CANCEL]);
+            // A reset opens no stream.
+            let _state = self.open.received(head);
+        }
     }
 
     fn corrected(&self, parts: &[IoSlice<'_>]) -> Vec<u8> {

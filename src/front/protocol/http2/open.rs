@@ -71,6 +71,13 @@ impl Open {
         self.streams.len()
     }
 
+    /// The streams whose request is incomplete.
+    pub fn incomplete(&self) -> Vec<u32> {
+        let open = self.streams.iter();
+        let incomplete = open.filter(|stream| stream.state == StreamState::Open);
+        incomplete.map(|stream| stream.id).collect()
+    }
+
     /// Records a received frame. Returns the state of its stream before it.
     ///
     /// # Errors
