@@ -47,6 +47,9 @@ pub enum PlanEvent {
     InterpreterUnusable(u32),
     /// The template's process has exited.
     TemplateExited(u32),
+    /// The template's process has ended by a signal for the server, before it ran our code: another
+    /// one may start at once.
+    TemplateStruck(u32),
     /// A worker could not be forked.
     ForkFailed(u32, u32),
     /// A worker was forked.
@@ -248,6 +251,11 @@ impl Plan {
                 self.failed(number, Ending::InterpreterUnusable, &mut actions);
             }
             PlanEvent::TemplateExited(number) => self.template_exited(number, now, &mut actions),
+            PlanEvent::TemplateStruck(number) => {
+                self.with(number, |generation| {
+                    generation.template = TemplatePhase::Absent
+                });
+            }
             PlanEvent::Forked(number, worker) => self.with(number, |generation| {
                 if generation.worker(worker) == WorkerPhase::Forking {
                     generation.set(worker, WorkerPhase::Starting);
