@@ -236,14 +236,7 @@ impl Plan {
                     generation.template = TemplatePhase::Loaded
                 });
             }
-            PlanEvent::TemplateUnsafe(number) => self.with(number, |generation| {
-                let recipe = &mut generation.recipe;
-                recipe.preload = Preload::No;
-                recipe.workers = recipe.workers.min(recipe.without_copies);
-                // It stays unused until it exits because its socket is closed.
-                generation.template = TemplatePhase::Absent;
-                generation.no_template();
-            }),
+            PlanEvent::TemplateUnsafe(number) => self.template_unsafe(number),
             PlanEvent::ImportFailed(number) => {
                 self.failed(number, Ending::ImportFailed, &mut actions);
             }
@@ -296,6 +289,17 @@ impl Plan {
         }
         self.go_on(now, &mut actions);
         actions
+    }
+
+    fn template_unsafe(&mut self, number: u32) {
+        self.with(number, |generation| {
+            let recipe = &mut generation.recipe;
+            recipe.preload = Preload::No;
+            recipe.workers = recipe.workers.min(recipe.without_copies);
+            // It stays unused until it exits because its socket is closed.
+            generation.template = TemplatePhase::Absent;
+            generation.no_template();
+        });
     }
 
     fn template_exited(&mut self, number: u32, now: Instant, actions: &mut Vec<Action>) {

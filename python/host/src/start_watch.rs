@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
-use crate::{ffi, fork};
+use crate::ffi;
 
 /// The socket that [`begin`] watches; -1 if there is none.
 static NEXT: AtomicI32 = AtomicI32::new(-1);
@@ -57,12 +57,9 @@ pub fn begin() {
     }
 }
 
-/// Ends the watch, and its thread.
+/// Ends the watch, and its thread. Not for a child that the application has forked: it has no such
+/// thread.
 pub fn end() {
-    // A copy of the process has no such thread.
-    if fork::is_foreign() {
-        return;
-    }
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(Watch { over, thread }) = current.take()
         && rustix::io::write(&over, &1_u64.to_ne_bytes()).is_ok()
