@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::server::{Pyserve, Server};
-use crate::support::{temp_dir, write_files};
+use crate::support::{DEADLINE, temp_dir, write_files};
 
 const SERVES: &str = "
 def application(environ, start_response):
@@ -122,4 +122,61 @@ signal.signal(signal.SIGUSR2, close)
     let line = server.stderr.wait_for("template died");
     let reason = "killed by pyserve: it had closed its control socket";
     assert!(line.contains(reason), "{line}");
+}
+
+#[test]
+fn a_signal_that_reaches_an_interpreter_before_it_can_ignore_it_does_not_fail_a_reload() {
+    let dir = temp_dir();
+    let strike = dir.path().join("strike");
+    let site = format!(
+        "
+import os, signal
+try:
+    os.rename({strike:?}, {strike:?} + '.done')
+except OSError:
+    pass
+else:
+    os.kill(os.getpid(), signal.SIGHUP)
+"
+    );
+    write_files(dir.path(), &[("site/sitecustomize.py", &site)]);
+    let server = module(dir.path(), "")
+        .env("PYTHONPATH", dir.path().join("site"))
+        .ready();
+    write_files(dir.path(), &[("strike", "")]);
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("starting another");
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").status(), 200);
+    assert_eq!(server.stderr.count("died"), 0);
+}
+
+#[test]
+fn child_processes_of_a_worker_that_does_not_exit_are_killed_with_it() {
+    let dir = temp_dir();
+    let source = "
+import os, pyserve, subprocess, time
+
+@pyserve.after_fork
+def begin():
+    child = subprocess.Popen(['sleep', '1000'])
+    print('started', child.pid, flush=True)
+
+@pyserve.before_exit
+def wait():
+    time.sleep(1000)
+";
+    let mut server = module(dir.path(), source)
+        .args(["--graceful-timeout", "1"])
+        .ready();
+    let line = server.stdout.wait_for("started ");
+    let child = line.rsplit(' ').next().unwrap().trim().parse().unwrap();
+    let child = Pid::from_raw(child).expect("not 0");
+    server.signal(Signal::TERM);
+    server.wait_exit();
+    let began = std::time::Instant::now();
+    while rustix::process::test_kill_process(child).is_ok() {
+        assert!(began.elapsed() < DEADLINE, "it is left");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }

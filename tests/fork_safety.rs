@@ -186,7 +186,7 @@ fn workers_draw_different_numbers_except_where_the_application_chose_the_seed() 
         .ready();
     check_numbers(
         &server,
-        &["global", "unseeded", "dice", "late", "copy"],
+        &["global", "unseeded", "dice", "late", "copy", "device"],
         &["seeded", "seeded+copy"],
     );
 }
@@ -208,8 +208,21 @@ fn numpys_generators_draw_different_numbers_in_each_worker() {
         return;
     };
     let server = builder.args(["--workers", "3"]).ready();
-    let unseeded = ["global", "numpy", "generator", "state", "normal"];
-    check_numbers(&server, &unseeded, &["seeded", "chosen"]);
+    let unseeded = ["global", "numpy", "generator", "state", "normal", "spawned"];
+    let seeded = ["seeded", "chosen", "chosen+sequence"];
+    check_numbers(&server, &unseeded, &seeded);
+    check_numbers(&server, &["spawned+by+a+generator"], &[]);
+}
+
+#[test]
+fn numpys_functions_with_another_bit_generator_draw_different_numbers_in_each_worker() {
+    let Some(builder) = with_libraries("left/draws.py", "numpy's generators") else {
+        return;
+    };
+    let builder = builder.env("OTHER_BITS", "1");
+    let server = builder.args(["--workers", "3"]).ready();
+    check_numbers(&server, &["numpy", "state", "normal"], &["chosen"]);
+    assert_eq!(server.stderr.count("raised"), 0);
 }
 
 #[test]
@@ -303,6 +316,52 @@ fn what_the_refused_import_started_has_ended_before_workers_import() {
         test_kill_process(process(number)).expect("it serves the worker");
         kill_process(process(number), Signal::KILL).expect("it is ours");
     }
+}
+
+#[test]
+fn a_daemon_of_the_refused_import_has_ended_before_workers_import() {
+    let daemon = "
+import socket
+if os.fork() == 0:
+    SESSION
+    if os.fork() == 0:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind('\\0' + DIR)
+        os.set_inheritable(listener.fileno(), True)
+        print('started', os.getpid(), flush=True)
+        os.execvp('sleep', ['sleep', '1000'])
+    os._exit(0)
+os.wait(); ends = os.pipe()";
+    for session in ["os.setsid()", "pass"] {
+        let server = serving(&daemon.replace("SESSION", session), Pyserve::new());
+        // The address was free for the second one.
+        server.stdout.wait_for_nth("started", 2);
+        let pid = |nth| {
+            let line = server.stdout.wait_for_nth("started", nth);
+            process(line.rsplit(' ').next().expect("a number").trim())
+        };
+        assert!(test_kill_process(pid(1)).is_err(), "it still runs");
+        test_kill_process(pid(2)).expect("it serves the worker");
+        kill_process(pid(2), Signal::KILL).expect("it is ours");
+    }
+}
+
+#[test]
+fn a_daemon_that_the_import_leaves_does_not_cost_preloading() {
+    let code = "
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print('started', os.getpid(), flush=True)
+        os.execvp('sleep', ['sleep', '1000'])
+    os._exit(0)
+os.wait()";
+    let server = serving(code, Pyserve::new());
+    let daemon = server.stdout.wait_for("started");
+    let line = preload_line(&server);
+    assert!(line.starts_with("preload   yes"), "{line}");
+    let pid = process(daemon.rsplit(' ').next().expect("a number").trim());
+    kill_process(pid, Signal::KILL).expect("it runs");
 }
 
 #[test]

@@ -157,3 +157,67 @@ fn a_template_that_hangs_before_a_later_fork_does_not_delay_a_stop() {
     let log = server.stderr.to_end();
     assert!(!log.contains("PS-"), "{log}");
 }
+
+/// A hook in the new worker hangs if the file `hangs` exists.
+const HANGS_AFTER_FORK: &str = "
+import os, time
+
+def hang():
+    if os.path.exists('hangs'):
+        print('started', os.getpid(), flush=True)
+        time.sleep(1000)
+
+os.register_at_fork(after_in_child=hang)
+";
+/// The import hangs if the file `hangs` exists.
+const HANGS_IN_IMPORT: &str = "
+import os, time
+
+if os.path.exists('hangs'):
+    print('started', os.getpid(), flush=True)
+    time.sleep(1000)
+";
+
+/// A worker that hangs ends with the server, which is killed: at the start, or later if a worker
+/// `served` before and is replaced.
+fn check_ends_with_the_killed_server(source: &str, args: &[&str], served: bool) {
+    let dir = temp_dir();
+    let hang = || write_files(dir.path(), &[("hangs", "")]);
+    if !served {
+        hang();
+    }
+    write_files(dir.path(), &[("module.py", &format!("{source}{SERVES}"))]);
+    let server = Pyserve::new().args(["--app", "module", "--chdir"]);
+    let server = server.args([dir.path()]).args(args).watched();
+    let mut server = match served {
+        true => server.ready(),
+        false => server.started(),
+    };
+    if served {
+        hang();
+        let status = server.status();
+        let worker = status["applications"][0]["workers"][0]["pid"].as_u64();
+        let worker = i32::try_from(worker.expect("a process id")).unwrap();
+        let worker = rustix::process::Pid::from_raw(worker).expect("not 0");
+        rustix::process::kill_process(worker, Signal::KILL).unwrap();
+    }
+    let pids = processes(&server, 1);
+    server.signal(Signal::KILL);
+    server.wait_exit();
+    assert_gone(&pids);
+}
+
+#[test]
+fn a_worker_that_hangs_after_the_fork_ends_with_the_killed_server() {
+    for served in [false, true] {
+        check_ends_with_the_killed_server(HANGS_AFTER_FORK, &[], served);
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_in_its_own_import_ends_with_the_killed_server() {
+    check_ends_with_the_killed_server(HANGS_IN_IMPORT, &["--preload", "no"], false);
+    check_ends_with_the_killed_server(HANGS_IN_IMPORT, &["--preload", "no"], true);
+    let refused = format!("{HANGS_IN_IMPORT}\nends = os.pipe()\n");
+    check_ends_with_the_killed_server(&refused, &[], true);
+}

@@ -7,7 +7,7 @@ files that a worker's exit would remove for all workers, and random generators.
 
 Nothing here imports a module of others that the application has not imported: all lookups use
 `sys.modules`, and objects are compared by their type, so that no proxy is called. Executed behind
-`remembered.py` and `removers.py`, in one namespace.
+`remembered.py`, `removers.py` and `at_exit.py`, in one namespace.
 """
 
 import gc
@@ -27,6 +27,10 @@ class _Found:
         self.safe_fds = set()
         self.safe_pids = set()
         self.appended_fds = set()
+        #: Descriptors of Python file objects.
+        self.owned_fds = set()
+        #: Ids of locks that belong to an object which is examined itself.
+        self.owned_locks = set()
 
     def add(self, reason, fds=(), pids=()):
         fds = {fd for fd in map(_fileno, fds) if fd is not None}
@@ -45,13 +49,14 @@ def look():
     """The objects of this interpreter that are not fork-safe."""
     found = _Found()
     _look_at_trackers(found)
+    # Objects that `gc.freeze` has hidden count too. The host freezes all before it forks.
+    gc.unfreeze()
     instances = _instances()
     for kind, examine in _KINDS:
         for instance in instances.get(kind, ()):
             _try(examine, instance, found)
-    for instance in instances.get("removes", ()):
-        cls = type(instance)
-        found.add("%s.%s object that removes files when it ends" % (cls.__module__, cls.__name__))
+    _try(_look_at_finalizers, instances.get("finalized", ()), found)
+    _try(_look_at_callbacks, instances.get("weakref.ReferenceType", ()), found)
     for instance in instances.get("one-way", ()):
         _try(_look_at_one_way, instance, found)
     _try(_look_at_processes, None, found)
@@ -68,6 +73,7 @@ def look():
         sorted(found.safe_fds),
         sorted(found.safe_pids),
         sorted(found.appended_fds),
+        sorted(found.owned_fds),
     )
 
 
@@ -106,14 +112,23 @@ _CLASSES = (
     ("bz2", "BZ2File"),
     ("lzma", "LZMAFile"),
     ("io", "BufferedWriter"),
+    ("io", "BufferedReader"),
     ("io", "TextIOWrapper"),
+    ("io", "FileIO"),
+    ("weakref", "ReferenceType"),
+    ("multiprocessing.synchronize", "SemLock"),
+    ("multiprocessing.heap", "BufferWrapper"),
+    ("billiard.synchronize", "SemLock"),
+    ("billiard.heap", "BufferWrapper"),
+    ("multiprocessing.shared_memory", "SharedMemory"),
     ("numpy.random.bit_generator", "BitGenerator"),
+    ("numpy.random.bit_generator", "SeedSequence"),
     ("numpy.random.mtrand", "RandomState"),
 )
 
 
 def _instances():
-    """Live objects by kind: `module.Class`, `removes`, `one-way`."""
+    """Live objects by kind: `module.Class`, `suspended`, `finalized`, `one-way`."""
     wanted = []
     for module, name in _CLASSES:
         cls = getattr(sys.modules.get(module), name, None)
@@ -137,6 +152,8 @@ _MRO = type.__dict__["__mro__"].__get__
 
 
 def _kind(cls, wanted):
+    if cls in _SUSPENDED:
+        return "suspended"
     mro = _MRO(cls)
     for candidate, kind in wanted:
         if candidate in mro:
@@ -147,10 +164,46 @@ def _kind(cls, wanted):
         return "one-way"
     if cls.__flags__ & (1 << 9) and not _is_standard(package):
         for base in mro:
-            finalizer = base.__dict__.get("__del__")
-            if finalizer is not None:
-                return "removes" if _removes(finalizer, base) else None
+            if base.__dict__.get("__del__") is not None:
+                return "finalized"
     return None
+
+
+def _look_at_file(file, found):
+    fd = _fileno(file)
+    if fd is not None:
+        found.owned_fds.add(fd)
+
+
+def _look_at_reader(reader, found):
+    fd = _fileno(reader)
+    if fd is not None and _path(fd) in _RANDOM_DEVICES:
+        # Every worker would return the bytes that wait in its buffer.
+        _discard(reader)
+        _random_readers.append(reader)
+
+
+def _look_at_lock(lock, found):
+    progress = getattr(sys.modules.get("tqdm.std"), "TqdmDefaultWriteLock", None)
+    # That of progress bars: its holder only writes one line.
+    if id(lock) in found.owned_locks or lock is getattr(progress, "mp_lock", None):
+        return
+    # Such as the lock of a condition.
+    found.owned_locks.add(id(lock))
+    package = type(lock).__module__.partition(".")[0]
+    found.add("%s.%s, which a worker that is killed may hold forever" % (package, type(lock).__name__))
+
+
+def _look_at_memory(memory, found):
+    package = type(memory).__module__.partition(".")[0]
+    found.add("memory of %s.Value or Array, which all workers would share" % package)
+
+
+def _look_at_shared_memory(memory, found):
+    # Memory that another process has created is shared in any case.
+    if memory._flags & os.O_CREAT and memory._mmap is not None:
+        what = "SharedMemory %r, which all workers would share" % memory.name
+        found.add("multiprocessing.shared_memory." + what)
 
 
 def _look_at_popen(popen, found):
@@ -196,6 +249,11 @@ def _look_at_manager(manager, found):
 
 
 def _look_at_queue(queue, found):
+    for lock in ("_rlock", "_wlock", "_sem", "_cond", "_unfinished_tasks", "_notempty"):
+        found.owned_locks.add(id(getattr(queue, lock, None)))
+    condition = getattr(queue, "_cond", None)
+    for lock in ("_lock", "_sleeping_count", "_woken_count", "_wait_semaphore"):
+        found.owned_locks.add(id(getattr(condition, lock, None)))
     name = type(queue).__name__
     ends = _ends([queue])
     if ends:
@@ -227,20 +285,6 @@ def _look_at_loop(loop, found):
     found.add("event loop %s (descriptors %s)" % (name, _list(fds)), fds)
 
 
-def _look_at_directory(directory, found):
-    if directory._finalizer.alive and getattr(directory, "_delete", True):
-        found.add(_removed("temporary directory %r" % directory.name))
-
-
-def _look_at_closer(closer, found):
-    is_over = getattr(closer, "cleanup_called", None)
-    if is_over is None:
-        is_over = closer.close_called
-    if getattr(closer, "delete", True) and not is_over:
-        fds = [fd for fd in [_fileno(closer.file)] if fd is not None]
-        found.add(_removed("temporary file %r" % closer.name), fds)
-
-
 def _look_at_compressor(file, found):
     # Every worker would write the data that the compressor buffers.
     if not file.closed and file.writable():
@@ -252,10 +296,6 @@ def _look_at_compressor(file, found):
 
 def _path(fd):
     return os.readlink("/proc/self/fd/%d" % fd)
-
-
-def _removed(what):
-    return what + ", which the first worker that exits removes for all"
 
 
 def _list(numbers):
@@ -277,6 +317,15 @@ _KINDS = (
     ("gzip.GzipFile", _look_at_compressor),
     ("bz2.BZ2File", _look_at_compressor),
     ("lzma.LZMAFile", _look_at_compressor),
+    ("suspended", _look_at_suspended),
+    ("io.FileIO", _look_at_file),
+    ("io.BufferedReader", _look_at_reader),
+    # Behind the queues that own locks.
+    ("multiprocessing.heap.BufferWrapper", _look_at_memory),
+    ("billiard.heap.BufferWrapper", _look_at_memory),
+    ("multiprocessing.synchronize.SemLock", _look_at_lock),
+    ("billiard.synchronize.SemLock", _look_at_lock),
+    ("multiprocessing.shared_memory.SharedMemory", _look_at_shared_memory),
 )
 
 
@@ -336,30 +385,6 @@ def _look_at_sender(socket, found):
         fd = _fileno(socket)
         if fd is not None:
             found.safe_fds.add(fd)
-
-
-def _look_at_exits(_, found):
-    for func, args in _exits:
-        stack = getattr(func, "__self__", None)
-        callbacks = getattr(stack, "_exit_callbacks", ())
-        inner = [getattr(callback, "__wrapped__", callback) for _, callback in callbacks]
-        if any(map(_removes_at_exit, [func, *inner, *args])):
-            found.add(_removed("exit function %s" % _call(func, args)))
-    registry = getattr(weakref.finalize, "_registry", {})
-    for info in list(registry.values()):
-        module = getattr(info.func, "__module__", None)
-        if info.atexit and module != "tempfile" and any(
-            map(_removes_at_exit, [info.func, *info.args])
-        ):
-            found.add(_removed("finalizer %s" % _call(info.func, info.args)))
-
-
-def _call(func, args):
-    module = getattr(func, "__module__", None)
-    name = getattr(func, "__qualname__", None) or type(func).__name__
-    prefix = "%s." % module if isinstance(module, str) and module != "builtins" else ""
-    shown = [repr(arg) for arg in args if isinstance(arg, (str, bytes, os.PathLike))]
-    return "%s%s(%s)" % (prefix, name, ", ".join(shown)[:120])
 
 
 def _look_at_timers(_, found):

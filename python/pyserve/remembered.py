@@ -16,6 +16,9 @@ CHOSEN_SEED_BITS = 64
 _exits = []
 _unseeded = {}
 _numpy_states = []
+_numpy_sequences = []
+#: Buffered readers of a device of the kernel's random numbers.
+_random_readers = []
 _restore = []
 
 
@@ -135,17 +138,55 @@ def _live_unseeded(excluded=None):
     return [one for one in generators if one is not None and one is not excluded]
 
 
+_RANDOM_DEVICES = ("/dev/random", "/dev/urandom")
+
+
+def _discard(reader):
+    """Empties the buffer of a reader. The device ignores the offset."""
+    reader.seek(0, os.SEEK_END)
+
+
 def _look_at_numpy(instances, found):
+    # Others cannot be seeded again; their generator is in the second list.
     for state in instances.get("numpy.random.mtrand.RandomState", ()):
-        if _is_unseeded(state._bit_generator):
+        bits = state._bit_generator
+        if type(bits).__name__ == "MT19937" and _is_unseeded(_sequence(bits)):
             _numpy_states.append(state)
+    owned = set()
     for bits in instances.get("numpy.random.bit_generator.BitGenerator", ()):
-        if _is_unseeded(bits):
+        owned.add(id(_sequence(bits)))
+        if _is_unseeded(_sequence(bits)):
             _numpy_states.append(bits)
+    for sequence in instances.get("numpy.random.bit_generator.SeedSequence", ()):
+        if not _is_unseeded(sequence):
+            continue
+        if _draws_anew(sequence):
+            _numpy_sequences.append(sequence)
+        elif id(sequence) not in owned:
+            found.add("numpy.random.SeedSequence without a chosen seed")
 
 
-def _is_unseeded(bits):
-    sequence = getattr(bits, "seed_seq", None) or getattr(bits, "_seed_seq", None)
+def _sequence(bits):
+    return getattr(bits, "seed_seq", None) or getattr(bits, "_seed_seq", None)
+
+
+def _draws_anew(sequence):
+    """True if this release of numpy can replace the entropy of a sequence."""
+    try:
+        trial = type(sequence)(1)
+        _draw_anew(trial)
+        return trial.entropy != 1
+    except Exception:
+        return False
+
+
+def _draw_anew(sequence):
+    # As `pickle` would restore a new one.
+    reduced = type(sequence)(pool_size=sequence.pool_size).__reduce__()
+    sequence.__setstate_cython__(reduced[2] if len(reduced) > 2 else reduced[1][2])
+
+
+def _is_unseeded(sequence):
     entropy = getattr(sequence, "entropy", None)
     return isinstance(entropy, int) and entropy.bit_length() > CHOSEN_SEED_BITS
 
@@ -157,14 +198,31 @@ def reseed():
     """
     for generator in _live_unseeded():
         sys.modules["random"].Random.seed(generator)
+    for reader in _random_readers:
+        _attempt(_discard, reader)
+    for sequence in _numpy_sequences:
+        _attempt(_draw_anew, sequence)
     for state in _numpy_states:
-        if hasattr(state, "seed"):
-            state.seed()
-        else:
-            state.state = type(state)().state
+        _attempt(_seed_anew, state)
     numpy = sys.modules.get("numpy.random")
     if numpy is not None and hasattr(numpy, "seed"):
-        numpy.seed()
+        # Another generator of `set_bit_generator` has no such function.
+        _attempt(numpy.seed)
+
+
+def _seed_anew(state):
+    if hasattr(state, "seed"):
+        state.seed()
+    else:
+        state.state = type(state)().state
+
+
+def _attempt(function, *args):
+    # One that is closed, or that refuses, does not keep the others from differing.
+    try:
+        function(*args)
+    except Exception:
+        pass
 
 
 def end():

@@ -24,6 +24,8 @@ _HARMFUL = {
 _PATH_METHODS = ("rename", "replace", "rmdir", "unlink")
 # Calls that are followed, one in the other.
 _DEPTH = 4
+# The same for finalizers and callbacks.
+_SHORT = 1
 
 
 class _Missing:
@@ -76,7 +78,31 @@ def _removes_at_exit(func):
         return _removes(func)
 
 
-def _follows(func, owner):
+def _ends_in_removal(func, owner):
+    """The same for a finalizer or a callback: many objects have one, so fewer calls are followed."""
+    try:
+        return _follows(func, owner, _SHORT)
+    except Exception:
+        return False
+
+
+def _removes_in(code, frame):
+    """True if the rest of a suspended function may remove files."""
+    if "getpid" in _names(code):
+        return False
+    harmful = _harmful()
+    if _names(code) & REMOVERS or _names_by_text(code):
+        return True
+    for value, owner in _loads(code, frame.f_globals, {}, dict(frame.f_locals)):
+        if any(value is other for other in harmful):
+            return True
+        is_method = getattr(value, "__name__", None) in REMOVERS and type(value) in _FOLLOWED
+        if is_method or (type(value) is _FUNCTION and _ends_in_removal(value, owner)):
+            return True
+    return False
+
+
+def _follows(func, owner, deepest=_DEPTH):
     harmful = _harmful()
     # Each with its object, if it is a method, and its depth.
     waiting = [(func, owner, 0)]
@@ -84,25 +110,77 @@ def _follows(func, owner):
     while waiting:
         func, owner, depth = waiting.pop()
         for func, owner in _parts(func, owner):
-            if any(func is other for other in harmful):
+            if any(func is other for other in harmful) or _calls_by_name(func):
                 return True
+            # An `ExitStack`, by its method `close`.
+            stack = _Unknown if owner is None else _attribute(owner, "_exit_callbacks")
+            if type(stack) in _CONTAINERS:
+                callbacks = [getattr(one, "__wrapped__", one) for _, one in stack]
+                waiting += [(one, None, depth + 1) for one in callbacks]
+            if type(func) in _CONTAINERS:
+                waiting += [(item, None, depth + 1) for item in _items(func)]
+                continue
             code = getattr(func, "__code__", None)
             if (id(code), id(owner)) in seen:
                 continue
             seen.add((id(code), id(owner)))
             if type(func) in _FOLLOWED and _removes(func, None if owner is None else type(owner)):
                 return True
-            if type(func) is not _FUNCTION or depth > _DEPTH or _is_standard(_package(func)):
+            if type(func) is not _FUNCTION or depth > deepest or _is_standard(_package(func)):
                 continue
             # A function that checks its process id is safe.
             if "getpid" in _names(code):
                 continue
+            if _names_by_text(code):
+                return True
             named = list(_named(func, code, owner))
             names_path = any(_is_of_pathlib(other) for other, _ in named)
             if names_path and _names(code) & set(_PATH_METHODS):
                 return True
             waiting += [(other, of, depth + 1) for other, of in named]
     return False
+
+
+def _names_by_text(code):
+    """True if `getattr` is called with the name of a function that removes files."""
+    if "getattr" not in _names(code):
+        return False
+    texts = {constant for constant in _constants(code) if isinstance(constant, str)}
+    return bool(texts & (REMOVERS | {"remove"}))
+
+
+def _constants(code):
+    for constant in code.co_consts:
+        if type(constant) is type(code):
+            yield from _constants(constant)
+        else:
+            yield constant
+
+
+def _calls_by_name(func):
+    """True for `operator.methodcaller("unlink")` and the like."""
+    if type(func).__module__ != "operator" or type(func).__name__ != "methodcaller":
+        return False
+    return func.__reduce__()[1][0] in REMOVERS
+
+
+# Lists of functions, as a function for the exit may call them one by one.
+_CONTAINERS = (list, tuple, set, dict, getattr(sys.modules.get("_collections"), "deque", list))
+_MOST_ITEMS = 100
+
+
+def _items(container):
+    """The functions in a container, alone or first in a tuple with their arguments."""
+    rows = container.values() if type(container) is dict else container
+    found = []
+    for row in list(rows)[:_MOST_ITEMS]:
+        found += filter(_is_callable, row if type(row) is tuple else (row,))
+    return found
+
+
+def _is_callable(value):
+    is_partial = type(value).__module__ == "functools" and type(value).__name__ == "partial"
+    return is_partial or type(value) is _METHOD or type(value) in _FOLLOWED
 
 
 _FUNCTION = type(_harmful)

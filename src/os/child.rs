@@ -43,9 +43,10 @@ pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Resul
     Ok(command.spawn()?.id())
 }
 
-/// Has the kernel ask the child of `command` to end when we are gone, however that came.
-pub fn end_with_us(command: &mut Command) {
-    let ask = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
+/// Has the kernel send `signal` to the child of `command` when this process has exited, for
+/// whatever reason.
+pub fn end_with_us(command: &mut Command, signal: Signal) {
+    let ask = move || Ok(set_parent_process_death_signal(Some(signal))?);
     // SAFETY: between fork and exec the closure makes one system call.
     unsafe { command.pre_exec(ask) };
 }
@@ -251,6 +252,12 @@ pub fn kind_of_end(status: i32) -> &'static str {
     }
 }
 
+/// True if the process died of a signal with which people and service managers control a server:
+/// SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2 or SIGTERM.
+pub fn was_commanded(status: i32) -> bool {
+    matches!(status & 0x7f, 1 | 2 | 3 | 10 | 12 | 15)
+}
+
 /// The exit code in a raw wait status, if the process exited by itself.
 pub fn exit_code(status: i32) -> Option<i32> {
     (status & 0x7f == 0).then_some((status >> 8) & 0xff)
@@ -266,6 +273,9 @@ mod tests {
         assert_eq!(describe_status(11), "signal 11 (SIGSEGV)");
         assert_eq!(exit_code(4 << 8), Some(4));
         assert_eq!(exit_code(9), None);
+        assert!(
+            was_commanded(1) && was_commanded(15) && !was_commanded(9) && !was_commanded(1 << 8)
+        );
         let kinds = [0, 3 << 8, 9, 11 | 0x80].map(kind_of_end);
         assert_eq!(kinds, ["left", "exit_code", "killed", "crashed"]);
     }

@@ -9,6 +9,8 @@ pub(super) struct ProcessStat {
     pub(super) parent: u32,
     /// Its process group.
     pub(super) group: u32,
+    /// Its session.
+    pub(super) session: Option<u32>,
     /// `PF_…` of linux/sched.h.
     pub(super) flags: Option<u32>,
 }
@@ -32,7 +34,8 @@ impl ProcessStat {
             state: fields.next()?.chars().next()?,
             parent: fields.next()?.parse().ok()?,
             group: fields.next()?.parse().ok()?,
-            flags: fields.nth(3).and_then(|flags| flags.parse().ok()),
+            session: fields.next().and_then(|session| session.parse().ok()),
+            flags: fields.nth(2).and_then(|flags| flags.parse().ok()),
         })
     }
 

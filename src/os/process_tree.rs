@@ -19,6 +19,15 @@ pub fn kill(roots: Vec<u32>, kept: &HashSet<u32>) {
     found.into_iter().for_each(child::kill);
 }
 
+/// Kills a process with its descendants in the same session: one with a session of its own was
+/// started to run on.
+pub fn kill_in_session(root: u32) {
+    let session = |pid: u32| ProcessStat::of(pid).ok().and_then(|stat| stat.session);
+    let own = session(root);
+    let others = all_processes().filter(|pid| session(*pid) != own);
+    kill(vec![root], &others.collect());
+}
+
 /// Descendants of `known` that are not in it.
 fn descendants(known: &HashSet<u32>, kept: &HashSet<u32>, parents: &HashMap<u32, u32>) -> Vec<u32> {
     let mut all = known.clone();

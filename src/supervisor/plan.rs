@@ -47,6 +47,9 @@ pub enum PlanEvent {
     InterpreterUnusable(u32),
     /// The template's process has exited.
     TemplateExited(u32),
+    /// The template's process has ended by a signal for the server, before it ran our code: another
+    /// one may start at once.
+    TemplateStruck(u32),
     /// A worker could not be forked.
     ForkFailed(u32, u32),
     /// A worker was forked.
@@ -233,14 +236,7 @@ impl Plan {
                     generation.template = TemplatePhase::Loaded
                 });
             }
-            PlanEvent::TemplateUnsafe(number) => self.with(number, |generation| {
-                let recipe = &mut generation.recipe;
-                recipe.preload = Preload::No;
-                recipe.workers = recipe.workers.min(recipe.without_copies);
-                // It stays unused until it exits because its socket is closed.
-                generation.template = TemplatePhase::Absent;
-                generation.no_template();
-            }),
+            PlanEvent::TemplateUnsafe(number) => self.template_unsafe(number),
             PlanEvent::ImportFailed(number) => {
                 self.failed(number, Ending::ImportFailed, &mut actions);
             }
@@ -248,6 +244,11 @@ impl Plan {
                 self.failed(number, Ending::InterpreterUnusable, &mut actions);
             }
             PlanEvent::TemplateExited(number) => self.template_exited(number, now, &mut actions),
+            PlanEvent::TemplateStruck(number) => {
+                self.with(number, |generation| {
+                    generation.template = TemplatePhase::Absent
+                });
+            }
             PlanEvent::Forked(number, worker) => self.with(number, |generation| {
                 if generation.worker(worker) == WorkerPhase::Forking {
                     generation.set(worker, WorkerPhase::Starting);
@@ -288,6 +289,17 @@ impl Plan {
         }
         self.go_on(now, &mut actions);
         actions
+    }
+
+    fn template_unsafe(&mut self, number: u32) {
+        self.with(number, |generation| {
+            let recipe = &mut generation.recipe;
+            recipe.preload = Preload::No;
+            recipe.workers = recipe.workers.min(recipe.without_copies);
+            // It stays unused until it exits because its socket is closed.
+            generation.template = TemplatePhase::Absent;
+            generation.no_template();
+        });
     }
 
     fn template_exited(&mut self, number: u32, now: Instant, actions: &mut Vec<Action>) {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
 use rustix::net::SocketType;
+use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::native;
@@ -97,6 +98,8 @@ impl Template {
             command.current_dir(directory);
         }
         command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));
+        // Our host asks for the same later; `sitecustomize` runs before it, and may hang.
+        child::end_with_us(&mut command, Signal::KILL);
         let pid = child::spawn(&mut command, &inherited)?;
         if let Some(bytes) = limit_as {
             process::limit_address_space(pid, bytes)?;

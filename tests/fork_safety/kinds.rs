@@ -350,6 +350,164 @@ atexit.register(clean_up)",
         "import atexit; from pathlib import Path; atexit.register(Path('x').rmdir)",
         &["exit function pathlib", "rmdir()"],
     ),
+    // Calls by way of a list, a name, and other registers.
+    (
+        "import atexit; calls = [lambda: os.unlink('x')]
+@atexit.register
+def call_all():
+    for call in calls: call()",
+        &["exit function ", "call_all()"],
+    ),
+    (
+        "import atexit
+class Cache:
+    def __init__(self): self.calls = [(os.unlink, 'x')]
+    def close(self):
+        for call, name in self.calls: call(name)
+atexit.register(Cache().close)",
+        &["exit function ", "Cache.close()"],
+    ),
+    (
+        "import atexit, contextlib; stack = contextlib.ExitStack(); stack.callback(os.unlink, 'x')
+atexit.register(lambda: stack.close())",
+        &["exit function ", "<lambda>()"],
+    ),
+    (
+        "import atexit, shutil; atexit.register(lambda: getattr(shutil, 'rm' + 'tree')('x'))",
+        &["exit function ", "<lambda>()"],
+    ),
+    (
+        "import atexit, operator, pathlib
+atexit.register(operator.methodcaller('unlink'), pathlib.Path('x'))",
+        &["exit function ", "methodcaller("],
+    ),
+    (
+        "import threading; threading._register_atexit(os.unlink, 'x')",
+        &["exit function ", "unlink('x')"],
+    ),
+    (
+        "import weakref
+class Cache: pass
+cache = Cache(); r = weakref.ref(cache, lambda _: os.unlink('x'))",
+        &["weak reference with the callback ", "<lambda>()"],
+    ),
+    // `finally` blocks of what is suspended.
+    (
+        "def scratch():
+    try: yield 1
+    finally: os.unlink('x')
+s = scratch(); next(s)",
+        &["suspended generator ", ".scratch"],
+    ),
+    (
+        "import contextlib, shutil, tempfile
+@contextlib.contextmanager
+def scratch():
+    name = tempfile.mkdtemp()
+    try: yield name
+    finally: clean_up(name)
+def clean_up(name): shutil.rmtree(name)
+stack = contextlib.ExitStack(); stack.enter_context(scratch())",
+        &["suspended generator ", ".scratch"],
+    ),
+    (
+        "import contextlib, importlib.resources, zipfile
+name = os.path.join(DIR, 'packed%d.zip' % os.getpid())
+with zipfile.ZipFile(name, 'w') as z: z.writestr('packed/__init__.py', ''); z.writestr('packed/d', '')
+sys.path.insert(0, name); import packed; stack = contextlib.ExitStack()
+stack.enter_context(importlib.resources.as_file(importlib.resources.files(packed) / 'd'))",
+        &["suspended generator importlib."],
+    ),
+    (
+        "async def scratch():
+    try: yield 1
+    finally: os.unlink('x')
+s = scratch()
+try: s.asend(None).send(None)
+except StopIteration: pass",
+        &["suspended generator ", ".scratch"],
+    ),
+    // Finalizers by other names.
+    (
+        "class Cache:
+    def __del__(self, call=os.unlink): call('x')
+cache = Cache()",
+        &[".Cache object that removes files when it ends"],
+    ),
+    (
+        "class Cache:
+    def __init__(self): self.call = os.unlink
+    def __del__(self): self.call('x')
+cache = Cache()",
+        &[".Cache object that removes files when it ends"],
+    ),
+    // What `gc.freeze` hides.
+    (
+        "import gc, tempfile; d = tempfile.TemporaryDirectory(); gc.freeze()",
+        &["temporary directory '"],
+    ),
+    (
+        "import gc
+class Cache:
+    def __del__(self): os.unlink('x')
+cache = [Cache()]; gc.freeze()",
+        &[".Cache object that removes files when it ends"],
+    ),
+    (
+        "import asyncio, gc; loop = asyncio.new_event_loop(); gc.freeze()",
+        &["event loop asyncio."],
+    ),
+    // Files that are mapped, and read through a descriptor too.
+    (
+        "import mmap; f = open(path('data'), 'rb'); m = mmap.mmap(f.fileno(), 0, access=1)",
+        &["/data opened for reading (descriptor "],
+    ),
+    (
+        "import mmap; f = os.open(path('data'), os.O_RDONLY); m = mmap.mmap(f, 0, access=1)",
+        &["/data opened for reading (descriptor "],
+    ),
+    (
+        "import mmap
+with open(path('data'), 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=1)
+f = open(os.path.join(DIR, 'data'), 'rb', 0)",
+        &["/data opened for reading (descriptor "],
+    ),
+    (
+        "import mmap
+with open(path('data'), 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=1)
+f = os.open(os.path.join(DIR, 'data'), os.O_RDONLY)",
+        &["/data opened for reading (descriptor "],
+    ),
+    (
+        "import _ctypes; f = open(_ctypes.__file__, 'rb')",
+        &[" opened for reading (descriptor "],
+    ),
+    // Memory and locks that the workers would share.
+    (
+        "import multiprocessing as m; lock = m.get_context('fork').Lock()",
+        &["multiprocessing.Lock, which a worker that is killed may hold forever"],
+    ),
+    (
+        "import multiprocessing as m; value = m.get_context('fork').Value('i')",
+        &["memory of multiprocessing.Value or Array"],
+    ),
+    (
+        "import multiprocessing as m; value = m.RawArray('i', 10)",
+        &["memory of multiprocessing.Value or Array"],
+    ),
+    (
+        "import mmap; m = mmap.mmap(-1, 4096)",
+        &["4096 bytes of shared memory, as of mmap.mmap(-1, 4096)"],
+    ),
+    (
+        "from multiprocessing.shared_memory import SharedMemory
+s = SharedMemory(create=True, size=100)",
+        &["multiprocessing.shared_memory.SharedMemory '"],
+    ),
+    (
+        "from multiprocessing.shared_memory import ShareableList; s = ShareableList([1])",
+        &["multiprocessing.shared_memory.SharedMemory '"],
+    ),
     // What is held back would be written by each worker.
     (
         "import gzip; f = gzip.open(os.path.join(DIR, 'log.gz'), 'at')",
@@ -379,9 +537,15 @@ pub const FINE: &[&str] = &[
     "import syslog; syslog.syslog('hello')",
     "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
     // Descriptors without a state.
-    "n, r, d = open(os.devnull, 'r+'), open('/dev/urandom', 'rb'), os.open(DIR, os.O_RDONLY)",
+    "n, r, d = open(os.devnull, 'r+'), open('/dev/urandom', 'rb'), os.open(DIR, os.O_RDONLY); r.read(1)",
     "copies = os.dup(1), os.dup(2), open('/dev/null')",
-    "import mmap; f = open(path('data'), 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
+    // Files whose mapping alone is in use.
+    "import mmap
+with open(path('data'), 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
+    "import mmap
+with open(path('data'), 'rb') as f: m, n = [mmap.mmap(f.fileno(), 0, access=1) for _ in 'ab']
+with open(path('data'), 'rb') as f: o = mmap.mmap(f.fileno(), 0, access=1)",
+    "import mmap; m = mmap.mmap(-1, 100, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)",
     // What was started and has ended.
     "import subprocess; text = subprocess.check_output(['uname'])",
     "import subprocess; p = subprocess.Popen(['true']); p.wait()",
@@ -405,10 +569,29 @@ pool.join()",
     "import zipfile, io; z = zipfile.ZipFile(io.BytesIO(), 'w')",
     "import sqlite3; c = sqlite3.connect(':memory:')",
     "import http.client; c = http.client.HTTPConnection('127.0.0.1', 9)",
-    // What is meant to be shared, or sees to it.
-    "import multiprocessing as m; m = m.get_context('fork'); v, l = m.Value('i'), m.Lock()",
-    "from multiprocessing.shared_memory import SharedMemory
-s = SharedMemory(create=True, size=100)",
+    // Memory that workers without a fork would share too.
+    "from multiprocessing.shared_memory import SharedMemory; import _posixshmem
+name = '/own%d' % os.getpid(); fd = _posixshmem.shm_open(name, os.O_CREAT | os.O_RDWR, 0o600)
+os.ftruncate(fd, 100); os.close(fd)
+s = SharedMemory(name=name[1:]); _posixshmem.shm_unlink(name)",
+    // Generators and finalizers that remove nothing, or have not begun.
+    "import gc
+def g():
+    try: yield 1
+    finally: os.unlink('x')
+def h():
+    try: yield 1
+    finally: print()
+fresh, suspended = g(), h(); next(suspended); gc.freeze()",
+    "import weakref
+class Cache:
+    def __del__(self): self.close()
+    def close(self): pass
+cache = Cache(); r = weakref.ref(cache, lambda _: None)",
+    "import atexit; calls = [print, (len, 'x')]
+@atexit.register
+def call_all():
+    for call in calls: pass",
     "import atexit, os
 def clean_up(own=os.getpid()):
     if os.getpid() == own: os.unlink('x')

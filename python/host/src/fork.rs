@@ -87,7 +87,7 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
     let arguments = PyDict::new(py);
     // A signal that reaches the child before its hooks have run is delivered after them.
     let hooks: [(_, fn()); 3] = [
-        ("before", crate::ffi::hold_signals),
+        ("before", prepare_fork),
         ("after_in_parent", crate::ffi::release_signals),
         ("after_in_child", close_held),
     ];
@@ -160,10 +160,21 @@ fn own_number() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
+/// The hook before a fork, which runs after those of the application.
+fn prepare_fork() {
+    if OURS.load(Ordering::Relaxed) {
+        // The process has one thread when it forks.
+        crate::start_watch::end();
+    }
+    crate::ffi::hold_signals();
+}
+
 /// The hook of Python, which runs after that of the C library.
 fn close_held() {
     if OURS.load(Ordering::Relaxed) {
         mark();
+        // Hooks of the application follow, and may hang.
+        crate::start_watch::begin();
         return crate::ffi::release_signals();
     }
     IS_KNOWN_TO_PYTHON.store(true, Ordering::Relaxed);

@@ -36,6 +36,7 @@ mod serve;
 mod sockets;
 mod stacks;
 mod stage;
+mod start_watch;
 mod template;
 mod threads;
 mod title;

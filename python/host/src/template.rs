@@ -19,9 +19,11 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use crate::fork::{self, Side};
 use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
-use crate::safety::{self, descriptors, ending, objects};
+use crate::safety::{self, descriptors, ending, objects, processes};
 use crate::worker::{self, AfterServing, ForkedWorker};
-use crate::{apart, ffi, greenlets, log, orders, package, sockets, stacks, title, uwsgi_module};
+use crate::{
+    apart, ffi, greenlets, log, orders, package, sockets, stacks, start_watch, title, uwsgi_module,
+};
 
 /// Exit status after a malformed message of the supervisor.
 const BAD_CONTROL: i32 = 70;
@@ -188,6 +190,8 @@ impl Template {
             }
         }
         objects::watch(py);
+        // A daemon that the import leaves must be found if the import is refused or fails.
+        processes::adopt_orphans(true);
         match import_app::import(py, &self.origin.boot) {
             Err(traceback) => FromTemplate::ImportFailed { traceback },
             Ok(Imported { app, mut loaded }) => {
@@ -201,6 +205,7 @@ impl Template {
                 if preload == Preload::Auto && !reasons.is_empty() {
                     return FromTemplate::UnsafeToFork(reasons);
                 }
+                processes::adopt_orphans(false);
                 loaded.shared = reasons;
                 FromTemplate::Imported(loaded)
             }
@@ -252,6 +257,8 @@ impl Template {
         let Ok(ToTemplate::Fork { worker }) = message else {
             return leave(py, BAD_CONTROL);
         };
+        start_watch::prepare(ForkedWorker::orders_of(&channels));
+        start_watch::begin();
         if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
             log::error(py, 0, &traceback);
             return leave(py, 1);
@@ -369,7 +376,14 @@ impl Template {
                     ffi::unmap_clean_pages();
                     self.is_frozen = true;
                 }
-                fork::fork(py).map_err(raised)?
+                if self.memory.is_none() {
+                    start_watch::prepare(Some(&self.control));
+                    start_watch::begin();
+                }
+                start_watch::prepare(ForkedWorker::orders_of(descriptors));
+                let side = fork::fork(py);
+                start_watch::prepare(None);
+                side.map_err(raised)?
             }
         };
         if let Side::Parent(pid) = side {

@@ -33,7 +33,8 @@ use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
 use crate::{
-    breakpoints, fork, greenlets, gunicorn_hooks, log, package, promotion, stacks, uwsgi_module,
+    breakpoints, fork, greenlets, gunicorn_hooks, log, package, promotion, stacks, start_watch,
+    uwsgi_module,
 };
 
 /// Exit status of a worker that could not start.
@@ -67,6 +68,11 @@ impl ForkedWorker {
             replies: replies?,
             doorbell: doorbell?,
         })
+    }
+
+    /// The socket for orders among the descriptors that come with a worker's number.
+    pub fn orders_of(descriptors: &[OwnedFd]) -> Option<&OwnedFd> {
+        descriptors.iter().nth_back(2)
     }
 }
 
@@ -183,6 +189,8 @@ fn live(
     let (main, others) = threads_of(py, origin, &shared, first_line, outbox, outboxes)?;
 
     let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
+    // The thread that follows orders reads the end of the socket from now on.
+    py.detach(start_watch::end);
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
     let served = match py.detach(|| own_outbox.check().and_then(|()| reply.flush())) {
         Ok(()) => serve(py, &main, others),

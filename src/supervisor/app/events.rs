@@ -339,8 +339,19 @@ impl App {
             Some(KillReason::Fault(why)) => Some(why.to_owned()),
             None => Some(child::describe_status(status)),
         };
+        // Our host, which ignores these signals, had not started.
+        let is_struck = python.facts.interpreter.is_none() && child::was_commanded(status);
         match reason {
             None => tracing::debug!(pid, killed = ?killed, "template exited"),
+            Some(reason) if is_struck => {
+                tracing::info!(
+                    pid,
+                    reason,
+                    "a signal for the server ended an interpreter that was starting: starting another"
+                );
+                self.handle(PlanEvent::TemplateStruck(number));
+                return;
+            }
             Some(_) if python.is_unusable(status) => {
                 self.last_error = python.why_unusable(status);
                 self.handle(PlanEvent::InterpreterUnusable(number));

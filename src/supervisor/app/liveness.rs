@@ -139,7 +139,7 @@ impl App {
                         pid,
                         "the idle worker does not exit: a thread or an exit hook does not end (--graceful-timeout)"
                     );
-                    python.kill(
+                    python.kill_leaving(
                         worker,
                         KillReason::Fault(
                             "killed by pyserve: it did not exit (--graceful-timeout)",

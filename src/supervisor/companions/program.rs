@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::fs::fchown;
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Signal, Uid};
 
 use super::output::Output;
 use super::shell;
@@ -95,7 +95,7 @@ pub fn start(
         // `Command` searches this path for the program too.
         command.env("PATH", path);
     }
-    child::end_with_us(&mut command);
+    child::end_with_us(&mut command, Signal::TERM);
     let pid = child::spawn(&mut command, &[])?;
     Ok((pid, output))
 }

@@ -28,6 +28,15 @@ impl Python {
         }
     }
 
+    /// Kills a worker that does not exit, and keeps the reason: with its child processes, for which
+    /// it may be waiting.
+    pub fn kill_leaving(&mut self, worker: u32, why: KillReason) {
+        if let Some(pid) = self.pid(worker) {
+            self.killed.insert(pid, why);
+            process_tree::kill_in_session(pid);
+        }
+    }
+
     /// Ends the queue because the server stops. Workers that are not ready hold no request, and their
     /// import or hook may hang, as may a hook in the template: these processes are killed with all
     /// that they have started.

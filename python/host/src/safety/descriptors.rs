@@ -3,18 +3,18 @@
 //! A fork does not copy the open file behind a descriptor. Offsets of files, bytes in pipes and
 //! connections, events of an epoll instance and locks would be shared by all workers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, Stat, fcntl_getfl, fstat};
-use rustix::io::{FdFlags, fcntl_getfd};
+use rustix::io::{FdFlags, fcntl_getfd, pread};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType, getpeername, getsockname};
 
-use super::maps;
+use super::maps::Mapping;
 use super::objects::Objects;
 use crate::ffi;
 
@@ -72,12 +72,25 @@ pub struct Descriptors<'a> {
     pub inherited: &'a BTreeMap<RawFd, String>,
     /// The objects behind some of them.
     pub objects: &'a Objects,
+    /// The memory map of this process.
+    pub mappings: &'a [Mapping],
+}
+
+/// The ways in which a file is used beside its descriptor.
+struct Uses {
+    /// It is mapped into memory.
+    is_mapped: bool,
+    /// Only its mapping is used, for which this descriptor was duplicated.
+    is_only_mapped: bool,
+    /// It is a log file.
+    is_log: bool,
 }
 
 impl Descriptors<'_> {
     /// Names the descriptors that are not fork-safe.
     pub fn reasons(&self) -> Vec<String> {
-        let mut open = open();
+        let all = open();
+        let mut open = all.clone();
         open.retain(|fd, name| {
             !self.ours.contains(fd)
                 && self.inherited.get(fd) != Some(name)
@@ -88,10 +101,13 @@ impl Descriptors<'_> {
         if open.is_empty() {
             return Vec::new();
         }
-        let mappings = maps::read().into_iter().map(|mapping| mapping.path);
-        let mapped: BTreeSet<_> = mappings.collect();
         let of = |(fd, name): (&RawFd, &String)| {
-            let describe = |open: BorrowedFd<'_>| self.describe(*fd, open, name, &mapped);
+            let uses = || Uses {
+                is_mapped: self.mappings_of(name) > 0,
+                is_only_mapped: self.is_of_mapping(*fd, name, &all),
+                is_log: self.objects.appended_fds.contains(fd),
+            };
+            let describe = |open: BorrowedFd<'_>| self.describe(*fd, open, name, uses);
             // The descriptor through which the list itself was read is closed by now.
             let what = ffi::look_at(*fd, describe).flatten()?;
             Some(format!("{what} (descriptor {fd})"))
@@ -104,7 +120,7 @@ impl Descriptors<'_> {
         number: RawFd,
         fd: BorrowedFd<'_>,
         name: &str,
-        mapped: &BTreeSet<String>,
+        uses: impl FnOnce() -> Uses,
     ) -> Option<String> {
         let stat = fstat(fd).ok()?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -119,17 +135,43 @@ impl Descriptors<'_> {
             _ if name.starts_with("pidfd:") => Some("process descriptor".to_owned()),
             // A namespace: it has no state.
             _ if !name.starts_with('/') => None,
-            _ => {
-                let is_mapped = mapped.contains(name);
-                let is_log = self.objects.appended_fds.contains(&number);
-                file(fd, name, is_mapped, is_log).or_else(|| lock(number, name))
-            }
+            _ => file(fd, name, &uses()).or_else(|| lock(number, name)),
+        }
+    }
+
+    /// True if only the mappings of a file use its descriptors: `mmap` keeps a copy for itself. Then
+    /// no file object has this one, and there are no more of them than mappings.
+    fn is_of_mapping(&self, fd: RawFd, name: &str, all: &BTreeMap<RawFd, String>) -> bool {
+        let is_owned = |fd: &RawFd| self.objects.owned_fds.contains(fd);
+        let unowned = all.iter().filter(|(fd, of)| *of == name && !is_owned(fd));
+        !is_owned(&fd) && unowned.count() <= self.mappings_of(name)
+    }
+
+    /// Mappings of a file. A library that was loaded needs no descriptor.
+    fn mappings_of(&self, name: &str) -> usize {
+        let of_file = || self.mappings.iter().filter(|mapping| mapping.path == name);
+        match of_file().any(|mapping| mapping.is_code) {
+            true => 0,
+            false => of_file().count(),
         }
     }
 }
 
+/// LMDB's file, whose library may not be used after a fork (lmdb.h, "Restrictions/caveats"): its
+/// first page has this number behind a header of 16 bytes.
+fn is_lmdb(fd: BorrowedFd<'_>) -> bool {
+    let mut number = [0; 4];
+    let is_read = pread(fd, &mut number, 16) == Ok(4);
+    is_read && u32::from_ne_bytes(number) == 0xBEEF_C0DE
+}
+
 /// A regular file, unless each process appends to it or only its mapping is used.
-fn file(fd: BorrowedFd<'_>, name: &str, is_mapped: bool, is_log: bool) -> Option<String> {
+fn file(fd: BorrowedFd<'_>, name: &str, uses: &Uses) -> Option<String> {
+    let Uses {
+        is_mapped,
+        is_only_mapped,
+        is_log,
+    } = *uses;
     let flags = fcntl_getfl(fd).ok()?;
     if flags.contains(OFlags::PATH) {
         return None;
@@ -141,7 +183,7 @@ fn file(fd: BorrowedFd<'_>, name: &str, is_mapped: bool, is_log: bool) -> Option
         (OFlags::WRONLY, false) => ("writing", is_log),
         (OFlags::RDWR, true) => ("reading and appending", is_mapped),
         (OFlags::RDWR, false) => ("reading and writing", is_mapped && is_memory),
-        _ => ("reading", is_mapped),
+        _ => ("reading", is_only_mapped && !is_lmdb(fd)),
     };
     (!is_fine).then(|| format!("{name} opened for {way}"))
 }

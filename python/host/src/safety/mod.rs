@@ -14,7 +14,7 @@ pub mod descriptors;
 pub mod ending;
 mod maps;
 pub mod objects;
-mod processes;
+pub mod processes;
 mod threads;
 
 use std::collections::BTreeMap;
@@ -66,13 +66,16 @@ pub fn reasons_not_to_fork(
             objects::Objects::default()
         }
     };
+    let mappings = maps::read();
     let descriptors = Descriptors {
         ours,
         inherited,
         objects: &objects,
+        mappings: &mappings,
     };
     reasons.extend(objects.reasons.iter().cloned());
     reasons.extend(descriptors.reasons());
+    reasons.extend(maps::shared_memory(&mappings));
     reasons.extend(processes::reasons(&objects));
     if reasons.len() > MOST_REASONS {
         let more = reasons.len() - MOST_REASONS;

@@ -1,5 +1,5 @@
 //! Checks the application's objects: the host's side of `python/pyserve/remembered.py`,
-//! `removers.py` and `left_behind.py`.
+//! `removers.py`, `at_exit.py` and `left_behind.py`.
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 /// Executed in this order, in one namespace.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     include_str!("../../../pyserve/remembered.py"),
     include_str!("../../../pyserve/removers.py"),
+    include_str!("../../../pyserve/at_exit.py"),
     include_str!("../../../pyserve/left_behind.py"),
 ];
 
@@ -29,6 +30,8 @@ pub struct Objects {
     pub safe_pids: BTreeSet<u32>,
     /// Descriptors of log files, which are only appended to in any mode.
     pub appended_fds: BTreeSet<RawFd>,
+    /// Descriptors of Python file objects, which may move the offset.
+    pub owned_fds: BTreeSet<RawFd>,
 }
 
 type Row = (
@@ -38,6 +41,7 @@ type Row = (
     Vec<RawFd>,
     Vec<u32>,
     Vec<RawFd>,
+    Vec<RawFd>,
 );
 
 /// Checks all objects of the interpreter.
@@ -46,7 +50,7 @@ type Row = (
 /// The exception of the script.
 pub fn look(py: Python<'_>) -> PyResult<Objects> {
     let row: Row = module(py)?.call_method0("look")?.extract()?;
-    let (reasons, named_fds, named_pids, safe_fds, safe_pids, appended_fds) = row;
+    let (reasons, named_fds, named_pids, safe_fds, safe_pids, appended_fds, owned_fds) = row;
     Ok(Objects {
         reasons,
         named_fds: named_fds.into_iter().collect(),
@@ -54,6 +58,7 @@ pub fn look(py: Python<'_>) -> PyResult<Objects> {
         safe_fds: safe_fds.into_iter().collect(),
         safe_pids: safe_pids.into_iter().collect(),
         appended_fds: appended_fds.into_iter().collect(),
+        owned_fds: owned_fds.into_iter().collect(),
     })
 }
 

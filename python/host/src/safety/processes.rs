@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::Pid;
+
 use super::objects::Objects;
 
 /// Longest part of a command line that is shown.
@@ -12,6 +14,7 @@ pub fn reasons(objects: &Objects) -> Vec<String> {
     children(std::process::id())
         .into_iter()
         .filter(|pid| !objects.named_pids.contains(pid) && !objects.safe_pids.contains(pid))
+        .filter(|pid| !is_daemon(*pid))
         .map(|pid| format!("process {pid} {:?}", name(pid)))
         .collect()
 }
@@ -48,6 +51,24 @@ pub fn children(parent: u32) -> Vec<u32> {
 fn all() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Makes this process the parent of descendants whose own parent exits, or no longer.
+pub fn adopt_orphans(is_on: bool) {
+    let own = is_on.then(rustix::process::getpid);
+    let _ = rustix::process::set_child_subreaper(own);
+}
+
+/// True for an adopted process in the session of its former parent: a fork does not affect it.
+fn is_daemon(pid: u32) -> bool {
+    let session = |pid: u32| {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        rustix::process::getsid(pid)
+            .ok()
+            .map(|id| id.as_raw_nonzero().get().unsigned_abs())
+    };
+    // A child leaves our session as the leader of its own.
+    session(pid).is_some_and(|id| id != pid && Some(id) != session(std::process::id()))
 }
 
 /// State and parent, from the fields after the name, which may contain any character.

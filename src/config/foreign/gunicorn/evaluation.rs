@@ -207,7 +207,7 @@ fn run(command: &mut Command, longest: Duration) -> io::Result<Output> {
     let (result, result_end) = io::pipe()?;
     let (printed, printed_end) = io::pipe()?;
     command.stdout(result_end).stderr(printed_end);
-    child::end_with_us(command);
+    child::end_with_us(command, rustix::process::Signal::TERM);
     let started = child::spawn(command, &[]);
     // Our ends of the pipes, without which their end would not be seen.
     command.stdout(Stdio::null()).stderr(Stdio::null());
