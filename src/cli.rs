@@ -16,6 +16,7 @@ use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::settings::{self, Setting};
 use crate::config::{native, values};
 use crate::explain;
+use crate::init;
 use crate::manual::{self, Page};
 use crate::supervisor::control::protocol::MaintenanceOrder;
 use crate::verbs::ControlCommand;
@@ -40,6 +41,8 @@ pub enum Verb {
     Control(ControlCommand),
     /// Explain the files of other servers.
     Explain(explain::Request),
+    /// Write settings and a Dockerfile for a directory.
+    Init(init::Request),
     /// Show a page of the manual.
     Help(Page),
     /// Print the man page.
@@ -94,6 +97,15 @@ where
                 write: matches.get_flag(WRITE),
             };
             (Verb::Explain(request), matches)
+        }
+        Some(("init", matches)) => {
+            let directory = matches.get_one::<OsString>(DIRECTORY);
+            let request = init::Request {
+                directory: directory.map_or_else(|| ".".into(), Into::into),
+                flags: flags(matches),
+                dry_run: matches.get_flag(DRY_RUN),
+            };
+            (Verb::Init(request), matches)
         }
         Some(("man", _)) => (Verb::Man, &matches),
         Some(("schema", _)) => (Verb::Schema, &matches),
@@ -187,6 +199,7 @@ pub fn command() -> Command {
         .subcommands(server_verbs())
         .subcommands(control_verbs())
         .subcommand(explain_verb())
+        .subcommand(init_verb())
         .subcommands(document_verbs())
         .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
@@ -296,6 +309,28 @@ fn explain_verb() -> Command {
         .after_help(EXPLAIN_CODES)
 }
 
+/// The verb that writes the first files of a project.
+fn init_verb() -> Command {
+    let hidden = settings::all().map(|setting| argument(setting).hide(true));
+    Command::new("init")
+        .about("Write a commented pyserve.toml and a Dockerfile for the project in a directory")
+        .override_usage("pyserve init [OPTIONS] [DIR]")
+        .args(hidden)
+        .arg(
+            Arg::new(DIRECTORY)
+                .value_name("DIR")
+                .help("The directory [default: the current one]")
+                .value_parser(OsStringValueParser::new()),
+        )
+        .arg(
+            Arg::new(DRY_RUN)
+                .long(DRY_RUN)
+                .help("Print the files, and write none")
+                .action(ArgAction::SetTrue),
+        )
+        .after_help(INIT_HELP)
+}
+
 fn maintenance_verb(verb: Command) -> Command {
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
@@ -399,6 +434,9 @@ const JSON: &str = "json";
 const WRITE: &str = "write";
 /// The id of the paths of `pyserve explain`.
 const SUBJECT: &str = "path";
+/// The ids of the arguments of `pyserve init`.
+const DIRECTORY: &str = "directory";
+const DRY_RUN: &str = "dry-run";
 /// The id of the shell of `pyserve completions`.
 const SHELL: &str = "shell";
 /// The id of the subject of `pyserve help`.
@@ -442,6 +480,15 @@ Exit codes:
   0  every line is honoured, already so, or without effect
   1  a line is not supported, dangerous, or unknown
   2  a line or file cannot be read, or wrong usage";
+
+const INIT_HELP: &str = "\
+Files that exist are kept. Options of `pyserve serve` become lines of pyserve.toml.
+
+Exit codes:
+  0  a file was written, or all were printed
+  1  all files exist, or one cannot be written
+  2  wrong usage
+ 78  no application was found, or several";
 
 const AFTER_SHORT_HELP: &str = "\
 All options: pyserve --help. The manual: pyserve help.

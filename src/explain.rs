@@ -14,6 +14,7 @@ mod subjects;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::foreign::{self, equivalent};
@@ -83,6 +84,21 @@ pub fn run(request: &Request) -> ExitCode {
         return ExitCode::from(code.max(1));
     }
     ExitCode::from(code)
+}
+
+/// The files of servers in a directory, by their names below it, with the names of these servers.
+pub fn servers_in(directory: &Path) -> Vec<(String, &'static str)> {
+    let found = subjects::find(".", directory).unwrap_or_default();
+    let settings = found
+        .into_iter()
+        .filter(|subject| matches!(subject.kind, Kind::Settings(..)));
+    settings
+        .map(|subject| {
+            let server = subject.server();
+            let name = subject.name.strip_prefix("./").unwrap_or(&subject.name);
+            (name.to_owned(), server)
+        })
+        .collect()
 }
 
 /// Reads everything: settings in the order of their readers, then the files of images.

@@ -48,6 +48,7 @@ mod http2_malformed;
 mod http_upstream;
 mod identity;
 mod idle_connections;
+mod init;
 mod internal;
 mod large_files;
 mod large_files_change;
