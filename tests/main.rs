@@ -112,4 +112,5 @@ mod upstream_metrics;
 mod upstream_private;
 mod uwsgi;
 mod uwsgi_module;
+mod wheel;
 mod wsgi;
