@@ -79,6 +79,7 @@ mod real_upstreams;
 mod recycle;
 mod refork;
 mod release;
+mod release_files;
 mod reload;
 mod response_rules;
 mod scheduled_companions;
