@@ -21,7 +21,9 @@ use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
 use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, AfterServing, ForkedWorker};
-use crate::{apart, ffi, greenlets, log, orders, package, sockets, stacks, title, uwsgi_module};
+use crate::{
+    apart, ffi, greenlets, lazy_imports, log, orders, package, sockets, stacks, title, uwsgi_module,
+};
 
 /// Exit status after a malformed message of the supervisor.
 const BAD_CONTROL: i32 = 70;
@@ -192,6 +194,7 @@ impl Template {
             Err(traceback) => FromTemplate::ImportFailed { traceback },
             Ok(Imported { app, mut loaded }) => {
                 self.origin.app = Some(app);
+                lazy_imports::load(py);
                 greenlets::warn_of_processes(py, self.origin.boot.threads);
                 let reasons = self.reasons_not_to_fork(py);
                 // A worker that becomes a template is checked again.
