@@ -485,10 +485,10 @@ fn lazy_imports_of_the_application_are_loaded_before_the_fork() {
             server.current_dir(dir.path()).ready()
         };
         let server = started("auto");
-        // The template has loaded everything, and the modules of the standard library stay lazy.
+        // The template has loaded everything, also what the application imports of the standard library.
         assert_eq!(
             server.get("/").text(),
-            "(True, True, False) [False, False, False, False]"
+            "(True, True, True) [False, False, False, False]"
         );
         let line = server.stderr.wait_for("lazy imports that raise stay lazy");
         for part in ["not_installed", "shop.leaves (SystemExit: 3)"] {
