@@ -531,9 +531,14 @@ fn shortened(command: Command) -> Command {
         }
     });
     let shorter = |verb: Command| verb.after_help(AFTER_SHORT_HELP);
-    shorter(command)
+    let command = shorter(command)
         .mut_subcommand("serve", shorter)
-        .mut_subcommand("check", shorter)
+        .mut_subcommand("check", shorter);
+    // Verbs that only print a document are in the long help.
+    let printing = ["man", "schema", "completions"].into_iter();
+    printing.fold(command, |command, name| {
+        command.mut_subcommand(name, |verb| verb.hide(true))
+    })
 }
 
 fn argument(setting: &'static Setting) -> Arg {
