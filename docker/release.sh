@@ -4,7 +4,7 @@
 #   docker/release.sh [--dry-run] [--out DIR] [--target TRIPLE]... vX.Y.Z
 #
 #   archives    pyserve-X.Y.Z-TRIPLE.tar.gz: binary, man page, completions, licence
-#   wheels      pyserve_wsgi-X.Y.Z-py3-none-manylinux_2_17_*.whl
+#   wheels      pyserve_wsgi-X.Y.Z-py3-none-manylinux2014_*.manylinux_2_17_*.whl
 #   sources     pyserve_wsgi-X.Y.Z.tar.gz, for the package index; with -vendored, it has all crates inside
 #   SBOMs       pyserve-X.Y.Z-TRIPLE.cdx.json
 #   notes.md    the section of CHANGELOG.md
@@ -112,9 +112,9 @@ built_files() {
     echo SHA256SUMS
 }
 
-# The platform tags of a wheel for a target (PEP 600), with the older name.
+# The platform tags of a wheel for a target (PEP 600), with the older name first, as maturin names the file.
 platform() {
-    echo "manylinux_${GLIBC/./_}_${1%%-*}.manylinux2014_${1%%-*}"
+    echo "manylinux2014_${1%%-*}.manylinux_${GLIBC/./_}_${1%%-*}"
 }
 
 tools() {

@@ -36,7 +36,7 @@ fn a_dry_run_names_all_files_and_writes_those_that_need_no_compiler() {
     let expected = [
         format!("pyserve-{VERSION}-{TARGET}.tar.gz"),
         // PEP 600, with the name of PEP 599 for old versions of pip.
-        format!("pyserve_wsgi-{VERSION}-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"),
+        format!("pyserve_wsgi-{VERSION}-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"),
         format!("pyserve_wsgi-{VERSION}.tar.gz"),
         format!("pyserve_wsgi-{VERSION}-vendored.tar.gz"),
         "SHA256SUMS".to_owned(),
