@@ -72,8 +72,13 @@ try_in_root() {
     mkdir "$root/try"
     cp -r "$here/try_wheel.py" "$here/examples" "$wheel" "$root/try/"
     echo "$suite: $(chroot "$root" ldd --version | head -n 1)"
+    # The server finds its own file, and so its environment, by /proc.
+    mount -t proc proc "$root/proc"
+    code=0
     chroot "$root" env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 HOME=/root \
-        python3 /try/try_wheel.py "/try/$(basename "$wheel")"
+        python3 /try/try_wheel.py "/try/$(basename "$wheel")" || code=$?
+    umount "$root/proc"
+    return $code
 }
 
 [ $# -gt 0 ] || [ -n "$roots" ] || {
