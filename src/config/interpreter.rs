@@ -204,7 +204,14 @@ fn from(paths: impl IntoIterator<Item = PathBuf>, origin: &str) -> Vec<Interpret
 }
 
 /// Distributions that say nothing about the purpose of an environment: pyserve itself, and installers.
-const OF_EVERY_TOOL: [&str; 4] = ["pyserve_wsgi", "pip", "setuptools", "wheel"];
+const OF_EVERY_TOOL: [&str; 5] = [
+    "pyserve_wsgi",
+    "pip",
+    // Debian 11 puts it into each environment.
+    "pkg_resources",
+    "setuptools",
+    "wheel",
+];
 
 /// True for an environment in which pyserve is installed and no application can be.
 fn has_only_pyserve(environment: &Path) -> bool {
