@@ -16,6 +16,7 @@ use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::settings::{self, Setting};
 use crate::config::{native, values};
 use crate::explain;
+use crate::init;
 use crate::manual::{self, Page};
 use crate::project;
 use crate::supervisor::control::protocol::MaintenanceOrder;
@@ -43,6 +44,8 @@ pub enum Verb {
     Project(project::Request),
     /// Explain the files of other servers.
     Explain(explain::Request),
+    /// Write settings and a Dockerfile for a directory.
+    Init(init::Request),
     /// Show a page of the manual.
     Help(Page),
     /// Print the man page.
@@ -97,6 +100,15 @@ where
                 write: matches.get_flag(WRITE),
             };
             (Verb::Explain(request), matches)
+        }
+        Some(("init", matches)) => {
+            let directory = matches.get_one::<OsString>(DIRECTORY);
+            let request = init::Request {
+                directory: directory.map_or_else(|| ".".into(), Into::into),
+                flags: flags(matches),
+                dry_run: matches.get_flag(DRY_RUN),
+            };
+            (Verb::Init(request), matches)
         }
         Some(("man", _)) => (Verb::Man, &matches),
         Some(("schema", _)) => (Verb::Schema, &matches),
@@ -203,6 +215,7 @@ pub fn command() -> Command {
         .subcommands(project_verbs())
         .subcommands(control_verbs())
         .subcommand(explain_verb())
+        .subcommand(init_verb())
         .subcommands(document_verbs())
         .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
@@ -331,6 +344,28 @@ fn explain_verb() -> Command {
         .after_help(EXPLAIN_CODES)
 }
 
+/// The verb that writes the first files of a project.
+fn init_verb() -> Command {
+    let hidden = settings::all().map(|setting| argument(setting).hide(true));
+    Command::new("init")
+        .about("Write a commented pyserve.toml and a Dockerfile for the project in a directory")
+        .override_usage("pyserve init [OPTIONS] [DIR]")
+        .args(hidden)
+        .arg(
+            Arg::new(DIRECTORY)
+                .value_name("DIR")
+                .help("The directory [default: the current one]")
+                .value_parser(OsStringValueParser::new()),
+        )
+        .arg(
+            Arg::new(DRY_RUN)
+                .long(DRY_RUN)
+                .help("Print the files, and write none")
+                .action(ArgAction::SetTrue),
+        )
+        .after_help(INIT_HELP)
+}
+
 fn maintenance_verb(verb: Command) -> Command {
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
@@ -434,6 +469,9 @@ const JSON: &str = "json";
 const WRITE: &str = "write";
 /// The id of the paths of `pyserve explain`.
 const SUBJECT: &str = "path";
+/// The ids of the arguments of `pyserve init`.
+const DIRECTORY: &str = "directory";
+const DRY_RUN: &str = "dry-run";
 /// The id of the shell of `pyserve completions`.
 const SHELL: &str = "shell";
 /// The id of the subject of `pyserve help`.
@@ -488,6 +526,15 @@ Exit codes:
   1  a line is not supported, dangerous, or unknown
   2  a line or file cannot be read, or wrong usage";
 
+const INIT_HELP: &str = "\
+Files that exist are kept. Options of `pyserve serve` become lines of pyserve.toml.
+
+Exit codes:
+  0  a file was written, or all were printed
+  1  all files exist, or one cannot be written
+  2  wrong usage
+ 78  no application was found, or several";
+
 const AFTER_SHORT_HELP: &str = "\
 All options: pyserve --help. The manual: pyserve help.
 Each option is also a variable, PYSERVE_MAX_BODY=1G, and a line of pyserve.toml, max_body = \"1G\".";
@@ -536,9 +583,14 @@ fn shortened(command: Command) -> Command {
         command.mut_subcommand(verb, |verb| verb.hide(true))
     });
     let shorter = |verb: Command| verb.after_help(AFTER_SHORT_HELP);
-    shorter(command)
+    let command = shorter(command)
         .mut_subcommand("serve", shorter)
-        .mut_subcommand("check", shorter)
+        .mut_subcommand("check", shorter);
+    // Verbs that only print a document are in the long help.
+    let printing = ["man", "schema", "completions"].into_iter();
+    printing.fold(command, |command, name| {
+        command.mut_subcommand(name, |verb| verb.hide(true))
+    })
 }
 
 fn argument(setting: &'static Setting) -> Arg {

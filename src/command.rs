@@ -23,6 +23,7 @@ use crate::front::tls::client_auth;
 use crate::front::tls::files as tls_files;
 use crate::front::tls::upstream::TlsToServers;
 use crate::gunicorn_link;
+use crate::init;
 use crate::manual;
 use crate::observe::codes;
 use crate::observe::diagnostics::{self, WriteOut, say};
@@ -84,6 +85,7 @@ pub fn main() -> ExitCode {
         Verb::Control(verb) => return control(verb, invocation.flags),
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
         Verb::Explain(request) => return explain::run(&request),
+        Verb::Init(request) => return init::run(&request),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),

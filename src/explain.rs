@@ -104,6 +104,21 @@ pub fn run(request: &Request) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The files of servers in a directory, by their names below it, with the names of these servers.
+pub fn servers_in(directory: &Path) -> Vec<(String, &'static str)> {
+    let found = subjects::find(".", directory).unwrap_or_default();
+    let settings = found
+        .into_iter()
+        .filter(|subject| matches!(subject.kind, Kind::Settings(..)));
+    settings
+        .map(|subject| {
+            let server = subject.server();
+            let name = subject.name.strip_prefix("./").unwrap_or(&subject.name);
+            (name.to_owned(), server)
+        })
+        .collect()
+}
+
 /// Reads everything: settings in the order of their readers, then the files of images.
 fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Explained)> {
     let mut all: Vec<Explained> = subjects.iter().map(|_| Explained::default()).collect();

@@ -19,6 +19,11 @@ mod config;
 mod explain;
 mod front;
 mod gunicorn_link;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a verb that reads files and ends"
+)]
+mod init;
 mod manual;
 mod observe;
 #[allow(

@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("front", &["os", "config", "observe"]),
     ("supervisor", &["os", "config", "observe", "front"]),
     ("explain", &["config"]),
+    ("init", &["config"]),
     ("manual", &["os", "config"]),
 ];
 

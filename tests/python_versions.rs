@@ -427,3 +427,79 @@ fn python_dotenv_finds_its_file_beside_the_module_that_asks() {
         assert_eq!(server.get("/").text(), "loaded", "preload {preload}");
     }
 }
+
+/// Modules that import each other lazily, one that is missing, and one that ends the process.
+const LAZY: &[(&str, &str)] = &[
+    (
+        "app.py",
+        "import os, sys\n\
+         lazy import shop.heavy\n\
+         lazy import shop.leaves\n\
+         lazy import not_installed\n\
+         lazy import optparse\n\
+         lazy from shop.named import pid as named\n\
+         lazy from circle import left\n\
+         def application(environ, start_response):\n\
+         \x20   start_response('200 OK', [])\n\
+         \x20   loaded = 'shop.heavy' in sys.modules, 'shop.deeper' in sys.modules, 'optparse' in sys.modules\n\
+         \x20   pids = [shop.heavy.pid, shop.heavy.deeper(), named, left.pid()]\n\
+         \x20   mine = [pid == os.getpid() for pid in pids]\n\
+         \x20   return [f'{loaded} {mine}'.encode()]\n",
+    ),
+    ("shop/__init__.py", ""),
+    (
+        "shop/heavy.py",
+        "import os\n\
+         lazy import shop.deeper as below\n\
+         pid = os.getpid()\n\
+         def deeper():\n\
+         \x20   return below.pid\n",
+    ),
+    ("shop/deeper.py", "import os\npid = os.getpid()\n"),
+    ("shop/named.py", "import os\npid = os.getpid()\n"),
+    ("shop/leaves.py", "import sys\nsys.exit(3)\n"),
+    ("circle/__init__.py", ""),
+    (
+        "circle/left.py",
+        "lazy from circle.right import pid as other\ndef pid():\n    return other\nthere = 1\n",
+    ),
+    (
+        "circle/right.py",
+        "import os\nfrom circle.left import there\npid = os.getpid()\n",
+    ),
+];
+
+#[test]
+fn lazy_imports_of_the_application_are_loaded_before_the_fork() {
+    let lazy = python::supported().filter(|python| python.version >= (3, 15));
+    let lazy: Vec<_> = lazy.collect();
+    if lazy.is_empty() {
+        skipped("lazy imports", "there is no CPython 3.15");
+    }
+    for python in lazy {
+        let dir = temp_dir();
+        write_files(dir.path(), LAZY);
+        let started = |preload: &str| {
+            let server = Pyserve::new().args(["--app", "app.py", "--preload", preload, "--python"]);
+            let server = server.args([&python.path]);
+            server.current_dir(dir.path()).ready()
+        };
+        let server = started("auto");
+        // The template has loaded everything, also what the application imports of the standard library.
+        assert_eq!(
+            server.get("/").text(),
+            "(True, True, True) [False, False, False, False]"
+        );
+        let line = server.stderr.wait_for("lazy imports that raise stay lazy");
+        for part in ["not_installed", "shop.leaves (SystemExit: 3)"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!line.contains("circle"), "{line}");
+        // Without a fork nothing is gained, so they stay lazy in each worker.
+        let server = started("no");
+        assert_eq!(
+            server.get("/").text(),
+            "(False, False, False) [True, True, True, True]"
+        );
+    }
+}

@@ -83,6 +83,7 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
     // Of other programs, in the commands and the prose.
     let foreign = [
         "bench",
+        "dry-run",
         "from",
         "interval",
         "listen",
@@ -243,6 +244,17 @@ fn links_of_the_documents_lead_to_files() {
 }
 
 #[test]
+fn the_installation_begins_with_one_line() {
+    let readme = text("README.md");
+    let chapter = chapter(&readme, "Install");
+    assert!(
+        chapter
+            .trim_start()
+            .starts_with("```sh\npip install pyserve-wsgi\n```\n")
+    );
+}
+
+#[test]
 fn the_image_of_the_readme_copies_the_binary_from_where_docker_puts_it() {
     let readme = text("README.md");
     let place = "/usr/local/bin/pyserve";
@@ -282,6 +294,11 @@ impl Reader {
             // The binary under test is the product of this.
             ["cargo", "install", "--path", "."] => {
                 assert!(Path::new(env!("CARGO_BIN_EXE_pyserve")).ends_with("pyserve"));
+            }
+            // `python/try-wheel.sh` tries the wheel of this name.
+            ["pip", "install", distribution] => {
+                let project = text("python/pyproject.toml");
+                assert!(project.contains(&format!("\nname = \"{distribution}\"\n")));
             }
             // The test's own environment is made like this, from a file that includes the same one.
             ["python3", "-m", "venv", ".venv"] => {

@@ -176,7 +176,7 @@ pub(super) fn is_dotted_name(text: &str) -> bool {
 }
 
 /// The names in a directory, without those that start with a dot; none if unreadable.
-pub(super) fn names_in(directory: &Path) -> impl Iterator<Item = String> {
+pub fn names_in(directory: &Path) -> impl Iterator<Item = String> + use<> {
     std::fs::read_dir(directory)
         .into_iter()
         .flatten()
@@ -186,13 +186,13 @@ pub(super) fn names_in(directory: &Path) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use tempfile::TempDir;
 
     /// A directory with these files.
-    pub(in crate::config) fn project(files: &[(&str, &str)]) -> TempDir {
+    pub(crate) fn project(files: &[(&str, &str)]) -> TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let path = dir.path().join(name);

@@ -204,7 +204,14 @@ fn from(paths: impl IntoIterator<Item = PathBuf>, origin: &str) -> Vec<Interpret
 }
 
 /// Distributions that say nothing about the purpose of an environment: pyserve itself, and installers.
-const OF_EVERY_TOOL: [&str; 4] = ["pyserve_wsgi", "pip", "setuptools", "wheel"];
+const OF_EVERY_TOOL: [&str; 5] = [
+    "pyserve_wsgi",
+    "pip",
+    // Debian 11 puts it into each environment.
+    "pkg_resources",
+    "setuptools",
+    "wheel",
+];
 
 /// True for an environment in which pyserve is installed and no application can be.
 fn has_only_pyserve(environment: &Path) -> bool {
@@ -219,7 +226,14 @@ fn has_only_pyserve(environment: &Path) -> bool {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name();
-            let (name, _version) = name.to_str()?.strip_suffix(".dist-info")?.split_once('-')?;
+            let name = name.to_str()?;
+            // The older form, and that of projects under development.
+            let of_old_tools = [".egg-info", ".egg-link"];
+            let ending = of_old_tools
+                .iter()
+                .find_map(|ending| name.strip_suffix(ending));
+            let name = ending.or_else(|| name.strip_suffix(".dist-info"))?;
+            let name = name.split('-').next().unwrap_or(name);
             Some(name.to_owned())
         })
         .collect();
@@ -337,8 +351,17 @@ mod tests {
         check(&files, "project/.venv/bin/python (.venv)");
         files.push("active/bin/python".to_owned());
         check(&files, "active/bin/python (VIRTUAL_ENV)");
-        files.push(format!("{packages}/Flask-3.1.0.dist-info/METADATA"));
-        check(&files, "opt/bin/python3 (beside pyserve)");
+        for of_an_application in [
+            "Flask-3.1.0.dist-info/METADATA",
+            "Flask-1.0-py3.9.egg-info/PKG-INFO",
+            "shop.egg-link",
+        ] {
+            let added = format!("{packages}/{of_an_application}");
+            check(
+                &[&files[..], &[added]].concat(),
+                "opt/bin/python3 (beside pyserve)",
+            );
+        }
     }
 
     #[test]

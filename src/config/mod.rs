@@ -16,7 +16,7 @@ pub mod app;
 pub mod companions;
 pub mod compression;
 pub mod control_target;
-mod discovery;
+pub mod discovery;
 pub mod environment;
 pub mod error;
 pub mod file;

@@ -9,6 +9,7 @@
 #   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
 #   provision.sh h2o    DIR             DIR/h2o: likewise
 #   provision.sh pebble DIR             DIR/pebble: likewise
+#   provision.sh pythons SUITE DIR VERSION...   DIR/python3.X: interpreters of another suite of Debian, unpacked
 #   provision.sh debian PACKAGE...      packages of the system
 #
 # May run any number of times at once: a lock lets one work and the others wait, and what is
@@ -31,6 +32,11 @@ main() {
     nginx | h2o | pebble)
         [ $# -eq 2 ] || usage
         require_server "$1" "$2"
+        ;;
+    pythons)
+        [ $# -ge 4 ] || usage
+        shift
+        require_pythons "$@"
         ;;
     debian)
         [ $# -ge 2 ] || usage
@@ -197,6 +203,55 @@ unpack_server() {
 # What the machine lacks of the server and of the libraries that it needs.
 download_server() {
     apt "$@" install --yes --no-install-recommends --download-only "$package"
+}
+
+# Makes `DIR/root` with interpreters of the suite `$1` and everything that they need, its C library too, and beside
+# it `DIR/python3.X` for each version. Nothing is installed, so that takes no rights.
+require_pythons() {
+    suite=$1 dir=$2
+    shift 2
+    wanted=$(echo "$suite $*" | cat - "$0" | cksum)
+    is_there pythons "$dir" "$wanted" && return
+    lock "$dir"
+    is_there pythons "$dir" "$wanted" && return
+    command -v apt-get >/dev/null || skip "Python of $suite" "this is no Debian system"
+    rm -rf "$dir"
+    mkdir -p "$dir/root" "$dir/apt/lists/partial" "$dir/apt/archives/partial"
+    log=$dir.log
+    : >"$log"
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>>"$log" | grep -m 1 '/debian/*$') ||
+        skip "Python of $suite" "no archive of Debian is configured"
+    : >"$dir/apt/status"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$dir/apt/sources.list"
+    packages=$(printf 'python%s-venv ' "$@")
+    # An empty list of what is installed: each dependency is fetched. A mirror may be a snapshot.
+    set -- -o "Dir::State=$dir/apt" -o "Dir::State::status=$dir/apt/status" -o "Dir::Cache=$dir/apt" \
+        -o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Etc::preferencesparts=- \
+        -o Acquire::Check-Valid-Until=false -o Debug::NoLocking=1 -o APT::Sandbox::User=root
+    # shellcheck disable=SC2086 # A list of names.
+    { apt "$@" update && apt "$@" install --yes --no-install-recommends --download-only $packages; } >>"$log" 2>&1 ||
+        skip "Python of $suite" "$(complaint "$log")"
+    for archive in "$dir"/apt/archives/*.deb; do
+        logged dpkg-deb --extract "$archive" "$dir/root"
+    done
+    rm -rf "$dir/apt"
+    # The wheels of pip are below this root, not below that of the machine.
+    find "$dir/root/usr/lib" -path '*/python3*' -name '_sysconfig*' -type f -exec \
+        sed -i "s#\([\"']\)/usr/share/python-wheels#\1$dir/root/usr/share/python-wheels#" {} +
+    loader=$(find "$dir/root/" -name 'ld-linux-*.so.*' ! -type d | head -n 1)
+    libraries=$(dirname "$(find "$dir/root/" -name 'libc.so.6' | head -n 1)")
+    for package in $packages; do
+        name=${package%-venv}
+        # Beside the interpreter, which finds its library and its environment by the name of its file.
+        printf '#!/bin/sh\nexec "%s" --argv0 "$0" --library-path "%s" "%s" "$@"\n' \
+            "$loader" "$libraries" "$dir/root/usr/bin/$name" >"$dir/root/usr/bin/$name-here"
+        chmod +x "$dir/root/usr/bin/$name-here"
+        ln -s "root/usr/bin/$name-here" "$dir/$name"
+        "$dir/root/usr/bin/$name-here" -c 'import ssl' 2>>"$log" ||
+            skip "$name of $suite" "what was unpacked does not run: $(tail -n 1 "$log")"
+    done
+    stamp pythons "$dir" "$wanted"
+    rm -f "$log"
 }
 
 # Packages of a Debian system, without a question.

@@ -1,10 +1,11 @@
 //! The interpreters that this machine has, and virtual environments made with them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use super::provision;
+use super::{provision, skipped};
 
 /// An interpreter and what it says about itself.
 #[derive(Debug, Clone)]
@@ -91,9 +92,40 @@ fn find_all() -> Vec<Interpreter> {
         }
     }
     let mut found: Vec<_> = paths.into_iter().filter_map(ask).collect();
+    found.extend(newest(&found));
     found.sort_by_key(|python| python.version);
     found
 }
+
+/// The newest versions, which the suites of this machine do not have: those of Debian's unstable suite, with its
+/// C library.
+fn newest(found: &[Interpreter]) -> Vec<Interpreter> {
+    let is_there = |version| found.iter().any(|python| python.version == version);
+    if NEWEST.into_iter().all(is_there) {
+        return Vec::new();
+    }
+    let names = NEWEST.map(|(major, minor)| format!("{major}.{minor}"));
+    let made = provision::directory("pythons-sid", |dir| {
+        let mut arguments = vec!["pythons".into(), "sid".into(), dir.into()];
+        arguments.extend(names.iter().map(OsString::from));
+        arguments
+    });
+    match made {
+        Ok(dir) => {
+            let paths = names.iter().map(|name| dir.join(format!("python{name}")));
+            let links = paths.filter_map(|path| path.canonicalize().ok());
+            let pythons = links.filter_map(ask);
+            pythons.filter(|python| !is_there(python.version)).collect()
+        }
+        Err(because) => {
+            skipped(&format!("Python {}", names.join(" and ")), &because);
+            Vec::new()
+        }
+    }
+}
+
+/// The versions that Debian's stable suites do not have.
+const NEWEST: [(u32, u32); 2] = [(3, 14), (3, 15)];
 
 fn ask(path: PathBuf) -> Option<Interpreter> {
     let line = "import sys; print('%d.%d.%d' % tuple(sys.version_info[:3]))";

@@ -25,6 +25,7 @@ mod greenlets;
 mod gunicorn_hooks;
 mod import_app;
 mod inherited;
+mod lazy_imports;
 mod log;
 mod orders;
 mod outbox;

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyserve_wire::control::FromTemplate;
 
 use crate::inherited::Inherited;
-use crate::{apart, log, safety, sockets};
+use crate::{apart, lazy_imports, log, safety, sockets};
 
 /// Makes this process a template, unless that is unsafe, and reports the outcome to the supervisor.
 /// `inherited`: descriptors that do not count.
@@ -23,6 +23,8 @@ pub fn succeeds(
 ) -> bool {
     let ours = [control.as_raw_fd(), origin.queue.as_raw_fd(), apart::host()];
     let ours: Vec<_> = ours.into_iter().chain(log::descriptor()).collect();
+    // Those of modules that requests imported.
+    lazy_imports::load(py);
     let reasons = safety::reasons_not_to_fork(py, &ours, inherited, safety::LONG);
     let is_safe = reasons.is_empty();
     let answer = match is_safe {

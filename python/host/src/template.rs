@@ -22,7 +22,8 @@ use crate::inherited::Inherited;
 use crate::safety::{self, descriptors, ending, objects, processes};
 use crate::worker::{self, AfterServing, ForkedWorker};
 use crate::{
-    apart, ffi, greenlets, log, orders, package, sockets, stacks, start_watch, title, uwsgi_module,
+    apart, ffi, greenlets, lazy_imports, log, orders, package, sockets, stacks, start_watch, title,
+    uwsgi_module,
 };
 
 /// Exit status after a malformed message of the supervisor.
@@ -196,6 +197,7 @@ impl Template {
             Err(traceback) => FromTemplate::ImportFailed { traceback },
             Ok(Imported { app, mut loaded }) => {
                 self.origin.app = Some(app);
+                lazy_imports::load(py);
                 greenlets::warn_of_processes(py, self.origin.boot.threads);
                 let reasons = self.reasons_not_to_fork(py);
                 // A worker that becomes a template is checked again.
