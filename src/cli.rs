@@ -328,7 +328,7 @@ fn explain_verb() -> Command {
             .action(ArgAction::SetTrue)
     };
     Command::new("explain")
-        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and of images line by line, with the pyserve.toml of the same meaning")
+        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and images line by line")
         .override_usage("pyserve explain [OPTIONS] PATH...")
         .args(hidden)
         .arg(
@@ -566,7 +566,7 @@ status, reload, scale, stacks, stop: 1 the server refused or failed, 69 no serve
 health: 1 for both.";
 
 /// Verbs that the short help omits.
-const RARE_VERBS: [&str; 4] = ["completions", "man", "schema", "stacks"];
+const RARE_VERBS: [&str; 5] = ["completions", "manage", "man", "schema", "stacks"];
 
 /// The command line for the help of `-h`: one screen, without headings. clap's own short help would
 /// print each option over several lines.
