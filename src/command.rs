@@ -357,7 +357,9 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
         TlsToServers::new(tls)?;
     }
     let certificates = certificates_of_listeners(config)?;
-    if let Some(run_as) = &config.run_as {
+    // Only root can look with the eyes of another user.
+    let run_as = config.run_as.as_ref();
+    if let Some(run_as) = run_as.filter(|_| identity::own().0 == 0) {
         stay_able_to_read(config, certificates.as_deref(), (run_as.uid, run_as.gid))?;
     }
     Ok(certificates)
