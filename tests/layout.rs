@@ -55,6 +55,7 @@ const FRONT: &[&str] = &[
 /// The same for `src/supervisor/`.
 const SUPERVISOR: &[&str] = &[
     "events",
+    "upgrade",
     "shutdown",
     "interfaces",
     "check",

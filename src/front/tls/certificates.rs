@@ -18,7 +18,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::TlsError;
-use super::pair::{DAYS_OF_WARNING, Pair, Stamp};
+use super::pair::{DAYS_OF_WARNING, Pair, SharedPair, Stamp};
 use crate::config::tls::CertificateFiles;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
@@ -68,17 +68,38 @@ impl Certificates {
     /// # Errors
     /// The first pair that cannot be used.
     pub fn read(files: &[CertificateFiles]) -> Result<Self, TlsError> {
+        Self::read_or_share(files, &[])
+    }
+
+    /// The same; pairs that this user may not read are those of the server whose place this one takes.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The first pair that cannot be used.
+    pub fn read_or_share(
+        files: &[CertificateFiles],
+        shared: &[SharedPair],
+    ) -> Result<Self, TlsError> {
         let now = SystemTime::now();
         let mut pairs = Vec::new();
         for one in files {
-            let found = places(one);
+            let mut found = places(one);
+            if let (CertificateFiles::Directory(dir), true) = (one, found.is_empty()) {
+                let below = shared.iter().map(SharedPair::files);
+                found.extend(below.filter(|(cert, _)| cert.starts_with(dir)));
+            }
             if found.is_empty() {
                 return Err(TlsError::new(format!(
                     "no certificates in {one} (tls.crt with tls.key, fullchain.pem with privkey.pem, or NAME.crt with NAME.key, there or in its directories)"
                 )));
             }
             for (cert, key) in found {
-                pairs.push(Arc::new(Pair::read(&cert, &key, now)?));
+                let pair = Pair::read(&cert, &key, now).or_else(|error| {
+                    let is_it = |pair: &&SharedPair| pair.files() == (cert.clone(), key.clone());
+                    let kept = shared.iter().find(is_it).filter(|_| is_denied(&cert, &key));
+                    kept.map_or(Err(error), |kept| Pair::shared(kept, now))
+                });
+                pairs.push(Arc::new(pair?));
             }
         }
         let certificates = Self {
@@ -281,6 +302,15 @@ impl ResolvesServerCert for Certificates {
         let chosen = std::iter::once(first).chain(candidates).find(is_usable);
         Some(Arc::clone(&chosen.unwrap_or(first).certified))
     }
+}
+
+/// True if this user may not read one of the files.
+#[allow(clippy::disallowed_methods, reason = "called at the start")]
+fn is_denied(cert: &Path, key: &Path) -> bool {
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    [cert, key]
+        .iter()
+        .any(|file| std::fs::File::open(file).is_err_and(refused))
 }
 
 /// The pairs of files at a place.

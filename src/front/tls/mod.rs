@@ -14,6 +14,7 @@ pub mod client_auth;
 pub mod facts;
 pub mod pair;
 pub mod stream;
+pub mod tickets;
 pub mod x509;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use rustls::{SupportedProtocolVersion, version};
 
 use self::certificates::Certificates;
 use self::pair::Stamp;
+use self::tickets::{TicketKey, Tickets};
 use crate::config::tls::{ClientAuth, TlsSettings, TlsVersion};
 use crate::observe::codes;
 
@@ -66,9 +68,7 @@ struct Current {
 /// State that sessions of earlier settings share with later ones.
 #[derive(Debug, Clone)]
 pub struct Resumption {
-    /// Encrypts session tickets; the key changes every six hours, and the one before stays valid
-    /// for as long again.
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Arc<Tickets>,
 }
 
 impl Resumption {
@@ -77,9 +77,24 @@ impl Resumption {
     /// # Errors
     /// The system has no random numbers.
     pub fn new() -> Result<Self, TlsError> {
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
+        Self::with(&[])
+    }
+
+    /// Tickets with the keys of the server whose place this one takes.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn with(keys: &[TicketKey]) -> Result<Self, TlsError> {
+        let tickets = Tickets::with(keys)
             .map_err(|error| TlsError::new(format!("cannot make session tickets: {error}")))?;
-        Ok(Self { tickets })
+        Ok(Self {
+            tickets: Arc::new(tickets),
+        })
+    }
+
+    /// The keys, for the server that takes this one's place.
+    pub fn keys(&self) -> Vec<TicketKey> {
+        self.tickets.keys()
     }
 }
 
@@ -155,7 +170,7 @@ impl Current {
         let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         config.ticketer = match client {
-            None => Arc::clone(&resumption.tickets),
+            None => Arc::clone(&resumption.tickets) as Arc<dyn ProducesTickets>,
             // A ticket stands for the verification of its client, by these authorities and lists.
             Some(_) => Resumption::new()?.tickets,
         };
