@@ -269,7 +269,7 @@ fn control_verbs() -> [Command; 8] {
         ),
         control_verb(
             "upgrade",
-            "Replace the binary of a running server without losing a request, and wait until the new one serves",
+            "Replace the binary of a running server without losing a request",
         )
         .arg(
             Arg::new(TO)
@@ -295,7 +295,7 @@ fn explain_verb() -> Command {
             .action(ArgAction::SetTrue)
     };
     Command::new("explain")
-        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and of images line by line, with the pyserve.toml of the same meaning")
+        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and of images line by line")
         .override_usage("pyserve explain [OPTIONS] PATH...")
         .args(hidden)
         .arg(
