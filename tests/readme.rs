@@ -97,7 +97,10 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "rounds",
         "reload",
         "stop",
+        "to",
         "write",
+        // Of systemctl.
+        "kill-whom",
         "seconds",
         "help",
         "version",
@@ -314,7 +317,10 @@ impl Reader {
                 let ended = self.pyserve().args(&words[1..]).run();
                 assert_eq!(ended.code, 0, "{command}: {}", ended.stderr);
             }
-            ["pyserve", "check" | "status" | "reload" | "stop"] => self.verb(words[1]),
+            [
+                "pyserve",
+                "check" | "status" | "reload" | "upgrade" | "stop",
+            ] => self.verb(words[1]),
             ["pyserve", arguments @ ..] => self.serve(arguments),
             _ => panic!("no test runs the README's command {command:?}"),
         }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::control::protocol::MaintenanceOrder;
 use super::startup::detached;
@@ -44,13 +45,7 @@ pub async fn prepare(order: &MaintenanceOrder) -> Result<PreparedOrder, String> 
             retry_after,
             allow,
         } => {
-            let mut allowed = Trust::default();
-            for text in allow {
-                let refuse = |problem: &str| format!("--allow {text}: {problem}");
-                allowed
-                    .add(text)
-                    .map_err(|invalid| refuse(&invalid.problem))?;
-            }
+            let allowed = trust(allow)?;
             let page = match page.clone() {
                 None => None,
                 Some(page) => {
@@ -64,6 +59,7 @@ pub async fn prepare(order: &MaintenanceOrder) -> Result<PreparedOrder, String> 
                 page,
                 retry_after: Duration::from_secs(*retry_after),
                 allowed,
+                allow: allow.clone(),
                 since: SystemTime::now(),
             })
         }
@@ -99,6 +95,54 @@ pub fn obey(switch: &MaintenanceSwitch, order: PreparedOrder) -> String {
     }
 }
 
+fn trust(allow: &[String]) -> Result<Trust, String> {
+    let mut allowed = Trust::default();
+    for text in allow {
+        let refuse = |problem: &str| format!("--allow {text}: {problem}");
+        allowed
+            .add(text)
+            .map_err(|invalid| refuse(&invalid.problem))?;
+    }
+    Ok(allowed)
+}
+
+/// Maintenance mode for the process that takes this one's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceState {
+    page: Option<(Vec<u8>, String)>,
+    retry_after: u64,
+    allow: Vec<String>,
+    since: SystemTime,
+}
+
+/// The mode to hand over; `None` if it is off.
+pub fn state(switch: &MaintenanceSwitch) -> Option<MaintenanceState> {
+    let mode = switch.mode()?;
+    let page = mode.page.as_ref();
+    Some(MaintenanceState {
+        page: page.map(|(bytes, kind)| (bytes.to_vec(), (*kind).to_owned())),
+        retry_after: mode.retry_after.as_secs(),
+        allow: mode.allow.clone(),
+        since: mode.since,
+    })
+}
+
+/// Goes on with the mode of the process whose place this one takes.
+pub fn resume(switch: &MaintenanceSwitch, state: MaintenanceState) {
+    let page = state.page.map(|(bytes, kind)| {
+        let known = CONTENT_TYPES.into_iter().find(|known| *known == kind);
+        (Bytes::from(bytes), known.unwrap_or(HTML))
+    });
+    switch.set(Some(Maintenance {
+        page,
+        retry_after: Duration::from_secs(state.retry_after),
+        // They were valid when they were given.
+        allowed: trust(&state.allow).unwrap_or_default(),
+        allow: state.allow,
+        since: state.since,
+    }));
+}
+
 /// The time at which maintenance mode was turned on (RFC 3339); `None` if it is off.
 pub fn since(switch: &MaintenanceSwitch) -> Option<String> {
     let mode = switch.mode()?;
@@ -126,8 +170,13 @@ fn read_page(text: &str) -> Result<(Bytes, &'static str), String> {
 
 fn content_type(path: &Path) -> &'static str {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => "application/json",
-        Some("txt") => "text/plain; charset=utf-8",
-        _ => "text/html; charset=utf-8",
+        Some("json") => JSON,
+        Some("txt") => TEXT,
+        _ => HTML,
     }
 }
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const CONTENT_TYPES: [&str; 3] = [JSON, TEXT, HTML];
