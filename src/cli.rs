@@ -4,7 +4,7 @@
 //! [`crate::config`] resolves them with the other sources. clap prints help, version and usage
 //! errors, with exit codes 0 and 2.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -90,6 +90,10 @@ where
             (Verb::Control(ControlCommand::Maintenance(order)), matches)
         }
         Some(("stacks", matches)) => (Verb::Control(ControlCommand::Stacks), matches),
+        Some(("upgrade", matches)) => {
+            let to = matches.get_one::<OsString>(TO).map(|path| absolute(path));
+            (Verb::Control(ControlCommand::Upgrade { to }), matches)
+        }
         Some(("stop", matches)) => (Verb::Control(ControlCommand::Stop), matches),
         Some(("explain", matches)) => {
             let subjects = matches.get_many::<String>(SUBJECT);
@@ -257,7 +261,7 @@ fn project_verbs() -> [Command; 4] {
 }
 
 /// The verbs for a running server.
-fn control_verbs() -> [Command; 7] {
+fn control_verbs() -> [Command; 8] {
     let control_verb = |name: &'static str, about: &'static str| {
         // Those that are not hidden come with those of the command above.
         let used = |setting: &&Setting| {
@@ -310,6 +314,17 @@ fn control_verbs() -> [Command; 7] {
         control_verb(
             "stacks",
             "Show the Python stacks of all worker threads of a running server",
+        ),
+        control_verb(
+            "upgrade",
+            "Replace the binary of a running server without losing a request",
+        )
+        .arg(
+            Arg::new(TO)
+                .long(TO)
+                .value_name("FILE")
+                .help("The new binary; by default the file at the path of the running one")
+                .value_parser(OsStringValueParser::new()),
         ),
         control_verb(
             "stop",
@@ -418,17 +433,19 @@ fn maintenance_order(matches: &ArgMatches) -> Result<MaintenanceOrder, clap::Err
             let text = format!("--{RETRY_AFTER}: {} ({})", invalid.problem, invalid.remedy);
             command().error(ErrorKind::InvalidValue, text)
         })?;
-    let page = matches.get_one::<OsString>(PAGE).map(|page| {
-        // The server has another current directory.
-        let page = std::path::absolute(page).unwrap_or_else(|_| page.into());
-        native::text(page.as_os_str())
-    });
+    let page = matches.get_one::<OsString>(PAGE).map(|page| absolute(page));
     let allow = matches.get_many::<String>(ALLOW).unwrap_or_default();
     Ok(MaintenanceOrder::On {
         page,
         retry_after: retry_after.as_secs().max(1),
         allow: allow.cloned().collect(),
     })
+}
+
+/// A path for the server, which has another current directory.
+fn absolute(path: &OsStr) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    native::text(path.as_os_str())
 }
 
 /// The verbs that print the manual and what is made of it.
@@ -483,6 +500,8 @@ const RETRY_AFTER: &str = "retry-after";
 const ALLOW: &str = "allow";
 /// The id of the arguments of a command of the project.
 const WORDS: &str = "arguments";
+/// The id of the new binary of `pyserve upgrade`.
+const TO: &str = "to";
 /// The id of the number of workers.
 const COUNT: &str = "count";
 
@@ -562,7 +581,7 @@ Exit codes:
   3  workers keep dying      78  invalid settings
   5  before_start failed, or an essential companion ended
   128+n  ended by signal n
-status, reload, scale, stacks, stop: 1 the server refused or failed, 69 no server;
+status, reload, scale, stacks, upgrade, stop: 1 the server refused or failed, 69 no server;
 health: 1 for both.";
 
 /// Verbs that the short help omits.

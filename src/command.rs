@@ -11,7 +11,9 @@ use crate::config::locations::Handler;
 use crate::config::reach::{self, Unreachable};
 use crate::config::tls::CertificateFiles;
 use crate::config::upstream::UpstreamTls;
-use crate::config::{self, AppSettings, Config, ConfigError, HostFacts, foreign, native};
+use crate::config::{
+    self, AppSettings, Config, ConfigError, HostFacts, ListenAddress, foreign, native,
+};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::acme::store;
@@ -21,6 +23,7 @@ use crate::front::tls::TlsError;
 use crate::front::tls::certificates::Certificates;
 use crate::front::tls::client_auth;
 use crate::front::tls::files as tls_files;
+use crate::front::tls::pair::SharedPair;
 use crate::front::tls::upstream::TlsToServers;
 use crate::gunicorn_link;
 use crate::init;
@@ -33,10 +36,11 @@ use crate::os::descriptors;
 use crate::os::identity::{self, DropError};
 use crate::os::key_reader;
 use crate::os::memory;
+use crate::os::own_program;
 use crate::os::pidfile::PidFile;
 use crate::os::process;
 use crate::os::scheduling;
-use crate::os::service_manager::{Notifications, ServiceManager};
+use crate::os::service_manager::{PassedSocket, ServiceManager};
 use crate::os::standard::Standard;
 use crate::os::temporary;
 use crate::prestart;
@@ -46,7 +50,8 @@ use crate::report;
 use crate::schema;
 use crate::supervisor::reload::{Load, Loaded};
 use crate::supervisor::startup::StartupFacts;
-use crate::supervisor::{self, Outcome};
+use crate::supervisor::upgrade::predecessor::{Inherited, MainOrAdmin};
+use crate::supervisor::{self, Bound, Outcome};
 use crate::uwsgi_link;
 use crate::verbs::{self, ControlCommand, print};
 use anyhow::Context;
@@ -132,11 +137,25 @@ fn as_gunicorn(words: &[String]) -> ExitCode {
 
 /// Runs the server to its end.
 fn served(flags: Layer) -> ExitCode {
-    if let Err(error) = prestart::source(&flags) {
-        return complain(&error);
-    }
+    own_program::remember();
+    // First: it executes this program again, which takes the channel of an upgrade.
+    let sourced = prestart::source(&flags);
     let ready = supervisor::signals::survive_start().context("cannot handle signals");
-    ended_with(ready.and_then(|()| run(flags, bind, serve)))
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(why) => return complain(&anyhow::Error::msg(why)),
+    };
+    let report = inherited.as_ref().and_then(Inherited::failure_report);
+    let first = |config: &Config| bind(config, inherited);
+    let ended = sourced.and(ready).and_then(|()| run(flags, first, serve));
+    if let Some(report) = report {
+        match &ended {
+            Ok(outcome) if outcome.last_error.is_empty() => {}
+            Ok(outcome) => report.send(&outcome.last_error),
+            Err(error) => report.send(&format!("{error:#}")),
+        }
+    }
+    ended_with(ended)
 }
 
 fn ended_with(ended: anyhow::Result<Outcome>) -> ExitCode {
@@ -219,23 +238,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Sockets that are bound before privileges are dropped.
-#[derive(Default)]
-struct Bound {
-    listeners: Vec<Listener>,
-    admin: Option<Listener>,
-    pidfile: Option<PidFile>,
-    notifications: Notifications,
-    /// Read before privileges are dropped: keys are often readable for root only.
-    certificates: Option<Arc<Certificates>>,
-}
-
-/// The first step, as the user that starts the server.
-type First = fn(&Config) -> anyhow::Result<Bound>;
 /// The second step, with the settings: serving, or checking them.
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
-fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
+/// `first` is the first step, as the user that starts the server.
+fn run(
+    flags: Layer,
+    first: impl FnOnce(&Config) -> anyhow::Result<Bound>,
+    role: Role,
+) -> anyhow::Result<Outcome> {
     supervisor::signals::survive_file_limit().context("cannot handle signals")?;
     let load = move || -> Result<Loaded, ConfigError> {
         let surroundings = HostFacts::of_this_process();
@@ -307,14 +318,19 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 /// Reads what a check needs.
 fn read_only(config: &Config) -> anyhow::Result<Bound> {
     Ok(Bound {
-        certificates: certificates(config)?,
+        certificates: certificates(config, &[])?,
         ..Bound::default()
     })
 }
 
-fn bind(config: &Config) -> anyhow::Result<Bound> {
+fn bind(config: &Config, mut inherited: Option<Inherited>) -> anyhow::Result<Bound> {
     prepare_acme(config)?;
-    let certificates = certificates(config)?;
+    if let Some(reader) = inherited.as_mut().and_then(Inherited::key_reader) {
+        tls_files::use_reader(reader);
+    }
+    let known = inherited.as_ref();
+    let known = known.map_or(&[][..], |inherited| &inherited.secrets().certificates);
+    let certificates = certificates(config, known)?;
     let run_as = config.run_as.as_ref();
     let becomes = run_as
         .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
@@ -325,25 +341,51 @@ fn bind(config: &Config) -> anyhow::Result<Bound> {
         owner: config.socket_files.owner,
         becomes,
     };
-    let bind = |address| Listener::bind(address, &file);
     let manager = ServiceManager::take().map_err(BindError::of_passed)?;
     let (admin, passed): (Vec<_>, Vec<_>) = manager
         .sockets
         .into_iter()
         .partition(|passed| passed.name == ADMIN_SOCKET);
+    let listening = |sockets: Vec<PassedSocket>| -> Result<Vec<_>, BindError> {
+        sockets.into_iter().map(Listener::passed).collect()
+    };
+    let (mut passed, mut admin) = (listening(passed)?, listening(admin)?);
+    if let Some(inherited) = &mut inherited {
+        passed.extend(inherited.passed(MainOrAdmin::Main));
+        admin.extend(inherited.passed(MainOrAdmin::Admin));
+    }
+    let mut bind = |role, address: &ListenAddress| {
+        let known = inherited.as_mut();
+        match known.and_then(|inherited| inherited.listener(role, address)) {
+            Some(listener) => Ok(listener),
+            None => Listener::bind(address, &file),
+        }
+    };
     let listeners: Result<Vec<_>, _> = match passed.is_empty() {
-        true => config.bind.iter().map(bind).collect(),
-        false => passed.into_iter().map(Listener::passed).collect(),
+        true => {
+            let all = config.bind.iter();
+            all.map(|address| bind(MainOrAdmin::Main, address))
+                .collect()
+        }
+        false => Ok(passed),
+    };
+    let listeners = listeners?;
+    let admin = match admin.into_iter().next() {
+        Some(passed) => Some(passed),
+        None => {
+            let address = config.admin.as_ref();
+            address
+                .map(|address| bind(MainOrAdmin::Admin, address))
+                .transpose()?
+        }
     };
     Ok(Bound {
-        listeners: listeners?,
-        admin: match admin.into_iter().next() {
-            Some(passed) => Some(Listener::passed(passed)?),
-            None => config.admin.as_ref().map(bind).transpose()?,
-        },
-        pidfile: pidfile(config),
+        listeners,
+        admin,
+        pidfile: pidfile(config, inherited.as_mut()),
         notifications: manager.notifications,
         certificates,
+        inherited,
     })
 }
 
@@ -352,11 +394,15 @@ fn bind(config: &Config) -> anyhow::Result<Bound> {
 const ADMIN_SOCKET: &str = "admin";
 
 /// Reads the certificates, and logs their defects. Those for upstream servers are only checked.
-fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+/// `known` are those of the server whose place this one takes.
+fn certificates(
+    config: &Config,
+    known: &[SharedPair],
+) -> anyhow::Result<Option<Arc<Certificates>>> {
     for tls in tls_to_servers(config) {
         TlsToServers::new(tls)?;
     }
-    let certificates = certificates_of_listeners(config)?;
+    let certificates = certificates_of_listeners(config, known)?;
     // Only root can look with the eyes of another user.
     let run_as = config.run_as.as_ref();
     if let Some(run_as) = run_as.filter(|_| identity::own().0 == 0) {
@@ -373,11 +419,14 @@ fn tls_to_servers(config: &Config) -> impl Iterator<Item = &UpstreamTls> {
     })
 }
 
-fn certificates_of_listeners(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+fn certificates_of_listeners(
+    config: &Config,
+    known: &[SharedPair],
+) -> anyhow::Result<Option<Arc<Certificates>>> {
     let Some(tls) = &config.https.tls else {
         return Ok(None);
     };
-    let certificates = Certificates::read(&tls.certificates)?;
+    let certificates = Certificates::read_or_share(&tls.certificates, known)?;
     if let Some(client) = &tls.client {
         client_auth::verifier(client)?;
     }
@@ -415,20 +464,26 @@ fn stay_able_to_read(
     let pairs = certificates.map(Certificates::pairs).unwrap_or_default();
     let of_pairs = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
     let all: Vec<_> = of_pairs.chain(&files).cloned().collect();
-    let unreadable = || -> std::io::Result<Vec<_>> {
-        identity::acting_as(uid, gid, || {
-            let error_of = |file: &PathBuf| Some((file.clone(), tls_files::read(file).err()?));
-            all.iter().filter_map(error_of).collect()
-        })
+    let look = || -> Vec<_> {
+        let error_of = |file: &PathBuf| Some((file.clone(), tls_files::read(file).err()?));
+        all.iter().filter_map(error_of).collect()
+    };
+    // The new process of an upgrade is that user already, and uses the reader of the old one.
+    let is_root = identity::own().0 == 0;
+    let unreadable = || match is_root {
+        true => identity::acting_as(uid, gid, look),
+        false => Ok(look()),
     };
     if unreadable()?.is_empty() {
         return Ok(());
     }
-    match tls_files::start_reader(&files, &directories) {
-        Ok(()) => {
-            tracing::info!("a process that stays root reads keys that uid {uid} cannot read");
+    if is_root {
+        match tls_files::start_reader(&files, &directories) {
+            Ok(()) => {
+                tracing::info!("a process that stays root reads keys that uid {uid} cannot read");
+            }
+            Err(error) => tracing::debug!(%error, "no process that stays root"),
         }
-        Err(error) => tracing::debug!(%error, "no process that stays root"),
     }
     for (file, error) in unreadable()? {
         tracing::warn!(
@@ -465,14 +520,18 @@ fn prepare_acme(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the process id as the user that starts the server. Without the file the server runs as well.
-fn pidfile(config: &Config) -> Option<PidFile> {
+/// Writes the process id as the user that starts the server; a process that takes the place of another writes
+/// it later. Without the file the server runs as well.
+fn pidfile(config: &Config, inherited: Option<&mut Inherited>) -> Option<PidFile> {
     let path = config.pidfile.as_ref()?;
-    PidFile::write(path)
-        .inspect_err(|error| {
-            tracing::warn!(file = %path.display(), %error, "cannot write the process id (set another file with --pidfile)");
-        })
-        .ok()
+    let file = match inherited {
+        Some(inherited) => inherited.pidfile(path),
+        None => PidFile::write(path),
+    };
+    file.inspect_err(|error| {
+        tracing::warn!(file = %path.display(), %error, "cannot write the process id (set another file with --pidfile)");
+    })
+    .ok()
 }
 
 fn drop_privileges(config: &Config) -> anyhow::Result<()> {
@@ -495,22 +554,8 @@ fn serve(
     bound: Bound,
 ) -> anyhow::Result<Outcome> {
     loaded.1.iter().try_for_each(reach::check)?;
-    let Bound {
-        listeners,
-        admin,
-        pidfile: _removed_at_the_end,
-        notifications,
-        certificates,
-    } = bound;
     runtime
-        .block_on(supervisor::serve(
-            loaded,
-            load,
-            listeners,
-            certificates,
-            admin,
-            notifications,
-        ))
+        .block_on(supervisor::serve(loaded, load, bound))
         .map_err(|error| anyhow::Error::msg(descriptors::explain(&error)).context("cannot start"))
 }
 

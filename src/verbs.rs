@@ -41,6 +41,12 @@ pub enum ControlCommand {
     Stacks,
     /// Turn maintenance mode on or off, or show it.
     Maintenance(MaintenanceOrder),
+    /// Have a new binary take its place.
+    Upgrade {
+        /// The absolute path of the binary, as [`crate::config::native::text`]; `None`: that of the
+        /// running one.
+        to: Option<String>,
+    },
     /// End it.
     Stop,
 }
@@ -67,6 +73,7 @@ pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
                     | ControlCommand::Reload
                     | ControlCommand::Scale(_)
                     | ControlCommand::Maintenance(_)
+                    | ControlCommand::Upgrade { .. }
                     | ControlCommand::Stop => ExitCode::SUCCESS,
                 };
             }
@@ -130,6 +137,8 @@ fn carry_out(verb: &ControlCommand, reach: &ControlTarget) -> Result<ControlRepl
             client.ask(&Order::Maintenance(order.clone()), Some(AT_HAND))
         }
         ControlCommand::Stacks => client.ask(&Order::Stacks, None),
+        // The server limits the time itself.
+        ControlCommand::Upgrade { to } => client.ask(&Order::Upgrade { to: to.clone() }, None),
         ControlCommand::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
             if reply.done {

@@ -57,6 +57,7 @@ const FRONT: &[&str] = &[
 /// The same for `src/supervisor/`.
 const SUPERVISOR: &[&str] = &[
     "events",
+    "upgrade",
     "shutdown",
     "interfaces",
     "check",

@@ -109,6 +109,7 @@ mod titles;
 mod tls;
 mod truncated;
 mod unread_responses;
+mod upgrade;
 mod upstream_health;
 mod upstream_mapping;
 mod upstream_metrics;

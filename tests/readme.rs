@@ -79,7 +79,7 @@ fn the_readme_has_at_most_two_hundred_lines_and_fifteen_options() {
 }
 
 /// Options of other programs and of single verbs, in the commands and the prose.
-const FOREIGN: &str = "bench dry-run from interval listen now path release noinput no-cache-dir preload json rounds reload stop write seconds help version deploy-hook webroot build-arg rm target check-config print-config timeout name allow page retry-after";
+const FOREIGN: &str = "bench dry-run from interval listen now path release noinput no-cache-dir preload json rounds reload stop to kill-whom write seconds help version deploy-hook webroot build-arg rm target check-config print-config timeout name allow page retry-after";
 
 #[test]
 fn options_and_variables_that_are_named_anywhere_are_there() {
@@ -279,7 +279,10 @@ impl Reader {
                 let ended = self.pyserve().args(&words[1..]).run();
                 assert_eq!(ended.code, 0, "{command}: {}", ended.stderr);
             }
-            ["pyserve", "check" | "status" | "reload" | "stop"] => self.verb(words[1]),
+            [
+                "pyserve",
+                "check" | "status" | "reload" | "upgrade" | "stop",
+            ] => self.verb(words[1]),
             ["pyserve", arguments @ ..] => self.serve(arguments),
             _ => panic!("no test runs the README's command {command:?}"),
         }

@@ -130,7 +130,9 @@ fn reaction(name: &str, number: i32, target: Target, moment: Moment) -> Reaction
         // shell: `ctrl_z_stops_the_whole_job` in tests/signals.rs.
         ("TSTP", _) => Logged("continued after SIGTSTP"),
         ("USR1", _) => Logged("no log files to reopen"),
-        ("USR2", _) => Logged("ignored SIGUSR2"),
+        ("USR2", Moment::Importing) => Logged("no upgrade: the server is not ready yet"),
+        ("USR2", Moment::Stopping) => Logged("no upgrade: the server is stopping"),
+        ("USR2", _) => NoCell("another process serves then: tests/upgrade.rs"),
         ("ALRM", _) => Logged("ignored SIGALRM"),
         ("VTALRM", _) => Logged("ignored SIGVTALRM"),
         ("PROF", _) => Logged("ignored SIGPROF"),

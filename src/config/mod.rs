@@ -77,7 +77,7 @@ pub use crate::observe::log_files::LogFiles;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
-use crate::os::{cgroup, process};
+use crate::os::{cgroup, handover, process};
 use layers::Layer;
 use sizing::Machine;
 
@@ -125,6 +125,8 @@ pub struct Config {
     pub graceful_timeout: Duration,
     /// Time during which connections are accepted after a stop was requested.
     pub drain_delay: Duration,
+    /// Longest time for the new process of an upgrade to get ready.
+    pub upgrade_timeout: Duration,
     /// The file to which the outcome of the start is appended; absolute.
     pub startup_log: Option<PathBuf>,
     /// Locations that are not files, each prefix once; `--app` is the one at `/`.
@@ -463,7 +465,7 @@ impl HostFacts {
             is_output_terminal: Standard::Output.is_terminal(),
             uwsgi_command_line: foreign::found::called_as("uwsgi"),
             gunicorn_command_line: foreign::found::called_as("gunicorn"),
-            is_init: std::process::id() == 1,
+            is_init: handover::is_init(),
         }
     }
 }

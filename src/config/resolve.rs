@@ -140,7 +140,6 @@ impl Resolver<'_> {
         let servers = self.servers(&chdir)?;
         let (app, upstream) = self.whole_site(&servers, &chdir, &static_locations, &tables)?;
         let temp_dir = self.temp_dir(&chdir)?;
-        let control = self.control(&chdir, &temp_dir)?;
         let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
@@ -169,6 +168,7 @@ impl Resolver<'_> {
             static_files: self.static_files(&chdir, dev)?,
             graceful_timeout,
             drain_delay,
+            upgrade_timeout: self.one("upgrade_timeout", values::positive_duration)?,
             startup_log: self.startup_log(&chdir)?,
             response_spool: self.response_spool()?,
             response_rules,
@@ -189,10 +189,10 @@ impl Resolver<'_> {
             log_level: self.one("log_level", values::log_filter)?,
             server_header: self.one("server_header", values::yes_or_no)?,
             dev,
+            control: self.control(&chdir, &temp_dir)?,
             temp_dir,
             run_as,
             socket_files,
-            control,
             admin: self.admin(&chdir)?,
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,

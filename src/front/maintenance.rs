@@ -2,7 +2,7 @@
 //!
 //! `pyserve maintenance` turns it on and off. Probes (`/-/live`, `/-/ready`), the admin listener and the
 //! control socket work on, and so do requests that have begun. Addresses may be excepted. It outlives the
-//! sites of reloads, not the process.
+//! sites of reloads, and an upgrade hands it over; it ends with the server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Maintenance {
     pub retry_after: Duration,
     /// Clients that are served.
     pub allowed: Trust,
+    /// The same as it was written.
+    pub allow: Vec<String>,
     /// The time at which it was turned on.
     pub since: SystemTime,
 }

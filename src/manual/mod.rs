@@ -65,7 +65,7 @@ pub static TOPICS: &[Topic] = topics! {
     "timeouts": "all timeouts, and requests that hang",
     "tls": "https: certificates, ACME, renewal, redirects, the environ",
     "proxies": "forwarded headers and the PROXY protocol",
-    "reload-and-stop": "reloads and graceful stops, step by step",
+    "reload-and-stop": "reloads, upgrades of the binary and graceful stops, step by step",
     "signals": "the effect of each signal",
     "companions": "processes beside the application, and the command before it",
     "monitoring": "verbs, probes, metrics, status",

@@ -68,6 +68,8 @@ codes! {
     IMPORT_HANGS = "PS-209";
     /// The module starts a server of its own.
     OWN_SERVER = "PS-210";
+    /// An upgrade failed.
+    UPGRADE_FAILED = "PS-211";
 
     /// A worker died.
     WORKER_DIED = "PS-301";

@@ -24,6 +24,18 @@ use rustix::process::{
 /// # Errors
 /// The error of the system call for starting the program.
 pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<u32> {
+    command.process_group(0);
+    spawn_in_our_group(command, descriptors)
+}
+
+/// The same in the process group of this process.
+///
+/// # Errors
+/// The error of the system call for starting the program.
+pub fn spawn_in_our_group(
+    command: &mut Command,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<u32> {
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let keep_open = move || {
         for number in &numbers {
@@ -36,7 +48,6 @@ pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Resul
         restore_huge_pages();
         restore_descriptor_limit()
     };
-    command.process_group(0);
     // SAFETY: between fork and exec the closure only calls fcntl, sched_setscheduler, prctl
     // and setrlimit, which are async-signal-safe, and allocates nothing.
     unsafe { command.pre_exec(keep_open) };
@@ -74,14 +85,18 @@ pub fn is_ours(pid: u32) -> bool {
 }
 
 /// Reaps until no child is left, or until `limit` has passed: children that were killed
-/// need a moment. Blocks.
-pub fn reap_the_killed(limit: Duration) {
+/// need a moment. Returns what was reaped. Blocks.
+pub fn reap_the_killed(limit: Duration) -> Vec<(u32, i32)> {
     let deadline = Instant::now() + limit;
+    let mut reaped = Vec::new();
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(Some((pid, status))) => {
+                reaped.push((pid.as_raw_nonzero().get() as u32, status.as_raw()));
+            }
+            Err(rustix::io::Errno::INTR) => {}
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
-            Ok(None) | Err(_) => return,
+            Ok(None) | Err(_) => return reaped,
         }
     }
 }
@@ -108,6 +123,16 @@ pub fn kill(pid: u32) {
 /// Stops a process until a SIGCONT or a SIGKILL; one that has gone already is no error.
 pub fn stop(pid: u32) {
     let _gone = signal(pid, Signal::STOP);
+}
+
+/// Suspends a process, as Ctrl-Z does; one that has gone already is no error.
+pub fn suspend(pid: u32) {
+    let _gone = signal(pid, Signal::TSTP);
+}
+
+/// Has a process go on that was suspended; one that has gone already is no error.
+pub fn go_on(pid: u32) {
+    let _gone = signal(pid, Signal::CONT);
 }
 
 /// Sends the signal by which a server reloads.

@@ -4,16 +4,21 @@
 //! more. So the server first executes itself once more. That process knows the paths of the settings,
 //! answers requests for these and for nothing else, gives away only files in PEM, keeps of root's
 //! capabilities only the one for reading, can neither write files nor start processes, and ends with the
-//! connection to the server.
+//! last connection to a server. The new process of an upgrade has a connection of its own, which the old
+//! one makes: it cannot start such a process itself, since it is not root.
 //!
 //! ```text
 //! request   1 byte: operation; 2 bytes: length; path
 //! response  4 bytes: errno, 0 for none; 4 bytes: length; content
+//! join      as a request without a path, with a descriptor: another connection; no response
 //! ```
+//!
+//! The server may be of a later version than this process: operations may be added, none may change.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -23,11 +28,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
+use rustix::net::SocketType;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
 };
+
+use super::sockets;
 
 /// The first word of its command line.
 pub const VERB: &str = "read-keys";
@@ -37,10 +46,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub const LONGEST_FILE: u64 = 1 << 20;
 /// Begins every object in PEM (RFC 7468 §2).
 const PEM: &[u8] = b"-----BEGIN ";
+/// Connections at a time: the server, and the new process of an upgrade. A server that was killed leaves none.
+const CONNECTIONS: usize = 8;
 
 /// The connection to the process.
 #[derive(Debug)]
-pub struct KeyReader(Mutex<Option<UnixStream>>);
+pub struct KeyReader {
+    /// `None` once a response has not come in time.
+    requests: Mutex<Option<UnixStream>>,
+    /// The same connection, for what has no response.
+    connection: UnixStream,
+}
 
 /// The state of a file, by which a change is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -148,10 +164,11 @@ enum Operation {
     State,
     Names,
     Read,
+    Join,
 }
 
 impl Operation {
-    const ALL: [Self; 3] = [Self::State, Self::Names, Self::Read];
+    const ALL: [Self; 4] = [Self::State, Self::Names, Self::Read, Self::Join];
 }
 
 impl KeyReader {
@@ -161,8 +178,7 @@ impl KeyReader {
     /// The error of the system call.
     pub fn start(files: &[PathBuf], directories: &[PathBuf]) -> io::Result<Self> {
         let (ours, its) = UnixStream::pair()?;
-        ours.set_read_timeout(Some(PATIENCE))?;
-        ours.set_write_timeout(Some(PATIENCE))?;
+        let reader = Self::over(ours)?;
         let directories = directories.iter().map(|dir| {
             let mut dir = dir.clone().into_os_string();
             dir.push("/");
@@ -178,7 +194,36 @@ impl KeyReader {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self(Mutex::new(Some(ours))))
+        Ok(reader)
+    }
+
+    /// The process at the other end of a connection of [`KeyReader::join`].
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn joined(connection: OwnedFd) -> io::Result<Self> {
+        Self::over(UnixStream::from(connection))
+    }
+
+    fn over(connection: UnixStream) -> io::Result<Self> {
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            requests: Mutex::new(Some(connection.try_clone()?)),
+            connection,
+        })
+    }
+
+    /// Another connection to the process, for another server. Does not block.
+    ///
+    /// # Errors
+    /// The error of the system call; `BrokenPipe` if the process has ended.
+    pub fn join(&self) -> io::Result<OwnedFd> {
+        let (one, other) = sockets::pair(SocketType::STREAM)?;
+        let request = [Operation::Join as u8, 0, 0];
+        let connection = self.connection.as_fd();
+        sockets::send(connection, &[IoSlice::new(&request)], &[other.as_fd()])?;
+        Ok(one)
     }
 
     /// As [`state`].
@@ -217,13 +262,14 @@ impl KeyReader {
         self.ask(Operation::Read, path)
     }
 
-    /// Ends the process.
+    /// Ends the connection, and with the last one the process.
     pub fn dismiss(&self) {
-        *self.0.lock() = None;
+        // A thread may wait for a response at this moment.
+        let _ended_already = self.connection.shutdown(Shutdown::Both);
     }
 
     fn ask(&self, operation: Operation, path: &Path) -> io::Result<Vec<u8>> {
-        let mut connection = self.0.lock();
+        let mut connection = self.requests.lock();
         let Some(stream) = connection.as_mut() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -270,11 +316,39 @@ pub fn become_reader() -> bool {
     give_up_rights();
     let connection = io::stdin().as_fd().try_clone_to_owned();
     if let Ok(connection) = connection {
-        let mut stream = UnixStream::from(connection);
-        // It ends with the connection.
-        while answer(&mut stream, &paths).is_ok() {}
+        answer_all(UnixStream::from(connection), &paths);
     }
     true
+}
+
+/// Answers requests until the last connection ends.
+fn answer_all(first: UnixStream, paths: &[PathBuf]) {
+    let mut connections = vec![first];
+    while !connections.is_empty() {
+        let mut asked: Vec<_> = connections
+            .iter()
+            .map(|connection| PollFd::new(connection, PollFlags::IN))
+            .collect();
+        match poll(&mut asked, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+        }
+        let ready: Vec<bool> = asked.iter().map(|one| !one.revents().is_empty()).collect();
+        let mut joined = Vec::new();
+        let mut ready = ready.into_iter();
+        connections.retain_mut(|connection| {
+            let is_ready = ready.next().unwrap_or_default();
+            !is_ready || answer(connection, paths, &mut joined).is_ok()
+        });
+        joined.truncate(CONNECTIONS.saturating_sub(connections.len()));
+        for connection in joined.into_iter().map(UnixStream::from) {
+            // A server that is stopped in the middle of a request must not stop the others.
+            let _unlimited = connection.set_read_timeout(Some(PATIENCE));
+            let _unlimited = connection.set_write_timeout(Some(PATIENCE));
+            connections.push(connection);
+        }
+    }
 }
 
 /// Leaves of root's rights that of reading files. What fails was not there to be given up.
@@ -298,15 +372,21 @@ fn give_up_rights() {
     }
 }
 
-fn answer(stream: &mut UnixStream, paths: &[PathBuf]) -> io::Result<()> {
+/// Answers one request; adds a new connection to `joined`.
+fn answer(stream: &mut UnixStream, paths: &[PathBuf], joined: &mut Vec<OwnedFd>) -> io::Result<()> {
     let mut head = [0; 3];
-    stream.read_exact(&mut head)?;
+    let received = sockets::receive_with_descriptors(&*stream, &mut head, joined)?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    stream.read_exact(&mut head[received.bytes..])?;
     let [operation, low, high] = head;
     let mut path = vec![0; usize::from(u16::from_le_bytes([low, high]))];
     stream.read_exact(&mut path)?;
     let path = PathBuf::from(OsString::from_vec(path));
     let operation = Operation::ALL.get(usize::from(operation)).copied();
     let done = match operation {
+        Some(Operation::Join) => return Ok(()),
         Some(operation) if is_configured(&path, paths) => carry_out(operation, &path),
         _ => Err(io::ErrorKind::PermissionDenied.into()),
     };
@@ -340,6 +420,7 @@ fn carry_out(operation: Operation, path: &Path) -> io::Result<Vec<u8>> {
             let names = names.into_iter().map(OsString::into_vec);
             Ok(names.collect::<Vec<_>>().join(&0))
         }
+        Operation::Join => Ok(Vec::new()),
         Operation::Read => {
             let content = read(path)?;
             match content.windows(PEM.len()).any(|bytes| bytes == PEM) {
@@ -404,12 +485,12 @@ mod tests {
         let [key, secret] = ["a.key", "secret.pem"].map(|name| dir.path().join(name));
         std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\n").unwrap();
         std::fs::write(&secret, "root:x:0:0").unwrap();
-        let (ours, mut its) = UnixStream::pair().unwrap();
+        let (ours, its) = UnixStream::pair().unwrap();
         let mut configured = dir.path().to_owned().into_os_string();
         configured.push("/");
         let paths = [PathBuf::from(configured)];
-        let serves = std::thread::spawn(move || while answer(&mut its, &paths).is_ok() {});
-        let reader = KeyReader(Mutex::new(Some(ours)));
+        let serves = std::thread::spawn(move || answer_all(its, &paths));
+        let reader = KeyReader::over(ours).unwrap();
         assert_eq!(reader.read(&key).unwrap(), b"-----BEGIN PRIVATE KEY-----\n");
         assert_eq!(reader.state(&key).unwrap(), state(&key).unwrap());
         assert_eq!(
@@ -420,8 +501,16 @@ mod tests {
         assert!(reader.read(Path::new("/etc/passwd")).is_err());
         let missing = reader.state(&dir.path().join("missing")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let given_up = KeyReader::joined(reader.join().unwrap()).unwrap();
+        let other = KeyReader::joined(reader.join().unwrap()).unwrap();
+        drop(given_up);
+        assert_eq!(other.read(&key).unwrap(), reader.read(&key).unwrap());
+        assert!(other.read(&secret).is_err());
         reader.dismiss();
-        serves.join().unwrap();
         assert!(reader.read(&key).is_err());
+        assert!(reader.join().is_err());
+        assert_eq!(other.read(&key).unwrap(), b"-----BEGIN PRIVATE KEY-----\n");
+        other.dismiss();
+        serves.join().unwrap();
     }
 }

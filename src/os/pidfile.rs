@@ -7,8 +7,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -19,8 +20,16 @@ use super::trusted_path;
 /// A file with the id of this process. It is removed when this is dropped, if it is still ours.
 #[derive(Debug)]
 pub struct PidFile {
+    path: PathBuf,
+    written: Option<Written>,
+}
+
+/// A file that this process, or the one whose place it takes, has written.
+#[derive(Debug)]
+struct Written {
     directory: OwnedFd,
     name: PathBuf,
+    file: File,
     /// Device and inode.
     identity: (u64, u64),
 }
@@ -43,21 +52,85 @@ impl PidFile {
         };
         let identity = identity(&rustix::fs::fstat(&file)?);
         Ok(Self {
-            directory,
-            name,
-            identity,
+            path: path.to_owned(),
+            written: Some(Written {
+                directory,
+                name,
+                file,
+                identity,
+            }),
         })
     }
 
+    /// A file that [`PidFile::claim`] writes.
+    pub fn later(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            written: None,
+        }
+    }
+
+    /// The file of another process, which this one may write to although it could not open it:
+    /// descriptors of its directory and of itself.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn of(path: &Path, directory: OwnedFd, file: OwnedFd) -> io::Result<Self> {
+        let written = Written {
+            name: path.file_name().ok_or(io::ErrorKind::InvalidInput)?.into(),
+            identity: identity(&rustix::fs::fstat(&file)?),
+            directory,
+            file: file.into(),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            written: Some(written),
+        })
+    }
+
+    /// Its path, and the descriptors of its directory and of itself; `None` if it was not written.
+    pub fn share(&self) -> Option<(&Path, [BorrowedFd<'_>; 2])> {
+        let written = self.written.as_ref()?;
+        let descriptors = [written.directory.as_fd(), written.file.as_fd()];
+        Some((&self.path, descriptors))
+    }
+
+    /// Writes the id of this process into the file, whatever id it holds: a new file in its place where
+    /// the directory allows that, else the same one.
+    ///
+    /// # Errors
+    /// The error of the system call, or a text that says what is in the place of the file.
+    pub fn claim(&mut self) -> io::Result<()> {
+        if self.written.as_ref().is_some_and(Written::has_our_id) {
+            return Ok(());
+        }
+        match (Self::write(&self.path), &mut self.written) {
+            (Ok(new), _) => *self = new,
+            (Err(_), Some(before)) if before.is_in_place() => {
+                let id = content();
+                before.file.write_all_at(id.as_bytes(), 0)?;
+                before.file.set_len(id.len() as u64)?;
+            }
+            (Err(error), _) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl Written {
     /// True unless another file is in its place, or another server has written its id there.
-    fn is_ours(&self) -> bool {
+    fn has_our_id(&self) -> bool {
+        self.is_in_place() && self.content().is_ok_and(|text| text == content())
+    }
+
+    /// True unless another file is in its place.
+    fn is_in_place(&self) -> bool {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = rustix::fs::statat(&self.directory, &self.name, flags);
-        let is_same = stat.is_ok_and(|stat| {
+        stat.is_ok_and(|stat| {
             FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                 && identity(&stat) == self.identity
-        });
-        is_same && self.content().is_ok_and(|text| text == content())
+        })
     }
 
     fn content(&self) -> io::Result<String> {
@@ -70,9 +143,9 @@ impl PidFile {
     }
 }
 
-impl Drop for PidFile {
+impl Drop for Written {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.has_our_id() {
             // In a directory that only root may change it stays.
             let _removed = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
         }
@@ -155,6 +228,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_handed_over_gets_the_id_of_its_new_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("site.pid");
+        let first = PidFile::write(&path).unwrap();
+        let (_, descriptors) = first.share().unwrap();
+        let [directory, file] =
+            descriptors.map(|descriptor| descriptor.try_clone_to_owned().unwrap());
+        let mut second = PidFile::of(&path, directory, file).unwrap();
+        fs::write(&path, "123456789012345\n").unwrap();
+        second.claim().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), content());
+        fs::write(&path, "1\n").unwrap();
+        // In a directory that this process may not change, the file itself is written to.
+        second.path = PathBuf::from("/absent/site.pid");
+        second.claim().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), content());
+        drop(first);
+        assert!(path.exists(), "the first one has another inode");
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn a_file_of_another_server_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("site.pid");
@@ -166,7 +262,8 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(&path, content()).unwrap();
         // A later file may have the same inode: then it is as good as ours.
-        let is_same = fs::metadata(&path).unwrap().ino() == file.identity.1;
+        let is_same =
+            fs::metadata(&path).unwrap().ino() == file.written.as_ref().unwrap().identity.1;
         drop(file);
         assert_eq!(path.exists(), !is_same);
     }

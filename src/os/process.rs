@@ -93,6 +93,11 @@ pub fn has_ended(pid: u32) -> bool {
     }
 }
 
+/// True if a signal has stopped a process, and none has continued it.
+pub fn is_stopped(pid: u32) -> bool {
+    ProcessStat::of(pid).is_ok_and(|stat| stat.is_stopped())
+}
+
 /// True if a process is ending by itself or by a signal, or has ended.
 pub fn is_ending(pid: u32) -> bool {
     const PF_EXITING: u32 = 0x4;

@@ -39,6 +39,11 @@ impl ProcessStat {
         })
     }
 
+    /// True for a process that a signal has stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state == 'T'
+    }
+
     /// False for a process that has exited, whether its parent has reaped it or not.
     pub(super) fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')

@@ -2,6 +2,7 @@
 //! (sd_listen_fds(3)), and notifications of its state (sd_notify(3)).
 #![allow(unsafe_code)]
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -114,6 +115,8 @@ pub struct Notifications {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// Longest time between two signs of life.
     watchdog: Option<Duration>,
+    /// The variables of the protocol as they were, for the process that takes this one's place.
+    variables: Vec<(&'static str, OsString)>,
 }
 
 /// A notification.
@@ -127,6 +130,8 @@ pub enum Notification<'a> {
     Stopping,
     /// Still alive.
     Alive,
+    /// Another process is the main process of the service from now on.
+    MainProcess(u32),
     /// A sentence for people.
     Status(&'a str),
 }
@@ -142,6 +147,7 @@ impl fmt::Display for Notification<'_> {
             }
             Self::Stopping => f.write_str("STOPPING=1"),
             Self::Alive => f.write_str("WATCHDOG=1"),
+            Self::MainProcess(pid) => write!(f, "MAINPID={pid}"),
             Self::Status(text) => write!(f, "STATUS={}", text.replace('\n', " ")),
         }
     }
@@ -155,6 +161,11 @@ impl Notifications {
         let value = |name: &str| std::env::var(name).unwrap_or_default();
         let is_ours = ["", &std::process::id().to_string()].contains(&&*value("WATCHDOG_PID"));
         let micros = value("WATCHDOG_USEC").parse().ok();
+        // Without the id: the next process has another one.
+        let for_all = ["NOTIFY_SOCKET", "WATCHDOG_USEC"].into_iter();
+        let for_all = for_all.filter(|name| *name == "NOTIFY_SOCKET" || is_ours);
+        let variables = for_all.filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let variables = variables.collect();
         ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"]
             .iter()
             .for_each(|name| remove_variable(name));
@@ -163,7 +174,18 @@ impl Notifications {
             watchdog: micros
                 .filter(|&micros| is_ours && micros > 0)
                 .map(Duration::from_micros),
+            variables,
         }
+    }
+
+    /// True if a service manager listens.
+    pub fn are_wanted(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// The environment by which the process that takes this one's place finds the manager.
+    pub fn variables(&self) -> &[(&'static str, OsString)] {
+        &self.variables
     }
 
     /// Half of the watchdog's time, as sd_watchdog_enabled(3) recommends; `None`: there is no watchdog.
@@ -211,6 +233,7 @@ mod tests {
         let notifications = Notifications {
             socket: connected(path.into_os_string().into_vec()).ok(),
             watchdog: Some(Duration::from_secs(3)),
+            variables: Vec::new(),
         };
         let mut message = [0; 200];
         let all = [Notification::Ready, Notification::Status("one\ntwo")];
@@ -240,6 +263,7 @@ mod tests {
         let notifications = Notifications {
             socket,
             watchdog: None,
+            variables: Vec::new(),
         };
         notifications.send(&[Notification::Alive]);
         let mut message = [0; 20];

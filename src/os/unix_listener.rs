@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
@@ -118,6 +120,19 @@ fn with_mode<T>(mode: Option<u32>, make: impl FnOnce() -> T) -> T {
 }
 
 impl SocketFile {
+    /// The file of a socket that another process has bound.
+    ///
+    /// # Errors
+    /// The error of the system call for its directory.
+    pub fn of(path: &Path, identity: (u64, u64)) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self {
+            directory: trusted_path::open_directory(trusted_path::parent(path))?,
+            name: name.into(),
+            identity,
+        })
+    }
+
     /// Sets owner and group of the file; `None` leaves either as it is.
     ///
     /// # Errors
@@ -158,13 +173,53 @@ impl SocketFile {
     }
 }
 
-/// Removes the file of a socket when its listener is dropped.
+/// Removes the file of a socket when its listener is dropped, unless another process has taken the
+/// socket over.
 #[derive(Debug)]
-pub struct RemoveOnDrop(pub SocketFile);
+pub struct RemoveOnDrop {
+    file: SocketFile,
+    ours: Ownership,
+}
+
+impl RemoveOnDrop {
+    /// The file of a socket that this process owns while `ours` says so.
+    pub fn new(file: SocketFile, ours: Ownership) -> Self {
+        Self { file, ours }
+    }
+
+    /// Device and inode of the file.
+    pub fn identity(&self) -> (u64, u64) {
+        self.file.identity
+    }
+}
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        self.0.remove();
+        if self.ours.get() {
+            self.file.remove();
+        }
+    }
+}
+
+/// True while a listening socket belongs to this process; during an upgrade, another one has it open as
+/// well. Only the owner removes the file of a socket, or closes the socket for clients.
+#[derive(Debug, Clone)]
+pub struct Ownership(Arc<AtomicBool>);
+
+impl Ownership {
+    /// That of a socket that this process has bound (`true`), or still has to take over.
+    pub fn new(is_ours: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(is_ours)))
+    }
+
+    /// True if the socket belongs to this process.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The socket belongs to this process from now on, or no longer.
+    pub fn set(&self, is_ours: bool) {
+        self.0.store(is_ours, Ordering::Release);
     }
 }
 
@@ -193,6 +248,25 @@ mod tests {
             assert!(path.exists());
         }
         bind(&path, None, Resolve::Path).unwrap().file.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_the_owner_of_a_socket_removes_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let bound = bind(&path, None, Resolve::Path).unwrap();
+        let other = SocketFile::of(&path, bound.file.identity).unwrap();
+        let (ours, theirs) = (Ownership::new(true), Ownership::new(false));
+        let kept = RemoveOnDrop::new(bound.file, ours.clone());
+        drop(RemoveOnDrop::new(other, theirs.clone()));
+        assert!(path.exists());
+        ours.set(false);
+        let other = SocketFile::of(&path, kept.identity()).unwrap();
+        drop(kept);
+        assert!(path.exists());
+        theirs.set(true);
+        drop(RemoveOnDrop::new(other, theirs));
         assert!(!path.exists());
     }
 

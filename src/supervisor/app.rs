@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::{FoundFiles, FromTemplate, Loaded};
+use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -58,6 +59,14 @@ pub enum AppEvent {
     GiveUp(Ending),
     /// All workers have left.
     Gone,
+}
+
+/// The number of workers of an application, for the server that takes this one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeState {
+    /// Smallest and largest number of the settings.
+    configured: (u32, u32),
+    workers: u32,
 }
 
 /// A message of a template, or the end of its socket.
@@ -214,6 +223,31 @@ impl App {
     /// Target number of workers.
     pub fn size(&self) -> u32 {
         self.plan.size()
+    }
+
+    /// The number of workers for the server that takes this one's place.
+    pub(super) fn size_to_hand_over(&self) -> SizeState {
+        let workers = &self.settings.workers;
+        SizeState {
+            configured: (workers.count, workers.most),
+            workers: self.size(),
+        }
+    }
+
+    /// Goes on with the number of workers of the server whose place this one takes, unless the setting has
+    /// changed; as a reload does.
+    pub(super) fn resume_size(&mut self, state: SizeState) {
+        let workers = &self.settings.workers;
+        if state.configured != (workers.count, workers.most) {
+            return;
+        }
+        let wanted = match workers.most > workers.count {
+            true => state.workers.clamp(workers.count, workers.most),
+            false => state.workers,
+        };
+        if wanted != self.size() {
+            self.handle(PlanEvent::Scale(wanted));
+        }
     }
 
     /// Number of the serving generation, and the state of its workers.

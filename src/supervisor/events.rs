@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::process::Signal as Number;
 use tokio::sync::mpsc;
 
 use super::control::Command;
@@ -9,6 +10,7 @@ use super::reload::Loaded;
 use super::shutdown::steps::ShutdownEvent;
 use super::signals::{self, Signals};
 use super::startup::detached;
+use super::upgrade::UpgradeEvent;
 use super::{Supervisor, sleep_until};
 use crate::config::ConfigError;
 use crate::front::admin::SupervisorQuery;
@@ -30,6 +32,8 @@ pub(super) struct Events {
     pub(super) loaded: mpsc::UnboundedReceiver<Result<Loaded, ConfigError>>,
     /// Changes of watched files.
     pub(super) changes: mpsc::UnboundedReceiver<()>,
+    /// Messages of the other processes of an upgrade.
+    pub(super) upgrades: mpsc::UnboundedReceiver<UpgradeEvent>,
 }
 
 impl Supervisor {
@@ -44,22 +48,62 @@ impl Supervisor {
             Some(report) = events.pool_reports.recv() => {
                 self.with(report.app, |app| app.handle_worker_event(report.generation, report.event));
             }
+            // What the process of an upgrade has said comes before its end.
+            Some(event) = events.upgrades.recv() => self.upgrade_event(event),
             _ = events.signals.child.recv() => self.reap(),
-            _ = events.signals.terminate.recv() => self.stop_signal(15),
-            _ = events.signals.interrupt.recv() => self.stop_signal(2),
-            _ = events.signals.quit.recv() => self.stopping(ShutdownEvent::Now(128 + 3)),
-            _ = events.signals.more.recv() => self.resize(1),
-            _ = events.signals.fewer.recv() => self.resize(-1),
-            _ = events.signals.reopen.recv() => reopen_log_files(),
+            _ = events.signals.terminate.recv() => self.signal(Number::TERM.as_raw(), false),
+            _ = events.signals.interrupt.recv() => self.signal(Number::INT.as_raw(), false),
+            _ = events.signals.quit.recv() => self.signal(Number::QUIT.as_raw(), false),
+            _ = events.signals.more.recv() => self.signal(Number::TTIN.as_raw(), false),
+            _ = events.signals.fewer.recv() => self.signal(Number::TTOU.as_raw(), false),
+            _ = events.signals.reopen.recv() => self.signal(Number::USR1.as_raw(), false),
+            _ = events.signals.upgrade.recv() => self.signal(Number::USR2.as_raw(), false),
+            _ = events.signals.hangup.recv() => self.signal(Number::HUP.as_raw(), false),
             name = events.signals.meaningless.recv() => tracing::warn!("ignored {name}: the server does not handle this signal"),
             _ = events.signals.suspend.recv() => signals::suspend::with(&self.groups()),
-            _ = events.signals.hangup.recv() => self.reload(None),
             Some(()) = events.changes.recv() => self.reload(None),
+            message = self.guarded_message() => self.guarded(&message),
             Some(loaded) = events.loaded.recv() => self.loaded(loaded),
             Some(command) = events.commands.recv() => self.obey(command),
             Some(question) = events.questions.recv() => self.answer(question),
             Some(()) = events.drained.recv() => self.stopping(ShutdownEvent::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => self.timer(),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Does what a signal asks for; `is_forwarded`: it came from the guardian, which may have got the same
+    /// one that this process got.
+    pub(super) fn signal(&mut self, signal: i32, is_forwarded: bool) {
+        let is = |other: Number| signal == other.as_raw();
+        let (name, ends) = match signal {
+            _ if is(Number::TERM) => ("SIGTERM", true),
+            _ if is(Number::INT) => ("SIGINT", true),
+            _ if is(Number::QUIT) => ("SIGQUIT", true),
+            _ if is(Number::HUP) => ("SIGHUP", false),
+            _ if is(Number::TTIN) => ("SIGTTIN", false),
+            _ if is(Number::TTOU) => ("SIGTTOU", false),
+            _ if is(Number::USR1) => ("SIGUSR1", false),
+            _ if is(Number::USR2) => ("SIGUSR2", false),
+            _ => return,
+        };
+        // A signal that ends the server ends what is left of this process, too.
+        if self.upgrade.is_over() {
+            self.pass_on(signal, name);
+            if !ends {
+                return;
+            }
+        }
+        let code = u8::try_from(signal).unwrap_or_default();
+        match name {
+            "SIGTERM" | "SIGINT" => self.stop_signal(code, is_forwarded),
+            "SIGQUIT" => self.stopping(ShutdownEvent::Now(128 + code)),
+            "SIGHUP" => self.reload(None),
+            "SIGTTIN" => self.resize(1),
+            "SIGTTOU" => self.resize(-1),
+            "SIGUSR1" => reopen_log_files(),
+            _ => self.upgrade(None, None),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use pyserve_wire::control;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
@@ -43,6 +44,8 @@ use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
 use crate::front::tls::certificates::Certificates;
+use crate::front::tls::pair::SharedPair;
+use crate::front::tls::tickets::TicketKey;
 use crate::front::tls::{self, Tls, certificates};
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
@@ -62,6 +65,8 @@ pub struct Front {
     kept: Kept,
     site: Arc<CurrentSite>,
     past: Vec<Weak<Site>>,
+    /// Cancelled when connections may be accepted.
+    open: CancellationToken,
 }
 
 /// State that a new site takes over from the previous one.
@@ -99,7 +104,7 @@ fn workers_descriptors(config: &Config) -> u64 {
 }
 
 impl Front {
-    /// Starts to accept connections; `pools` are those of the applications, by number.
+    /// Prepares the listeners, which accept from [`Front::open`] on; `pools` are those of the applications, by number.
     ///
     /// # Errors
     /// Locations that contradict each other.
@@ -107,7 +112,7 @@ impl Front {
         config: &Config,
         pools: &[Pool],
         listeners: Vec<Listener>,
-        certificates: Option<Arc<Certificates>>,
+        (certificates, keys): (Option<Arc<Certificates>>, &[TicketKey]),
         probes: Probes,
     ) -> io::Result<Self> {
         let files = FilePool::default();
@@ -132,7 +137,7 @@ impl Front {
             attempts: Arc::default(),
             maintenance: Arc::default(),
             certificates,
-            tls: tls::Kept::new(Arc::clone(&acme.challenges.stand_ins))
+            tls: tls::Kept::new(Arc::clone(&acme.challenges.stand_ins), keys)
                 .map_err(io::Error::other)?,
             acme,
         };
@@ -147,10 +152,12 @@ impl Front {
             site: Arc::new(CurrentSite::new(kept.site(config, pools, None)?)),
             kept,
             past: Vec::new(),
+            open: CancellationToken::new(),
         };
         for listener in listeners {
             startup::bound(config.log_format, &listener.address);
             let accept = listener.accept(
+                front.open.clone(),
                 Arc::clone(&front.site),
                 front.stop.clone(),
                 front.connections.clone(),
@@ -165,6 +172,20 @@ impl Front {
         front.look_for_certificates();
         front.follow_acme(config);
         Ok(front)
+    }
+
+    /// Accepts connections from now on.
+    pub fn open(&self) {
+        self.open.cancel();
+    }
+
+    /// The keys of session tickets and the certificates, for the server that takes this one's place.
+    pub fn secrets(&self) -> (Vec<TicketKey>, Vec<SharedPair>) {
+        let site = self.site.get();
+        let tls = site.https.tls.as_ref();
+        let pairs = tls.map(|tls| tls.certificates.pairs()).unwrap_or_default();
+        let pairs = pairs.iter().map(|pair| pair.share()).collect();
+        (self.kept.tls.keys(), pairs)
     }
 
     /// The switch of maintenance mode, the same for all sites.

@@ -1,7 +1,12 @@
 //! The switch of the front for `pyserve maintenance`.
 
-use super::control::prepared::PreparedOrder;
-use crate::front::maintenance::MaintenanceSwitch;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::control::prepared::{self, PreparedOrder};
+use crate::front::maintenance::{Maintenance, MaintenanceSwitch};
 use crate::observe::timestamp::Timestamp;
 
 /// Carries out an order; returns the text for people.
@@ -29,6 +34,42 @@ pub fn obey(switch: &MaintenanceSwitch, order: PreparedOrder) -> String {
             Some(since) => format!("maintenance mode is on since {since}"),
         },
     }
+}
+
+/// Maintenance mode for the process that takes this one's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceState {
+    page: Option<(Vec<u8>, String)>,
+    retry_after: u64,
+    allow: Vec<String>,
+    since: SystemTime,
+}
+
+/// The mode to hand over; `None` if it is off.
+pub fn state(switch: &MaintenanceSwitch) -> Option<MaintenanceState> {
+    let mode = switch.mode()?;
+    let page = mode.page.as_ref();
+    Some(MaintenanceState {
+        page: page.map(|(bytes, kind)| (bytes.to_vec(), (*kind).to_owned())),
+        retry_after: mode.retry_after.as_secs(),
+        allow: mode.allow.clone(),
+        since: mode.since,
+    })
+}
+
+/// Goes on with the mode of the process whose place this one takes.
+pub fn resume(switch: &MaintenanceSwitch, state: MaintenanceState) {
+    let page = state
+        .page
+        .map(|(bytes, kind)| (Bytes::from(bytes), prepared::known_content_type(&kind)));
+    switch.set(Some(Maintenance {
+        page,
+        retry_after: Duration::from_secs(state.retry_after),
+        // They were valid when they were given.
+        allowed: prepared::trust(&state.allow).unwrap_or_default(),
+        allow: state.allow,
+        since: state.since,
+    }));
 }
 
 /// The time at which maintenance mode was turned on (RFC 3339); `None` if it is off.

@@ -25,6 +25,7 @@ pub mod starting;
 pub mod startup;
 mod status;
 pub mod template;
+pub mod upgrade;
 pub mod uwsgi_service;
 
 use std::future::poll_fn;
@@ -41,7 +42,9 @@ use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::front::tls::certificates::Certificates;
+use crate::front::tls::tickets::TicketKey;
 use crate::observe::codes;
+use crate::os::pidfile::PidFile;
 use crate::os::service_manager::Notifications;
 use crate::os::{child, memory};
 use app::{App, AppEvent, TemplateMessage};
@@ -55,8 +58,11 @@ use plan::Ending;
 use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
 use service::Service;
+use shutdown::StopSignals;
 use shutdown::steps::ShutdownPlan;
 use signals::Signals;
+use upgrade::predecessor::Inherited;
+use upgrade::{Sockets, Successor, Upgrade, UpgradeEvent};
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
@@ -82,6 +88,23 @@ impl From<&Outcome> for ExitCode {
     }
 }
 
+/// All that a server opens before privileges are dropped.
+#[derive(Debug, Default)]
+pub struct Bound {
+    /// The listeners for clients.
+    pub listeners: Vec<Listener>,
+    /// The admin listener.
+    pub admin: Option<Listener>,
+    /// The file with the process id.
+    pub pidfile: Option<PidFile>,
+    /// The service manager.
+    pub notifications: Notifications,
+    /// Read before privileges are dropped: keys are often readable for root only.
+    pub certificates: Option<Arc<Certificates>>,
+    /// That of the process whose place this one takes.
+    pub inherited: Option<Inherited>,
+}
+
 /// Serves until a stop is requested.
 ///
 /// # Errors
@@ -89,76 +112,47 @@ impl From<&Outcome> for ExitCode {
 pub async fn serve(
     (resolved, applications): Loaded,
     load: Load,
-    listeners: Vec<Listener>,
-    certificates: Option<Arc<Certificates>>,
-    admin: Option<Listener>,
-    notifications: Notifications,
+    mut bound: Bound,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
     child::become_subreaper()?;
     let mut signals = Signals::new()?;
-    let (reports, pool_reports) = mpsc::unbounded_channel();
-    let resolved: Arc<Resolved> = Arc::new(resolved);
     let config = &resolved.config;
     let surroundings = ProcessEnvironment::of(config, &applications);
-    if let Some(outcome) = run_before_start(config, &surroundings, &mut signals).await {
+    let keys = bound.inherited.as_ref();
+    let keys = keys.map(|inherited| inherited.secrets().tickets.clone());
+    let sockets = Sockets::of(&bound.listeners, bound.admin.as_ref())?;
+    let (upgrade_sender, mut upgrades) = mpsc::unbounded_channel();
+    let upgrade = Upgrade::new(bound.inherited.take(), sockets, upgrade_sender);
+    // Both are cancel-safe: nothing goes on once the old process has ended.
+    let outcome = tokio::select! {
+        outcome = run_before_start(config, &surroundings, &mut signals) => outcome,
+        outcome = upgrade::alone(&mut upgrades) => Some(outcome),
+    };
+    if let Some(outcome) = outcome {
         return Ok(outcome);
     }
-    let mut apps = Apps::new(reports);
-    applications
-        .into_iter()
-        .try_for_each(|settings| apps.add(settings))?;
-    let (asker, questions) = mpsc::channel(COMMANDS);
-    let probes = Probes::new(asker);
-    let front = Front::start(
-        config,
-        &apps.pools(&apps.serving_ids()),
-        listeners,
-        certificates,
-        probes.clone(),
-    )?;
-    let (drained_sender, drained) = mpsc::unbounded_channel();
-    let (commander, commands) = mpsc::channel(COMMANDS);
-    let interfaces = Interfaces::open(config, commander, admin, probes);
-    let (loaded_sender, loaded) = mpsc::unbounded_channel();
-    let (change_sender, changes) = mpsc::unbounded_channel();
-    let mut events = Events {
-        signals,
-        pool_reports,
-        questions,
-        drained,
-        commands,
-        loaded,
-        changes,
-    };
-    let mut supervisor = Supervisor {
+    let sources = (signals, upgrades);
+    let loaded = (resolved, applications);
+    let (mut supervisor, mut events) = Supervisor::new(
         began,
-        stop: ShutdownPlan::new(config.drain_delay, config.graceful_timeout),
-        reloads: Reloads::new(load, loaded_sender),
-        changed: change_sender,
-        watcher: None,
-        is_listening_logged: false,
-        is_announced: false,
-        apps,
-        companions: Companions::new(&config.companions, surroundings),
-        front,
-        drained: drained_sender,
-        wake_at: None,
-        stop_signals: 0,
-        stop_asked: None,
-        code: None,
-        companion_failed: false,
-        last_error: String::new(),
-        service: Service::new(notifications),
-        resolved,
-    };
+        loaded,
+        load,
+        (bound, &keys.unwrap_or_default()),
+        (upgrade, sources),
+    )?;
     supervisor.start();
-    while supervisor.code.is_none() {
+    while supervisor.code.is_none() || supervisor.waits_for_companions() {
         supervisor.next_event(&mut events).await;
         supervisor.take_events();
     }
-    let outcome = supervisor.end(events.signals).await;
-    interfaces.close().await;
+    let mut signals = events.signals;
+    let (mut outcome, successor) = supervisor.end(&mut signals).await;
+    if let Some(successor) = successor
+        && let Some(code) = upgrade::guardian::guard(successor, signals).await
+    {
+        outcome.code = code;
+    }
     Ok(outcome)
 }
 
@@ -190,21 +184,97 @@ struct Supervisor {
     /// True if readiness was logged.
     is_announced: bool,
     companions: Companions,
+    interfaces: Interfaces,
+    pidfile: Option<PidFile>,
     front: Front,
     drained: mpsc::UnboundedSender<()>,
     wake_at: Option<Instant>,
-    stop_signals: u32,
+    stop_signals: StopSignals,
     stop_asked: Option<Instant>,
+    /// The server ends, and this process has handed over: companions get no more time.
+    is_hurried: bool,
     /// The exit code, once it is known.
     code: Option<u8>,
     /// An essential companion has ended.
     companion_failed: bool,
     last_error: String,
     service: Service,
+    upgrade: Upgrade,
 }
 
 impl Supervisor {
+    /// The supervisor of these settings, and the events for which it waits; nothing is started yet.
+    fn new(
+        began: Instant,
+        (resolved, applications): Loaded,
+        load: Load,
+        (bound, keys): (Bound, &[TicketKey]),
+        (upgrade, (signals, upgrades)): (Upgrade, (Signals, mpsc::UnboundedReceiver<UpgradeEvent>)),
+    ) -> io::Result<(Self, Events)> {
+        let (reports, pool_reports) = mpsc::unbounded_channel();
+        let resolved: Arc<Resolved> = Arc::new(resolved);
+        let config = &resolved.config;
+        let surroundings = ProcessEnvironment::of(config, &applications);
+        let mut apps = Apps::new(reports);
+        applications
+            .into_iter()
+            .try_for_each(|settings| apps.add(settings))?;
+        let (asker, questions) = mpsc::channel(COMMANDS);
+        let probes = Probes::new(asker);
+        let front = Front::start(
+            config,
+            &apps.pools(&apps.serving_ids()),
+            bound.listeners,
+            (bound.certificates, keys),
+            probes.clone(),
+        )?;
+        let (drained_sender, drained) = mpsc::unbounded_channel();
+        let (commander, commands) = mpsc::channel(COMMANDS);
+        let (loaded_sender, loaded) = mpsc::unbounded_channel();
+        let (change_sender, changes) = mpsc::unbounded_channel();
+        let events = Events {
+            signals,
+            pool_reports,
+            questions,
+            drained,
+            commands,
+            loaded,
+            changes,
+            upgrades,
+        };
+        let supervisor = Self {
+            began,
+            stop: ShutdownPlan::new(config.drain_delay, config.graceful_timeout),
+            reloads: Reloads::new(load, loaded_sender),
+            changed: change_sender,
+            watcher: None,
+            is_listening_logged: false,
+            is_announced: false,
+            apps,
+            companions: Companions::new(&config.companions, surroundings),
+            interfaces: Interfaces::new(config, commander, bound.admin, probes),
+            pidfile: bound.pidfile,
+            front,
+            drained: drained_sender,
+            wake_at: None,
+            stop_signals: StopSignals::default(),
+            stop_asked: None,
+            is_hurried: false,
+            code: None,
+            companion_failed: false,
+            last_error: String::new(),
+            service: Service::new(bound.notifications),
+            upgrade,
+            resolved,
+        };
+        Ok((supervisor, events))
+    }
+
     fn start(&mut self) {
+        match self.upgrade.is_waiting() {
+            true => self.companions.pause(),
+            false => self.begin_to_serve(),
+        }
         self.give_sign_of_life();
         self.announce();
         let leave_within = self.resolved.config.graceful_timeout;
@@ -213,6 +283,7 @@ impl Supervisor {
             app.handle(plan::PlanEvent::Start);
             app.look_after(Instant::now());
         }
+        self.resume_sizes();
         self.watch();
         self.look_after_companions();
         self.take_events();
@@ -246,13 +317,19 @@ impl Supervisor {
 
     fn reap(&mut self) {
         while let Some((pid, status)) = child::reap() {
+            if self.upgrade_ended(pid, status) {
+                continue;
+            }
             let mut apps = self.apps.all_mut();
             if apps.any(|app| app.process_ended(pid, Some(status))) {
                 continue;
             }
             drop(apps);
             match self.companions.ended(pid, status, Instant::now()) {
-                Some(Ended::Restart) => self.look_after_companions(),
+                Some(Ended::Restart) => {
+                    self.pass_on_runs();
+                    self.look_after_companions();
+                }
                 Some(Ended::Fatal) => {
                     self.companion_failed = true;
                     self.ask_to_stop();
@@ -272,6 +349,7 @@ impl Supervisor {
         self.wake_at = None;
         self.give_sign_of_life();
         self.stopping(shutdown::steps::ShutdownEvent::Timer);
+        self.upgrade_timer();
         self.look_after_companions();
         for app in self.apps.all_mut() {
             app.handle(plan::PlanEvent::Timer);
@@ -358,10 +436,16 @@ impl Supervisor {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Answer(question) => self.answer(question),
-            Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
-            Command::Maintenance(order, reply) => {
-                let _gone = reply.send(maintenance::obey(self.front.maintenance(), order));
+            Command::Scale(workers, reply) => {
+                let done = self.unless_handing_over();
+                let _gone = reply.send(done.and_then(|()| self.scale(workers)));
             }
+            Command::Maintenance(order, reply) => {
+                let done = self.unless_handing_over();
+                let switch = self.front.maintenance();
+                let _gone = reply.send(done.map(|()| maintenance::obey(switch, order)));
+            }
+            Command::Upgrade(to, reply) => self.upgrade(to, Some(reply)),
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {
                 let pools = self.apps.all().map(|app| Asked {
@@ -438,6 +522,7 @@ impl Supervisor {
         self.log_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
         self.notify_ready(took);
+        self.tell_ready();
         let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
         // Counting the files of the static locations needs its own thread: a hung file system may

@@ -61,6 +61,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Response to a reload that was requested after the stop had begun.
 const STOPPING: &str = "no reload: the server is stopping";
 
+/// Response to a reload that was requested during an upgrade.
+const UPGRADING: &str = "an upgrade is under way, which loads code and settings again, too; the reload follows it, and the log has its outcome";
+
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 /// The settings, and those of each application.
@@ -129,6 +132,11 @@ impl Reloads {
             under_way: None,
         }
     }
+
+    /// True while a reload has not ended, or another one was requested.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.asked || self.under_way.is_some()
+    }
 }
 
 impl Supervisor {
@@ -137,6 +145,12 @@ impl Supervisor {
         if self.is_stopping() {
             if let Some(reply) = reply {
                 let _gone = reply.send(Err(STOPPING.to_owned()));
+            }
+            return;
+        }
+        if self.reload_after_upgrade() {
+            if let Some(reply) = reply {
+                let _gone = reply.send(Err(UPGRADING.to_owned()));
             }
             return;
         }
@@ -402,7 +416,7 @@ impl Supervisor {
 
     /// An application cannot be run from the start on. `false`: neither can the server.
     pub(super) fn waits_for_repair(&mut self, id: usize, text: &str) -> bool {
-        if !self.resolved.config.dev || self.is_stopping() {
+        if !self.resolved.config.dev || self.is_stopping() || self.upgrade.is_waiting() {
             return false;
         }
         let Some(app) = self.apps.get_mut(id) else {

@@ -9,6 +9,8 @@ use crate::os::service_manager::{Notification, Notifications};
 pub(super) struct Service {
     notifications: Notifications,
     alive_at: Option<Instant>,
+    /// False until this process is the main process of the service.
+    is_main: bool,
 }
 
 impl Service {
@@ -17,6 +19,30 @@ impl Service {
         Self {
             notifications,
             alive_at,
+            is_main: false,
+        }
+    }
+
+    /// The protocol, for the process that takes this one's place.
+    pub(super) fn notifications(&self) -> &Notifications {
+        &self.notifications
+    }
+
+    /// This process is the main process from now on.
+    pub(super) fn begin(&mut self) {
+        self.is_main = true;
+    }
+
+    /// This process is no longer the main process; `pid` is.
+    pub(super) fn hand_over(&mut self, pid: u32, text: &str) {
+        let main = [Notification::MainProcess(pid), Notification::Status(text)];
+        self.send(&main);
+        self.is_main = false;
+    }
+
+    fn send(&self, all: &[Notification<'_>]) {
+        if self.is_main {
+            self.notifications.send(all);
         }
     }
 
@@ -25,7 +51,7 @@ impl Service {
         let every = self.notifications.sign_of_life_every()?;
         let mut at = self.alive_at?;
         if at <= now {
-            self.notifications.send(&[Notification::Alive]);
+            self.send(&[Notification::Alive]);
             at = now + every;
             self.alive_at = Some(at);
         }
@@ -46,12 +72,12 @@ impl Supervisor {
         let workers: u32 = self.apps.serving().iter().map(|app| app.size()).sum();
         let text = format!("ready in {:.2} s, {workers} workers", took.as_secs_f64());
         let ready = [Notification::Ready, Notification::Status(&text)];
-        self.service.notifications.send(&ready);
+        self.service.send(&ready);
     }
 
     pub(super) fn notify_reloading(&self) {
         if self.is_announced {
-            self.service.notifications.send(&[Notification::Reloading]);
+            self.service.send(&[Notification::Reloading]);
         }
     }
 
@@ -59,13 +85,13 @@ impl Supervisor {
     pub(super) fn notify_reloaded(&self, text: &str) {
         if self.is_announced {
             let ready = [Notification::Ready, Notification::Status(text)];
-            self.service.notifications.send(&ready);
+            self.service.send(&ready);
         }
     }
 
     pub(super) fn notify_stopping(&self) {
         let text = "stopping: finishing in-flight requests";
         let stopping = [Notification::Stopping, Notification::Status(text)];
-        self.service.notifications.send(&stopping);
+        self.service.send(&stopping);
     }
 }

@@ -5,10 +5,12 @@ pub mod steps;
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal as Number;
+
 use super::app::App;
 use super::signals::Signals;
 use super::startup;
-use super::{Outcome, Supervisor, before_start, plan};
+use super::{Outcome, Successor, Supervisor, before_start, plan};
 use crate::front::tls::files;
 use crate::observe::codes;
 use crate::os::child;
@@ -21,17 +23,45 @@ const LAST_REAP: Duration = Duration::from_millis(200);
 /// Longest wait for the exit of a child whose signal may have been missed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Number of SIGTERM and SIGINT that arrived.
+#[derive(Debug, Default)]
+pub(super) struct StopSignals {
+    /// By the kernel.
+    direct: u32,
+    /// By the guardian of an upgraded server.
+    forwarded: u32,
+}
+
+impl StopSignals {
+    fn most(&self) -> u32 {
+        self.direct.max(self.forwarded)
+    }
+}
+
 impl Supervisor {
-    pub(super) fn stop_signal(&mut self, number: u8) {
-        self.stop_signals += 1;
-        if self.stop_signals > 1 {
-            tracing::warn!("second signal: stopping at once");
-            return self.stopping(steps::ShutdownEvent::Now(128 + number));
+    pub(super) fn stop_signal(&mut self, number: u8, is_forwarded: bool) {
+        let before = self.stop_signals.most();
+        match is_forwarded {
+            true => self.stop_signals.forwarded += 1,
+            false => self.stop_signals.direct += 1,
         }
-        self.ask_to_stop();
+        match self.stop_signals.most() {
+            // The terminal, or a service manager, has sent the same signal to this process and to the
+            // guardian.
+            most if most == before => {}
+            1 if self.upgrade.is_over() => self.hurry(),
+            1 => self.ask_to_stop(),
+            _ => {
+                tracing::warn!("second signal: stopping at once");
+                self.stopping(steps::ShutdownEvent::Now(128 + number));
+            }
+        }
     }
 
     pub(super) fn ask_to_stop(&mut self) {
+        if !self.stop_may_begin() {
+            return;
+        }
         let loads = self.apps.all().map(|app| app.pool.load());
         let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let delay = self.resolved.config.drain_delay;
@@ -59,7 +89,11 @@ impl Supervisor {
         for action in self.stop.decide(event, Instant::now()) {
             match action {
                 steps::Action::Drain => {
-                    tracing::info!("stopping: listeners closed, finishing in-flight requests");
+                    if !self.upgrade.is_over() {
+                        tracing::info!("stopping: listeners closed, finishing in-flight requests");
+                        // Else these descriptors would keep them open.
+                        self.upgrade.close_sockets();
+                    }
                     self.drain();
                 }
                 steps::Action::CutConnections => {
@@ -80,6 +114,7 @@ impl Supervisor {
                 }
                 steps::Action::WakeAt(time) => self.wake_at(time),
                 steps::Action::Exit(code) => {
+                    self.abandon_upgrade();
                     self.apps.all_mut().for_each(App::kill_all);
                     self.code = Some(code);
                 }
@@ -98,35 +133,45 @@ impl Supervisor {
     }
 
     /// Not awaited after a second signal, or after a signal to stop at once.
-    async fn stop_companions(&mut self, signals: Signals) {
+    async fn stop_companions(&mut self, signals: &mut Signals) {
         let Signals {
-            mut child,
-            mut terminate,
-            mut interrupt,
-            mut quit,
+            child,
+            terminate,
+            interrupt,
+            quit,
             ..
         } = signals;
         let is_hurried = self.code.is_some_and(|code| code >= 128);
+        let (mut signal, mut reaped) = (None, Vec::new());
         if !is_hurried {
             let config = &self.resolved.config;
             let asked = self.stop_asked.unwrap_or_else(Instant::now);
             let latest = asked + config.drain_delay + config.graceful_timeout;
             let reap = async || {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
-                std::iter::from_fn(child::reap).collect()
+                let ended: Vec<_> = std::iter::from_fn(child::reap).collect();
+                reaped.extend(ended.iter().copied());
+                ended
             };
             // Every branch is cancel-safe: companions that were not stopped are killed below.
             tokio::select! {
                 () = self.companions.stop(latest, reap) => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
+                _ = terminate.recv() => signal = Some((Number::TERM, "SIGTERM")),
+                _ = interrupt.recv() => signal = Some((Number::INT, "SIGINT")),
+                _ = quit.recv() => signal = Some((Number::QUIT, "SIGQUIT")),
             }
         }
         self.companions.kill();
+        for (pid, status) in reaped {
+            self.upgrade_ended(pid, status);
+        }
+        if let Some((signal, name)) = signal {
+            self.pass_on(signal.as_raw(), name);
+        }
     }
 
-    pub(super) async fn end(mut self, signals: Signals) -> Outcome {
+    /// Ends what is left; returns the outcome, and the process that has taken over.
+    pub(super) async fn end(mut self, signals: &mut Signals) -> (Outcome, Option<Successor>) {
         self.stop_companions(signals).await;
         self.apps.all().for_each(App::drain_log);
         // Requests that still wait are cancelled, and have their line in the log.
@@ -138,7 +183,9 @@ impl Supervisor {
         // for files.
         self.front.access_log.close();
         files::end_reader();
-        child::reap_the_killed(LAST_REAP);
+        for (pid, status) in child::reap_the_killed(LAST_REAP) {
+            self.upgrade_ended(pid, status);
+        }
         let code = match self.code.unwrap_or(0) {
             0 if self.companion_failed => before_start::FAILED,
             code => code,
@@ -154,12 +201,15 @@ impl Supervisor {
         if !self.is_announced && code != 0 {
             startup::log::note_failure(&self.resolved.config, code, &last_error);
         }
-        if code == 0 {
-            let took = self
-                .stop_asked
-                .map_or(Duration::ZERO, |asked| asked.elapsed());
-            tracing::info!("stopped in {:.2} s", took.as_secs_f64());
+        let took = self
+            .stop_asked
+            .map_or(Duration::ZERO, |asked| asked.elapsed());
+        match &self.upgrade.successor {
+            Some(successor) => successor.log_the_end_of_this_process(),
+            None if code == 0 => tracing::info!("stopped in {:.2} s", took.as_secs_f64()),
+            None => {}
         }
-        Outcome { code, last_error }
+        self.interfaces.close().await;
+        (Outcome { code, last_error }, self.upgrade.successor.take())
     }
 }

@@ -12,8 +12,7 @@ use crate::os::signals;
 
 /// Signals whose default action would kill the server, and which are more likely sent by mistake.
 /// The real-time signals are added to these.
-const MEANINGLESS: [(&str, Number); 8] = [
-    ("SIGUSR2", Number::USR2),
+const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGALRM", Number::ALARM),
     ("SIGVTALRM", Number::VTALARM),
     ("SIGPROF", Number::PROF),
@@ -25,12 +24,18 @@ const MEANINGLESS: [(&str, Number); 8] = [
 ];
 
 /// Ignores, from before the settings are read until the server serves, the signals that do not stop
-/// it later. There is nothing to reload yet.
+/// it later. There is nothing to reload or to upgrade yet.
 ///
 /// # Errors
 /// The error of the system call for a signal.
 pub fn survive_start() -> io::Result<()> {
-    let obeyed = [Number::HUP, Number::USR1, Number::TTIN, Number::TTOU];
+    let obeyed = [
+        Number::HUP,
+        Number::USR1,
+        Number::USR2,
+        Number::TTIN,
+        Number::TTOU,
+    ];
     let meaningless = MEANINGLESS.map(|(_, number)| number);
     let named = obeyed.into_iter().chain(meaningless);
     named
@@ -56,6 +61,7 @@ pub(super) struct Signals {
     pub(super) more: Signal,
     pub(super) fewer: Signal,
     pub(super) reopen: Signal,
+    pub(super) upgrade: Signal,
     pub(super) suspend: Signal,
     pub(super) meaningless: Meaningless,
 }
@@ -70,6 +76,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             more: signal(SignalKind::from_raw(Number::TTIN.as_raw()))?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
             fewer: signal(SignalKind::from_raw(Number::TTOU.as_raw()))?,
             suspend: signal(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             meaningless: Meaningless::new()?,

@@ -74,6 +74,10 @@ impl Supervisor {
 
     /// `Ok` if requests would be served, else the reason.
     pub(super) fn health(&self) -> Result<(), String> {
+        // The process that has taken over serves the same clients.
+        if self.upgrade.is_over() {
+            return Ok(());
+        }
         if self.is_stopping() {
             return Err("stopping".to_owned());
         }

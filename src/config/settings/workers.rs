@@ -139,4 +139,13 @@ pub(super) static WORKERS: &[Setting] = &[
         repeatable: false,
         default: Default::Value("0"),
     },
+    Setting {
+        name: "upgrade_timeout",
+        value_name: "TIME",
+        heading: HEADING,
+        help: "Time for the new process of `pyserve upgrade` to get ready; then it is ended, and the old one \
+               goes on",
+        repeatable: false,
+        default: Default::Value("300"),
+    },
 ];

@@ -2,16 +2,20 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,16 +34,37 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// usually waits between two scrapes.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// Answers until `ended`, also while the server drains.
+/// Time for which a connection stays open for a request that is under way when another process takes
+/// the listener over; as for clients at a stop.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+
+/// The steps of the interfaces besides the listeners: the control socket and the admin listener.
+#[derive(Debug, Clone, Default)]
+pub struct Stages {
+    /// Connections are accepted from now on.
+    pub open: CancellationToken,
+    /// Another process accepts connections from now on; those that exist end with their next response.
+    pub released: CancellationToken,
+    /// Everything ends.
+    pub ended: CancellationToken,
+}
+
+/// Answers until the end, also while the server drains.
 ///
 /// # Errors
 /// The error of the system call for registering the socket.
 pub async fn serve(
     listener: Listener,
     probes: Probes,
-    ended: CancellationToken,
+    stages: Stages,
     tasks: TaskTracker,
 ) -> io::Result<()> {
+    let ended = &stages.ended;
+    // Both are cancel-safe: tokens that stay cancelled.
+    tokio::select! {
+        () = stages.open.cancelled() => {}
+        () = ended.cancelled() => return Ok(()),
+    }
     let listener = listener.into_accept()?;
     let visitors = AdminConnections::new(CONNECTIONS);
     let spare = SpareDescriptor::default();
@@ -53,21 +78,22 @@ pub async fn serve(
         let accepted = tokio::select! {
             // Cancel-safe: dropped only at the end.
             next = next => next,
-            // Cancel-safe: the token stays cancelled.
+            // Both are cancel-safe: tokens that stay cancelled.
+            () = stages.released.cancelled() => return Ok(()),
             () = ended.cancelled() => return Ok(()),
         };
         match accepted {
             Ok((socket, _ends)) => {
-                let (probes, ended) = (probes.clone(), ended.clone());
+                let (probes, stages) = (probes.clone(), stages.clone());
                 let reserve = Arc::clone(&spare.reserve);
                 let visitor = visitors.enter(number);
                 tasks.spawn(async move {
                     tokio::select! {
                         // Cancel-safe: dropped only at the end.
-                        () = connection(socket, probes, Arc::clone(&visitor)) => {}
+                        () = connection(socket, probes, Arc::clone(&visitor), stages.released) => {}
                         // Cancel-safe: the tokens stay cancelled.
                         () = visitor.leave.cancelled() => {}
-                        () = ended.cancelled() => {}
+                        () = stages.ended.cancelled() => {}
                     }
                     drop(visitor);
                     reserve.refill();
@@ -83,14 +109,24 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection>) {
+async fn connection(
+    socket: Socket,
+    probes: Probes,
+    visitor: Arc<AdminConnection>,
+    released: CancellationToken,
+) {
+    let is_last = released.clone();
     let service = tower::service_fn(move |request: Request<Incoming>| {
-        let (probes, visitor) = (probes.clone(), Arc::clone(&visitor));
+        let (probes, visitor, is_last) = (probes.clone(), Arc::clone(&visitor), is_last.clone());
         async move {
             let _answering = visitor.answering();
             let (head, _unread) = request.into_parts();
             let target = head.uri.path();
-            let said = probes.answer(&head.method, target, &head.headers).await;
+            let mut said = probes.answer(&head.method, target, &head.headers).await;
+            if is_last.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                said.headers_mut().insert(CONNECTION, close);
+            }
             Ok::<Response<Full<Bytes>>, Infallible>(said.map(Full::new))
         }
     });
@@ -100,11 +136,36 @@ async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection
         .header_read_timeout(IDLE)
         .max_buf_size(LONGEST_HEAD);
     let served = match socket {
-        Socket::Tcp(socket) => http.serve_connection(TokioIo::new(socket), service).await,
-        Socket::Unix(socket) => http.serve_connection(TokioIo::new(socket), service).await,
-        Socket::Tls(socket) => http.serve_connection(TokioIo::new(socket), service).await,
+        Socket::Tcp(socket) => until_released(http, socket, service, released).await,
+        Socket::Unix(socket) => until_released(http, socket, service, released).await,
+        Socket::Tls(socket) => until_released(http, socket, service, released).await,
     };
     if let Err(error) = served {
         tracing::debug!(%error, "admin connection ended");
     }
+}
+
+/// Serves a connection to its end; when another process takes the listener over, it ends when it is idle.
+async fn until_released<I, S>(
+    http: http1::Builder,
+    socket: I,
+    service: S,
+    released: CancellationToken,
+) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming, ResBody = Full<Bytes>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut served = pin!(http.serve_connection(TokioIo::new(socket), service));
+    let quiet = async {
+        released.cancelled().await;
+        tokio::time::sleep(LAST_REQUEST).await;
+    };
+    tokio::select! {
+        // Cancel-safe: polled in place, and again below.
+        ended = served.as_mut() => return ended,
+        () = quiet => served.as_mut().graceful_shutdown(),
+    }
+    served.await
 }

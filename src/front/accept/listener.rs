@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::pin::pin;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::drain;
@@ -23,7 +25,7 @@ use crate::observe::throttle::Throttle;
 use crate::os::descriptors::has_visitors;
 use crate::os::identity;
 use crate::os::service_manager::PassedSocket;
-use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
+use crate::os::unix_listener::{self, Ownership, RemoveOnDrop, Resolve, SocketFile};
 
 /// Length of the backlog; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -62,9 +64,30 @@ pub struct Listener {
     socket: ListenSocket,
     /// The address for clients, with the port that the kernel chose for port 0.
     pub address: ListenAddress,
-    /// True for a socket of the service manager. It stays open there, and the connections in its
+    /// The address as it was asked for.
+    asked: ListenAddress,
+    /// The name of a socket of the service manager. It stays open there, and the connections in its
     /// backlog wait for the next process.
-    is_passed: bool,
+    passed_as: Option<String>,
+    /// True unless another process takes the socket over, or has not handed it over yet.
+    ours: Ownership,
+}
+
+/// A listening socket of one server that another one takes over.
+#[derive(Debug)]
+pub struct SharedSocket {
+    /// Another descriptor of the socket.
+    pub socket: OwnedFd,
+    /// The address for clients.
+    pub address: ListenAddress,
+    /// The address as it was asked for.
+    pub asked: ListenAddress,
+    /// The name of a socket of the service manager.
+    pub passed_as: Option<String>,
+    /// Device and inode of the file of a Unix socket that the server has made.
+    pub file: Option<(u64, u64)>,
+    /// The owner, as this process sees it.
+    pub ours: Ownership,
 }
 
 #[derive(Debug)]
@@ -123,8 +146,67 @@ impl Listener {
             address.map_err(|error| BindError::of_passed(format!("{}: {error}", passed.name)))?;
         Ok(Self {
             socket,
+            asked: address.clone(),
             address,
-            is_passed: true,
+            passed_as: Some(passed.name),
+            ours: Ownership::new(true),
+        })
+    }
+
+    /// A socket of the server whose place this process takes, for an address of the settings.
+    pub fn taken_over(shared: SharedSocket, asked: ListenAddress) -> Self {
+        let SharedSocket {
+            socket,
+            address,
+            passed_as,
+            file,
+            ours,
+            ..
+        } = shared;
+        let (socket, address) = match (address, &asked) {
+            (ListenAddress::Unix(path), _) => {
+                let file = file.and_then(|identity| SocketFile::of(&path, identity).ok());
+                let guard = file.map(|file| RemoveOnDrop::new(file, ours.clone()));
+                (
+                    ListenSocket::Unix(socket.into(), guard),
+                    ListenAddress::Unix(path),
+                )
+            }
+            // TLS may have been turned on or off for the address.
+            (ListenAddress::Tcp(at) | ListenAddress::Tls(at), ListenAddress::Tls(_)) => {
+                (ListenSocket::Tcp(socket.into()), ListenAddress::Tls(at))
+            }
+            (ListenAddress::Tcp(at) | ListenAddress::Tls(at), _) => {
+                (ListenSocket::Tcp(socket.into()), ListenAddress::Tcp(at))
+            }
+        };
+        Self {
+            socket,
+            address,
+            asked,
+            passed_as,
+            ours,
+        }
+    }
+
+    /// What a process that takes the socket over has to know.
+    ///
+    /// # Errors
+    /// The error of the system call for another descriptor.
+    pub fn share(&self) -> io::Result<SharedSocket> {
+        let (socket, file) = match &self.socket {
+            ListenSocket::Tcp(socket) => (socket.as_fd(), None),
+            ListenSocket::Unix(socket, file) => {
+                (socket.as_fd(), file.as_ref().map(RemoveOnDrop::identity))
+            }
+        };
+        Ok(SharedSocket {
+            socket: socket.try_clone_to_owned()?,
+            address: self.address.clone(),
+            asked: self.asked.clone(),
+            passed_as: self.passed_as.clone(),
+            file,
+            ours: self.ours.clone(),
         })
     }
 
@@ -133,16 +215,22 @@ impl Listener {
         self.socket.into_accept()
     }
 
-    /// Accepts until the drain, and then the rest of the backlog.
+    /// Accepts from `open` on until the drain, and then the rest of the backlog.
     ///
     /// # Errors
     /// The error of the system call for registering the socket.
     pub async fn accept(
         self,
+        open: CancellationToken,
         site: Arc<CurrentSite>,
         stop: Shutdown,
         tasks: TaskTracker,
     ) -> io::Result<()> {
+        // Both are cancel-safe: tokens that stay cancelled.
+        tokio::select! {
+            () = open.cancelled() => {}
+            () = stop.drain.cancelled() => {}
+        }
         let listener = self.socket.into_accept()?;
         let reception = Reception::new(site, stop, tasks, self.address.is_tls());
         let connections = reception.connections();
@@ -204,7 +292,7 @@ impl Listener {
                 }
             }
         }
-        match self.is_passed {
+        match self.passed_as.is_some() || !self.ours.get() {
             // What closes a socket of our own would close this one for the next process, too.
             true => Ok(()),
             false => drain::accept_the_last(listener, &reception).await,
@@ -234,11 +322,13 @@ fn bind_tcp(address: SocketAddr, named: fn(SocketAddr) -> ListenAddress) -> io::
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     let socket = std::net::TcpListener::from(socket);
-    let address = named(socket.local_addr()?);
+    let local = named(socket.local_addr()?);
     Ok(Listener {
         socket: ListenSocket::Tcp(socket),
-        address,
-        is_passed: false,
+        address: local,
+        asked: named(address),
+        passed_as: None,
+        ours: Ownership::new(true),
     })
 }
 
@@ -266,10 +356,15 @@ fn bind_unix(path: &Path, file: &SocketFileSettings) -> io::Result<Listener> {
     let socket = bound.listener;
     rustix::net::listen(&socket, BACKLOG)?;
     socket.set_nonblocking(true)?;
+    let ours = Ownership::new(true);
+    let file = RemoveOnDrop::new(bound.file, ours.clone());
+    let address = ListenAddress::Unix(path.to_owned());
     Ok(Listener {
-        socket: ListenSocket::Unix(socket, Some(RemoveOnDrop(bound.file))),
-        address: ListenAddress::Unix(path.to_owned()),
-        is_passed: false,
+        socket: ListenSocket::Unix(socket, Some(file)),
+        asked: address.clone(),
+        address,
+        passed_as: None,
+        ours,
     })
 }
 

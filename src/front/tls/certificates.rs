@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::pair::{Pair, Stamp};
+use super::pair::{Pair, SharedPair, Stamp};
 use super::{TlsError, files};
 use crate::config::tls::CertificateFiles;
 use crate::observe::codes;
@@ -70,13 +70,29 @@ impl Certificates {
     /// # Errors
     /// The first pair that cannot be used.
     pub fn read(files: &[CertificateFiles]) -> Result<Self, TlsError> {
+        Self::read_or_share(files, &[])
+    }
+
+    /// The same; pairs that this user may not read are those of the server whose place this one takes.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The first pair that cannot be used.
+    pub fn read_or_share(
+        files: &[CertificateFiles],
+        shared: &[SharedPair],
+    ) -> Result<Self, TlsError> {
         let now = SystemTime::now();
         let mut pairs = Vec::new();
         for one in files {
-            let found = places(one);
+            let mut found = places(one);
             if let CertificateFiles::Managed { .. } = one {
                 pairs.extend(found.iter().filter_map(|(file, _)| managed(file, now)));
                 continue;
+            }
+            if let (CertificateFiles::Directory(dir), true) = (one, found.is_empty()) {
+                let below = shared.iter().map(SharedPair::files);
+                found.extend(below.filter(|(cert, _)| cert.starts_with(dir)));
             }
             if found.is_empty() {
                 return Err(TlsError::new(format!(
@@ -84,7 +100,12 @@ impl Certificates {
                 )));
             }
             for (cert, key) in found {
-                pairs.push(Arc::new(Pair::read(&cert, &key, now)?));
+                let pair = Pair::read(&cert, &key, now).or_else(|error| {
+                    let is_it = |pair: &&SharedPair| pair.files() == (cert.clone(), key.clone());
+                    let kept = shared.iter().find(is_it).filter(|_| is_denied(&cert, &key));
+                    kept.map_or(Err(error), |kept| Pair::shared(kept, now))
+                });
+                pairs.push(Arc::new(pair?));
             }
         }
         let certificates = Self {
@@ -317,6 +338,14 @@ fn managed(file: &Path, now: SystemTime) -> Option<Arc<Pair>> {
             None
         }
     }
+}
+
+/// True if neither this user nor the process that stays root may read one of the files.
+fn is_denied(cert: &Path, key: &Path) -> bool {
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    [cert, key]
+        .iter()
+        .any(|file| files::read(file).is_err_and(refused))
 }
 
 /// The pairs of files at a place.

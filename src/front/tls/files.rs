@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -22,7 +23,20 @@ pub fn start_reader(files: &[PathBuf], directories: &[PathBuf]) -> io::Result<()
     Ok(())
 }
 
-/// Ends that process.
+/// Uses that process of the server whose place this one takes.
+pub fn use_reader(reader: KeyReader) {
+    let _started = READER.set(reader);
+}
+
+/// A connection to that process for the server that takes this one's place.
+pub fn join_reader() -> Option<OwnedFd> {
+    let joined = READER.get()?.join();
+    joined
+        .inspect_err(|error| tracing::warn!(%error, "cannot share the process that stays root"))
+        .ok()
+}
+
+/// Ends the connection to that process, and the process if no other server uses it.
 pub fn end_reader() {
     if let Some(reader) = READER.get() {
         reader.dismiss();

@@ -17,6 +17,7 @@ pub mod files;
 pub mod pair;
 pub mod stand_ins;
 pub mod stream;
+pub mod tickets;
 pub mod upstream;
 pub mod x509;
 
@@ -30,6 +31,7 @@ use rustls::{CipherSuite, SupportedCipherSuite, SupportedProtocolVersion, versio
 use self::certificates::Certificates;
 use self::pair::Stamp;
 use self::stand_ins::{CHALLENGE_PROTOCOL, Resolver, StandIns};
+use self::tickets::{TicketKey, Tickets};
 use crate::config::tls::{CertificateFiles, ClientAuth, TlsSettings, TlsVersion};
 use crate::observe::codes;
 
@@ -71,26 +73,32 @@ struct Current {
 /// State that sessions of earlier settings share with later ones.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// Encrypts session tickets; the key changes every six hours, and the one before stays valid
-    /// for as long again.
-    tickets: Arc<dyn ProducesTickets>,
+    /// Encrypts session tickets.
+    tickets: Arc<Tickets>,
     /// Certificates that no file has.
     stand_ins: Arc<StandIns>,
 }
 
 impl Kept {
-    /// Tickets with a new key.
+    /// Tickets with the keys of the server whose place this one takes; with a new one if there is none.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(stand_ins: Arc<StandIns>) -> Result<Self, TlsError> {
-        let tickets = new_tickets()?;
+    pub fn new(stand_ins: Arc<StandIns>, keys: &[TicketKey]) -> Result<Self, TlsError> {
+        let tickets = tickets_with(keys)?;
         Ok(Self { tickets, stand_ins })
+    }
+
+    /// The keys, for the server that takes this one's place.
+    pub fn keys(&self) -> Vec<TicketKey> {
+        self.tickets.keys()
     }
 }
 
-fn new_tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
-    rustls::crypto::aws_lc_rs::Ticketer::new()
+fn tickets_with(keys: &[TicketKey]) -> Result<Arc<Tickets>, TlsError> {
+    let tickets = Tickets::with(keys);
+    tickets
+        .map(Arc::new)
         .map_err(|error| TlsError::new(format!("cannot make session tickets: {error}")))
 }
 
@@ -176,9 +184,9 @@ impl Current {
             config.alpn_protocols.push(CHALLENGE_PROTOCOL.to_vec());
         }
         config.ticketer = match client {
-            None => Arc::clone(&kept.tickets),
+            None => Arc::clone(&kept.tickets) as Arc<dyn ProducesTickets>,
             // A ticket stands for the verification of its client, by these authorities and lists.
-            Some(_) => new_tickets()?,
+            Some(_) => tickets_with(&[])?,
         };
         Ok(Self {
             config: Arc::new(config),

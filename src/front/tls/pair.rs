@@ -4,6 +4,7 @@
 //! All else is a warning: with an expired certificate the server starts, so that an operator can reach it
 //! and repair it.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use std::time::SystemTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
 
 use super::x509::Certificate;
 use super::{TlsError, files, provider};
+use crate::config::native;
 use crate::os::key_reader::FileState;
 
 /// Days before the expiry from which on a certificate with a long lifetime is worth a warning.
@@ -35,6 +38,32 @@ pub struct Pair {
     pub certified: Arc<CertifiedKey>,
     /// Its defects.
     pub warnings: Vec<String>,
+    private: PrivateKeyDer<'static>,
+}
+
+/// A pair for the server that takes this one's place, whose user may not be able to read the files.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SharedPair {
+    /// The certificate's file, and the key's, as [`native::text`].
+    files: (String, String),
+    chain: Vec<Vec<u8>>,
+    private: Vec<u8>,
+}
+
+impl fmt::Debug for SharedPair {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedPair")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SharedPair {
+    /// The certificate's file, and the key's.
+    pub fn files(&self) -> (PathBuf, PathBuf) {
+        (native::path(&self.files.0), native::path(&self.files.1))
+    }
 }
 
 /// The state of two files, by which a change is noticed: links are followed, so the target of a link
@@ -57,10 +86,52 @@ impl Pair {
     pub fn read(cert: &Path, key: &Path, now: SystemTime) -> Result<Self, TlsError> {
         // Before the reads: a change after them is noticed at the next look.
         let stamp = Stamp::of(cert, key);
-        let certs = certificates(cert)?;
-        let certificate = of_file(cert, Certificate::read(&certs[0]))?;
-        let private = private_key(key)?;
-        let signer = provider().key_provider.load_private_key(private);
+        Self::of(
+            (cert, key),
+            stamp,
+            certificates(cert)?,
+            private_key(key)?,
+            now,
+        )
+    }
+
+    /// A pair that another server has read. Blocks.
+    ///
+    /// # Errors
+    /// A pair that this server cannot use.
+    pub fn shared(shared: &SharedPair, now: SystemTime) -> Result<Self, TlsError> {
+        let (cert, key) = shared.files();
+        let stamp = Stamp::of(&cert, &key);
+        let chain = shared.chain.iter().cloned().map(CertificateDer::from);
+        let private = PrivateKeyDer::try_from(shared.private.clone())
+            .map_err(|error| problem("use the key", &key, error.to_owned()))?;
+        Self::of((&cert, &key), stamp, chain.collect(), private, now)
+    }
+
+    /// The pair for another server.
+    pub fn share(&self) -> SharedPair {
+        let files = (self.cert.as_os_str(), self.key.as_os_str());
+        SharedPair {
+            files: (native::text(files.0), native::text(files.1)),
+            chain: self.certified.cert.iter().map(|one| one.to_vec()).collect(),
+            private: self.private.secret_der().to_vec(),
+        }
+    }
+
+    fn of(
+        (cert, key): (&Path, &Path),
+        stamp: Stamp,
+        certs: Vec<CertificateDer<'static>>,
+        private: PrivateKeyDer<'static>,
+        now: SystemTime,
+    ) -> Result<Self, TlsError> {
+        let first = certs
+            .first()
+            .ok_or_else(|| problem("use", cert, "it has no certificate".to_owned()))?;
+        let certificate = of_file(cert, Certificate::read(first))?;
+        let signer = provider()
+            .key_provider
+            .load_private_key(private.clone_key());
         let signer = signer.map_err(|error| {
             problem(
                 "use the key",
@@ -88,6 +159,7 @@ impl Pair {
             certificate,
             certified: Arc::new(certified),
             warnings: Vec::new(),
+            private,
         };
         pair.warnings = pair.defects(now);
         Ok(pair)

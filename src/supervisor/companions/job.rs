@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::config::schedule::Schedule;
 
@@ -54,7 +55,69 @@ const LOOK: Duration = Duration::from_secs(60);
 /// A clock that is set back by more is a corrected one: the next run follows the new time.
 const CORRECTION: SignedDuration = SignedDuration::from_secs(60);
 
+/// The times of a scheduled companion, for the server that takes this one's place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct JobState {
+    next: NextState,
+    /// Start of the last run, its duration in seconds, and its wait status.
+    last: Option<(String, Option<(f64, i32)>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum NextState {
+    /// The time, and the one from which it was computed (RFC 3339).
+    Wall(String, String),
+    /// Seconds until then.
+    In(f64),
+    Never,
+}
+
 impl Job {
+    /// Its state for another server.
+    pub(super) fn state(&self, now: Now) -> JobState {
+        JobState {
+            next: match self.next {
+                Next::Wall { at, since } => NextState::Wall(at.to_string(), since.to_string()),
+                Next::Tick(at) => {
+                    NextState::In(at.saturating_duration_since(now.instant).as_secs_f64())
+                }
+                Next::Never => NextState::Never,
+            },
+            last: self.last.map(|last| {
+                let ended = last
+                    .ended
+                    .map(|(took, status)| (took.as_secs_f64(), status));
+                (last.began.to_string(), ended)
+            }),
+        }
+    }
+
+    /// A job that goes on with the times of another server, for the same schedule.
+    pub(super) fn resumed(schedule: &Schedule, state: &JobState, now: Now) -> Self {
+        let mut job = Self::new(schedule, now);
+        let next = match &state.next {
+            NextState::Wall(at, since) => match (at.parse(), since.parse()) {
+                (Ok(at), Ok(since)) => Some(Next::Wall { at, since }),
+                _ => None,
+            },
+            NextState::In(seconds) => Duration::try_from_secs_f64(*seconds)
+                .ok()
+                .and_then(|rest| now.instant.checked_add(rest))
+                .map(Next::Tick),
+            NextState::Never => Some(Next::Never),
+        };
+        job.next = next.unwrap_or(job.next);
+        job.last = state.last.as_ref().and_then(|(began, ended)| {
+            let ended = ended
+                .and_then(|(took, status)| Some((Duration::try_from_secs_f64(took).ok()?, status)));
+            Some(LastRun {
+                began: began.parse().ok()?,
+                ended,
+            })
+        });
+        job
+    }
+
     /// A companion that has this schedule from now on.
     pub(super) fn new(schedule: &Schedule, now: Now) -> Self {
         Self {
@@ -176,6 +239,30 @@ mod tests {
         let now = at("2026-11-28T02:00:00Z");
         assert!(!job.is_due(&schedule, now));
         assert_eq!(job.next(now), Some("2026-11-28T03:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn another_server_goes_on_with_the_times_of_this_one() {
+        let wall: Timestamp = "2026-11-28T02:00:00Z".parse().unwrap();
+        let now = |seconds: u64| Now {
+            instant: Instant::now(),
+            wall: wall + SignedDuration::from_secs(seconds as i64),
+        };
+        let hourly = Schedule::Every(Duration::from_secs(3600));
+        for schedule in [hourly, daily()] {
+            let mut job = Job::new(&schedule, now(0));
+            job.last = Some(LastRun {
+                began: wall,
+                ended: Some((Duration::from_millis(1500), 256)),
+            });
+            let state = serde_json::to_string(&job.state(now(0))).unwrap();
+            let state: JobState = serde_json::from_str(&state).unwrap();
+            let resumed = Job::resumed(&schedule, &state, now(0));
+            let expected = "2026-11-28T03:00:00Z".parse::<Timestamp>().unwrap();
+            let apart = resumed.next(now(0)).unwrap().duration_since(expected);
+            assert!(apart.abs() < SignedDuration::from_secs(5), "{apart:?}");
+            assert_eq!(resumed.last, job.last);
+        }
     }
 
     #[test]

@@ -9,10 +9,12 @@
 //!   predecessor has exited, unless its settings allow both at a time.
 //! - A scheduled one ([`job`]) runs at its times, to its end, never twice at once: a run that is
 //!   due while the one before still works is skipped. A reload lets it work.
+//! - At an upgrade ([`handover`]), the same rules hold between two servers.
 //! - When the server stops ([`Companions::stop`]), they stop after the workers, one by one, in the
 //!   reverse order of their start.
 
 mod backoff;
+mod handover;
 mod job;
 mod leaving;
 mod output;
@@ -28,6 +30,7 @@ use crate::config::companions::{Companion, STOP_TIMEOUT};
 use crate::observe::codes;
 use crate::observe::status::CompanionStatus;
 use crate::os::child;
+pub use handover::CompanionHandover;
 use job::Now;
 pub use leaving::Leaving;
 use process::{CompanionState, Process};
@@ -39,6 +42,10 @@ pub struct Companions {
     list: Vec<Process>,
     /// Companions that a reload has asked to exit.
     former: Vec<RetiringCompanion>,
+    /// Companions of the server whose place this one has taken.
+    predecessors: Vec<CompanionHandover>,
+    /// False while another server may start companions, too.
+    may_start: bool,
     surroundings: ProcessEnvironment,
     readers: TaskTracker,
 }
@@ -64,6 +71,8 @@ impl Companions {
         Self {
             list: settings.iter().cloned().map(Process::new).collect(),
             former: Vec::new(),
+            predecessors: Vec::new(),
+            may_start: true,
             surroundings,
             readers: TaskTracker::new(),
         }
@@ -77,6 +86,16 @@ impl Companions {
                 former.kill();
             }
         }
+        let due = match self.may_start {
+            true => self.start_due(now, may_succeed),
+            false => None,
+        };
+        let former = self.former.iter();
+        let deadlines = former.filter_map(|former| former.leaving.deadline());
+        deadlines.chain(due).min()
+    }
+
+    fn start_due(&mut self, now: Instant, may_succeed: bool) -> Option<Instant> {
         let clock = Now {
             instant: now,
             ..Now::of_this_process()
@@ -87,15 +106,16 @@ impl Companions {
         for process in &mut self.list {
             if may_succeed
                 && process.state == CompanionState::Succeeding
-                && has_room(&process.settings, &self.former)
+                && has_room(&process.settings, &self.former, &self.predecessors)
             {
                 process.state = CompanionState::Waiting { until: now };
             }
             let is_waited_for = match process.state {
                 CompanionState::Waiting { until } => until <= now,
                 _ => {
-                    may_succeed
-                        && process.is_due(|settings| has_room(settings, &self.former), clock)
+                    let has_room =
+                        |settings: &_| has_room(settings, &self.former, &self.predecessors);
+                    may_succeed && process.is_due(has_room, clock)
                 }
             };
             if is_waited_for {
@@ -108,11 +128,6 @@ impl Companions {
                 at(until);
             }
         }
-        let deadlines = self
-            .former
-            .iter()
-            .filter_map(|former| former.leaving.deadline());
-        deadlines.for_each(at);
         next
     }
 
@@ -154,7 +169,7 @@ impl Companions {
     fn leave(&mut self, process: Process, stop_timeout: Option<Duration>, now: Instant) {
         if let Some(pid) = process.pid() {
             let companion = &*process.settings.name;
-            tracing::info!(companion, pid, "reload: stopping the old companion");
+            tracing::info!(companion, pid, "stopping the old companion");
             let deadline = leaving::deadline(now, stop_timeout, None);
             self.former.push(RetiringCompanion {
                 leaving: begin(pid, &process.settings, deadline),
@@ -312,14 +327,20 @@ fn begin(pid: u32, settings: &Companion, deadline: Option<Instant>) -> Leaving {
 }
 
 /// True if a companion with these settings may start beside those that have not ended.
-fn has_room(settings: &Companion, former: &[RetiringCompanion]) -> bool {
+fn has_room(
+    settings: &Companion,
+    former: &[RetiringCompanion],
+    predecessors: &[CompanionHandover],
+) -> bool {
     // A renamed companion is still the same program.
-    let predecessors = former.iter().filter(|former| {
+    let own = former.iter().filter(|former| {
         former.settings.name == settings.name || former.settings.program == settings.program
     });
+    let others = predecessors.iter().filter(|one| one.precedes(settings));
+    let before = own.count() + others.count();
     match settings.overlap {
-        true => predecessors.count() < MOST_AT_A_TIME,
-        false => predecessors.count() == 0,
+        true => before < MOST_AT_A_TIME,
+        false => before == 0,
     }
 }
 

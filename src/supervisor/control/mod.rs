@@ -13,6 +13,7 @@ pub mod protocol;
 mod stacks;
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +25,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::starting::Starting;
-use crate::config::Control;
+use crate::config::{Control, native};
+use crate::front::accept::admin_server::Stages;
 use crate::front::accept::spare_descriptor::SpareDescriptor;
 use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
-use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
+use crate::os::unix_listener::{self, Ownership, RemoveOnDrop, Resolve, SocketFile};
 use prepared::PreparedOrder;
 use protocol::{ControlReply, LONGEST_ORDER, Order};
 
@@ -51,10 +53,15 @@ pub enum Command {
     /// Set the number of workers.
     Scale(u32, oneshot::Sender<Result<(), String>>),
     /// Turn maintenance mode on or off, or report it.
-    Maintenance(PreparedOrder, oneshot::Sender<String>),
+    Maintenance(PreparedOrder, oneshot::Sender<Result<String, String>>),
+    /// Start this program, or the same one again, and hand over to it, as SIGUSR2 does.
+    Upgrade(Option<PathBuf>, UpgradeReply),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }
+
+/// Receives the outcome of an upgrade, in words.
+pub type UpgradeReply = oneshot::Sender<Result<String, String>>;
 
 /// An application whose stacks are requested.
 pub struct Asked {
@@ -71,10 +78,66 @@ pub struct Asked {
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    _file: RemoveOnDrop,
+    file: Option<RemoveOnDrop>,
+    ours: Ownership,
+}
+
+/// A control socket that one server hands over to another.
+#[derive(Debug)]
+pub struct SharedControl {
+    /// Another descriptor of the socket.
+    pub socket: OwnedFd,
+    /// Its path.
+    pub path: PathBuf,
+    /// Device and inode of its file.
+    pub file: (u64, u64),
+    /// The owner, as this process sees it.
+    pub ours: Ownership,
 }
 
 impl ControlSocket {
+    /// Takes the socket of another server over, if it is where the settings want one.
+    pub fn taken_over(control: &Control, shared: SharedControl) -> Option<Self> {
+        let is_wanted = match control {
+            Control::Off => false,
+            Control::At(path) => *path == shared.path,
+            usual @ Control::Usual { .. } => {
+                let directory = shared.path.parent();
+                place::usual(usual)
+                    .iter()
+                    .any(|usual| Some(&**usual) == directory)
+            }
+        };
+        if !is_wanted {
+            return None;
+        }
+        let listener = std::os::unix::net::UnixListener::from(shared.socket);
+        let file = SocketFile::of(&shared.path, shared.file).ok();
+        Some(Self {
+            listener: UnixListener::from_std(listener).ok()?,
+            file: file.map(|file| RemoveOnDrop::new(file, shared.ours.clone())),
+            path: shared.path,
+            ours: shared.ours,
+        })
+    }
+
+    /// What a process that takes the socket over has to know.
+    ///
+    /// # Errors
+    /// The error of the system call for another descriptor.
+    pub fn share(&self) -> io::Result<SharedControl> {
+        Ok(SharedControl {
+            socket: self.listener.as_fd().try_clone_to_owned()?,
+            path: self.path.clone(),
+            file: self
+                .file
+                .as_ref()
+                .map(RemoveOnDrop::identity)
+                .unwrap_or_default(),
+            ours: self.ours.clone(),
+        })
+    }
+
     /// Opens the socket at the path of the settings. `None` if it is off, or if no directory is
     /// usable, which causes a warning: a server on a read-only root file system starts without it.
     pub fn open(control: &Control) -> Option<Self> {
@@ -98,13 +161,8 @@ impl ControlSocket {
         None
     }
 
-    /// Accepts orders until `ended`.
-    pub async fn serve(
-        self,
-        commands: mpsc::Sender<Command>,
-        ended: CancellationToken,
-        tasks: TaskTracker,
-    ) {
+    /// Accepts orders until the end, or until another process takes the socket over.
+    pub async fn serve(self, commands: mpsc::Sender<Command>, stages: Stages, tasks: TaskTracker) {
         let places = Arc::new(Semaphore::new(CLIENTS));
         let spare = SpareDescriptor::default();
         loop {
@@ -115,12 +173,13 @@ impl ControlSocket {
             let (place, accepted) = tokio::select! {
                 // Cancel-safe: dropped only when no more orders are accepted.
                 next = next => next,
-                // Cancel-safe: the token stays cancelled.
-                () = ended.cancelled() => return,
+                // Both are cancel-safe: tokens that stay cancelled.
+                () = stages.released.cancelled() => return,
+                () = stages.ended.cancelled() => return,
             };
             match accepted {
                 Ok((mut stream, _unnamed)) => {
-                    let (commands, ended) = (commands.clone(), ended.clone());
+                    let (commands, ended) = (commands.clone(), stages.ended.clone());
                     let reserve = Arc::clone(&spare.reserve);
                     tasks.spawn(async move {
                         let _place = place;
@@ -146,10 +205,12 @@ fn bind(path: &Path) -> io::Result<ControlSocket> {
     let bound = unix_listener::bind(path, Some(0o600), Resolve::Path)?;
     let listener = bound.listener;
     listener.set_nonblocking(true)?;
+    let ours = Ownership::new(true);
     Ok(ControlSocket {
         listener: UnixListener::from_std(listener)?,
         path: path.to_owned(),
-        _file: RemoveOnDrop(bound.file),
+        file: Some(RemoveOnDrop::new(bound.file, ours.clone())),
+        ours,
     })
 }
 
@@ -183,6 +244,7 @@ async fn answer(
         }
     };
     let reply = tokio::select! {
+        biased;
         // Cancel-safe: no one awaits the result that is dropped here.
         reply = obey(&order, commands) => reply,
         // Cancel-safe: the token stays cancelled.
@@ -237,11 +299,22 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Control
                 Err(why) => return Some(ControlReply::refused(why)),
             };
             let switch = |reply| Command::Maintenance(order, reply);
-            Some(ControlReply::done(ask(commands, switch).await?))
+            Some(match ask(commands, switch).await? {
+                Ok(text) => ControlReply::done(text),
+                Err(why) => ControlReply::refused(why),
+            })
         }
         Order::Stacks => {
             let pools = ask(commands, Command::Pools).await?;
             Some(ControlReply::done(stacks::of(&pools, STACKS).await))
+        }
+        Order::Upgrade { to } => {
+            let to = to.as_deref().map(native::path);
+            let upgrade = |reply| Command::Upgrade(to, reply);
+            Some(match ask(commands, upgrade).await? {
+                Ok(text) => ControlReply::done(text),
+                Err(why) => ControlReply::refused(why),
+            })
         }
         Order::Stop => {
             commands.send(Command::Stop).await.ok()?;

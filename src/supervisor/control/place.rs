@@ -1,6 +1,6 @@
 //! Paths of control sockets: for a server that opens one and for a client that looks for one.
 //!
-//! The file name is the server's process id, so that several servers may share a directory. The
+//! The file name is the process id of the server at its start, so that several servers may share a directory. The
 //! directory is accessible to its user alone; one of that name that another user has made is not
 //! used.
 
@@ -23,13 +23,12 @@ pub fn candidates(control: &Control) -> Vec<Result<PathBuf, String>> {
     if let Control::At(path) = control {
         return vec![Ok(path.clone())];
     }
-    let name = format!("{}.sock", std::process::id());
     let directories = usual(control).into_iter();
     directories
         .map(|directory| match own(&directory) {
             Ok(()) => {
                 sweep(&directory);
-                Ok(directory.join(&name))
+                Ok(free_name(&directory))
             }
             Err(error) => Err(format!("{}: {error}", directory.display())),
         })
@@ -74,6 +73,17 @@ pub fn usual(control: &Control) -> Vec<PathBuf> {
     let mut directories: Vec<_> = runtime_dir.iter().map(|dir| dir.join("pyserve")).collect();
     directories.push(temp_dir.join(name));
     directories
+}
+
+/// The path of a new socket. An upgraded server keeps the socket of a process that has ended, whose id this
+/// process may have got.
+fn free_name(directory: &Path) -> PathBuf {
+    let pid = std::process::id();
+    let others = (1..100).map(|number| directory.join(format!("{pid}-{number}.sock")));
+    let first = directory.join(format!("{pid}.sock"));
+    let mut all = std::iter::once(first.clone()).chain(others);
+    all.find(|path| path.symlink_metadata().is_err())
+        .unwrap_or(first)
 }
 
 /// Creates a directory for this user alone, or checks an existing one.
@@ -145,6 +155,15 @@ mod tests {
         assert!(found[0].is_err(), "its parent is not there");
         let name = format!("{PREFIX}{uid}/{}.sock", std::process::id());
         assert_eq!(found[1].as_ref().unwrap(), &dir.path().join(name));
+        // Another server listens under this name.
+        let taken = found[1].as_ref().unwrap();
+        let _server = std::os::unix::net::UnixListener::bind(taken).unwrap();
+        let again = candidates(&control).remove(1).unwrap();
+        assert_eq!(
+            again,
+            dir.path()
+                .join(format!("{PREFIX}{uid}/{}-1.sock", std::process::id()))
+        );
         let made = std::fs::metadata(dir.path().join(format!("{PREFIX}{uid}"))).unwrap();
         assert_eq!(made.mode() & 0o777, 0o700);
     }

@@ -41,13 +41,7 @@ pub async fn prepare(order: &MaintenanceOrder) -> Result<PreparedOrder, String> 
             retry_after,
             allow,
         } => {
-            let mut allowed = Trust::default();
-            for text in allow {
-                let refuse = |problem: &str| format!("--allow {text}: {problem}");
-                allowed
-                    .add(text)
-                    .map_err(|invalid| refuse(&invalid.problem))?;
-            }
+            let allowed = trust(allow)?;
             let page = match page.clone() {
                 None => None,
                 Some(page) => {
@@ -61,12 +55,28 @@ pub async fn prepare(order: &MaintenanceOrder) -> Result<PreparedOrder, String> 
                 page,
                 retry_after: Duration::from_secs(*retry_after),
                 allowed,
+                allow: allow.clone(),
                 since: SystemTime::now(),
             })
         }
         MaintenanceOrder::Off => PreparedOrder::Off,
         MaintenanceOrder::Status => PreparedOrder::Status,
     })
+}
+
+/// The addresses that get no page.
+///
+/// # Errors
+/// The reason why one cannot be used.
+pub fn trust(allow: &[String]) -> Result<Trust, String> {
+    let mut allowed = Trust::default();
+    for text in allow {
+        let refuse = |problem: &str| format!("--allow {text}: {problem}");
+        allowed
+            .add(text)
+            .map_err(|invalid| refuse(&invalid.problem))?;
+    }
+    Ok(allowed)
 }
 
 fn read_page(text: &str) -> Result<(Bytes, &'static str), String> {
@@ -90,8 +100,18 @@ fn read_page(text: &str) -> Result<(Bytes, &'static str), String> {
 
 fn content_type(path: &Path) -> &'static str {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => "application/json",
-        Some("txt") => "text/plain; charset=utf-8",
-        _ => "text/html; charset=utf-8",
+        Some("json") => JSON,
+        Some("txt") => TEXT,
+        _ => HTML,
     }
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The content type of a page that another process has read.
+pub fn known_content_type(text: &str) -> &'static str {
+    let known = [JSON, TEXT].into_iter().find(|known| *known == text);
+    known.unwrap_or(HTML)
 }

@@ -33,6 +33,11 @@ pub enum Order {
     Stacks,
     /// Turn maintenance mode on or off, or report it.
     Maintenance(MaintenanceOrder),
+    /// Start the program again, or another one, and hand over to it.
+    Upgrade {
+        /// The absolute path of the other program, as [`crate::config::native::text`].
+        to: Option<String>,
+    },
     /// Stop gracefully.
     Stop,
 }

@@ -18,6 +18,8 @@ const LEAVE_AT_LEAST: Duration = Duration::from_secs(1);
 pub enum ShutdownEvent {
     /// Stop gracefully.
     Asked,
+    /// Another process serves: drain without a delay.
+    HandedOver,
     /// Stop now, with this exit code.
     Now(u8),
     /// No connection and no request is left.
@@ -86,6 +88,7 @@ impl ShutdownPlan {
         match (event, self.phase) {
             (_, Phase::Over) => Vec::new(),
             (ShutdownEvent::Now(code), _) => self.exit(code),
+            (ShutdownEvent::HandedOver, Phase::Serving) => self.drain(now),
             (ShutdownEvent::Asked, Phase::Serving) if self.drain_delay.is_zero() => self.drain(now),
             (ShutdownEvent::Asked, Phase::Serving) => {
                 let until = now + self.drain_delay;
@@ -162,7 +165,7 @@ mod tests {
 
     use Action::{CutConnections, Drain, Exit, Leave};
     use Expected::{Do, WakeAt};
-    use ShutdownEvent::{Asked, Drained, Gone, Now, Timer};
+    use ShutdownEvent::{Asked, Drained, Gone, HandedOver, Now, Timer};
 
     #[test]
     fn a_stop_drains_lets_the_workers_leave_and_ends() {
@@ -223,6 +226,19 @@ mod tests {
         check(
             delay,
             &[(0, Asked, &[WakeAt(5000)]), (1, Now(143), &[Do(Exit(143))])],
+        );
+    }
+
+    #[test]
+    fn a_server_that_has_handed_over_drains_without_the_delay() {
+        check(
+            Duration::from_secs(5),
+            &[
+                (0, HandedOver, &[Do(Drain), WakeAt(30_000)]),
+                (1, Asked, &[]),
+                (500, Drained, &[Do(Leave), WakeAt(30_000)]),
+                (510, Gone, &[Do(Exit(0))]),
+            ],
         );
     }
 

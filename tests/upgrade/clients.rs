@@ -1,0 +1,179 @@
+//! Clients of all kinds of connections during upgrades.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use rustls::HandshakeKind;
+
+use super::*;
+use crate::support::http2::{self, Http2};
+use crate::support::load::Load;
+use crate::support::tls;
+
+/// A client that asks over and over, on connections that it keeps or on new ones. It fails at the first
+/// response that is not 200.
+struct Client {
+    thread: JoinHandle<()>,
+    count: Arc<AtomicUsize>,
+}
+
+fn client(
+    stop: &Arc<AtomicBool>,
+    keeps: bool,
+    connect: impl Fn() -> Connection + Send + 'static,
+    target: &'static str,
+) -> Client {
+    let (stop, count) = (Arc::clone(stop), Arc::<AtomicUsize>::default());
+    let counted = Arc::clone(&count);
+    let thread = std::thread::spawn(move || {
+        let mut connection = connect();
+        while !stop.load(Ordering::Relaxed) {
+            let response = connection.exchange(get(target));
+            assert_eq!(response.status(), 200);
+            counted.fetch_add(1, Ordering::Relaxed);
+            if !keeps || response.header("connection").as_deref() == Some("close") {
+                connection = connect();
+            }
+        }
+    });
+    Client { thread, count }
+}
+
+#[test]
+fn no_request_fails_over_any_kind_of_listener() {
+    let site = Site::new();
+    let unix = site.path("web.sock");
+    let ledger = site.path("ledger.txt");
+    let issued = tls::authority().issue(&["localhost"]);
+    let app = std::fs::read_to_string(source("tests/apps/ledger.py")).unwrap();
+    write_files(
+        site.dir.path(),
+        &[("ledger.py", &app), ("page.txt", "page")],
+    );
+    let builder = site.pyserve().watched();
+    let admin = builder.path("admin");
+    let bind = format!("127.0.0.1:0 https://127.0.0.1:0 unix:{}", unix.display());
+    let mut server = builder
+        .args([
+            "--app",
+            "ledger:application",
+            "--workers",
+            "2",
+            "--static",
+            "/files=.",
+        ])
+        .arg_file("--tls-cert", &issued.cert)
+        .arg_file("--tls-key", &issued.key)
+        .env("PYSERVE_BIND", bind)
+        .env("LEDGER", &ledger)
+        .ready();
+    let tls_port = server.tls_port();
+    let stop = Arc::<AtomicBool>::default();
+    let over_tls = move || {
+        let client = tls::authority().client(&["http/1.1"]);
+        let connection = Connection::tcp(tls_port).secured(client, "localhost");
+        connection.expect("a handshake")
+    };
+    let mut clients = Vec::new();
+    for keeps in [true, false] {
+        let unix = unix.clone();
+        clients.push(client(&stop, keeps, over_tls, "/files/page.txt"));
+        clients.push(client(
+            &stop,
+            keeps,
+            move || Connection::unix(&unix),
+            "/files/page.txt",
+        ));
+        let admin = admin.clone();
+        clients.push(client(
+            &stop,
+            keeps,
+            move || Connection::unix(&admin),
+            "/-/ready",
+        ));
+    }
+    let kept = Load::start(&server, 2, "/", Duration::from_millis(1), false);
+    let fresh = Load::start(&server, 2, "/", Duration::from_millis(1), true);
+    for round in 1..=3 {
+        let all = |count: &Client| count.count.load(Ordering::Relaxed);
+        let before: Vec<_> = clients.iter().map(all).collect();
+        upgrade(&server);
+        for load in [&kept, &fresh] {
+            let enough = load.answered() + 20;
+            wait_until("requests are answered", || load.answered() >= enough);
+        }
+        for (client, before) in clients.iter().zip(before) {
+            wait_until("each client goes on", || {
+                all(client) > before || client.thread.is_finished()
+            });
+        }
+        server
+            .stderr
+            .wait_for_nth("has finished its requests", round);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.thread.join().expect("no request failed");
+    }
+    kept.stop().check_each_ran_once(&ledger);
+    fresh.stop().check_each_ran_once(&ledger);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+}
+
+#[test]
+fn requests_of_http_2_and_a_connection_behind_the_proxy_protocol_end_in_the_old_process() {
+    let site = Site::new();
+    let server = site
+        .pyserve()
+        .args(["--proxy-protocol", "127.0.0.1", "--workers", "2"])
+        .ready();
+    let mut behind = server.connect();
+    behind.send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n");
+    behind.send(get("/one"));
+    let one = server.probe.held("/one");
+    let mut connection = server.connect();
+    connection.send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n");
+    let mut http2 = Http2::new(connection);
+    http2.headers(1, &http2::get_fields("/two"), true);
+    let two = server.probe.held("/two");
+    upgrade(&server);
+    let mut new = server.connect();
+    new.send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n");
+    assert_eq!(new.exchange(get("/")).status(), 200);
+    one.release();
+    two.release();
+    assert_eq!(behind.response().status(), 200);
+    assert_eq!(http2.response_to(1, 1).0, 200);
+    drop((behind, http2));
+    server.stderr.wait_for("has finished its requests");
+}
+
+#[test]
+fn a_session_is_resumed_by_the_new_process() {
+    let site = Site::new();
+    let issued = tls::authority().issue(&["localhost"]);
+    let server = site
+        .pyserve()
+        .args(["--bind", "https://127.0.0.1:0"])
+        .arg_file("--tls-cert", &issued.cert)
+        .arg_file("--tls-key", &issued.key)
+        .started();
+    server.stderr.wait_for("ready in ");
+    let port = server.tls_port();
+    let client = tls::authority().client(&["http/1.1"]);
+    let kind = || {
+        let connection = Connection::tcp(port);
+        let mut connection = connection.secured(client.clone(), "localhost").unwrap();
+        // The ticket comes behind the handshake.
+        assert_eq!(connection.exchange(get("/")).status(), 200);
+        connection.session().handshake_kind()
+    };
+    assert_ne!(kind(), Some(HandshakeKind::Resumed));
+    assert_eq!(kind(), Some(HandshakeKind::Resumed));
+    for _ in 0..2 {
+        upgrade(&server);
+        assert_eq!(kind(), Some(HandshakeKind::Resumed));
+    }
+}
