@@ -27,6 +27,8 @@ pub struct TlsStream {
     /// Bytes whose records the kernel does not have completely.
     claimed: usize,
     is_closing: bool,
+    /// Towards a server: the generation of the files that verified it.
+    pub generation: u64,
 }
 
 impl AsFd for TlsStream {
@@ -44,6 +46,7 @@ impl TlsStream {
             early,
             claimed: 0,
             is_closing: false,
+            generation: 0,
         }
     }
 

@@ -2,9 +2,11 @@
 //! server authenticates itself.
 //!
 //! Every certificate is verified: by its authority, its dates and its name. The files are read at the
-//! start and at each reload, and again when they change; a session that has begun goes on.
+//! start and at each reload, and again when they change; a session that has begun goes on until the
+//! end of its request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,6 +30,8 @@ use crate::observe::codes;
 pub struct TlsToServers {
     settings: UpstreamTls,
     current: Mutex<Current>,
+    /// Number of times that changed files came into use; see [`TlsToServers::generation`].
+    generation: AtomicU64,
 }
 
 /// The settings as rustls has them, and the state of their files.
@@ -46,17 +50,28 @@ impl TlsToServers {
         Ok(Self {
             settings: settings.clone(),
             current: Mutex::new(Current::new(settings)?),
+            generation: AtomicU64::new(0),
         })
     }
 
-    /// A session with a server, by its number.
+    /// A session with a server, by its number, and the generation of the files that verify it.
     ///
     /// # Errors
     /// The session cannot begin.
-    pub fn session(&self, server: usize) -> Result<ClientConnection, TlsError> {
-        let config = Arc::clone(&self.current.lock().config);
+    pub fn session(&self, server: usize) -> Result<(ClientConnection, u64), TlsError> {
+        let (config, generation) = {
+            let current = self.current.lock();
+            (Arc::clone(&current.config), self.generation())
+        };
         let session = ClientConnection::new(config, self.settings.names[server].clone());
-        session.map_err(|error| self.explain(server, &error))
+        let session = session.map_err(|error| self.explain(server, &error))?;
+        Ok((session, generation))
+    }
+
+    /// The generation of the files in use. A session of an earlier one was verified by other
+    /// authorities, or showed the server another certificate: no new request may use it.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// The meaning of an error in a handshake with a server, and the remedy.
@@ -76,8 +91,11 @@ impl TlsToServers {
             return false;
         }
         match Current::new(&self.settings) {
-            Ok(current) => {
-                *self.current.lock() = current;
+            Ok(read) => {
+                let mut current = self.current.lock();
+                *current = read;
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                drop(current);
                 tracing::info!("certificates for upstream servers read");
                 true
             }

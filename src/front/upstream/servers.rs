@@ -139,7 +139,12 @@ impl Servers {
             if let Some(slot) = slot {
                 let server = &self.servers[slot.server()];
                 tried.push(slot.server());
-                let idle = if fresh { None } else { server.take_idle() };
+                let may_use = |link: &Socket| self.is_current(link);
+                let idle = if fresh {
+                    None
+                } else {
+                    server.take_idle(may_use)
+                };
                 if let Some(link) = idle {
                     return Ok(server.reached(link, slot, true));
                 }
@@ -189,10 +194,21 @@ impl Servers {
         }
     }
 
-    /// A connection that is reserved for one client.
-    pub fn again(&self, link: Link) -> Reached {
+    /// A connection that is reserved for one client; `None` if it may not be used any more.
+    pub fn again(&self, link: Link) -> Option<Reached> {
+        if !self.is_current(&link.socket) {
+            return None;
+        }
         let slot = self.balance.at(link.server);
-        self.servers[link.server].reached(link.socket, slot, true)
+        Some(self.servers[link.server].reached(link.socket, slot, true))
+    }
+
+    /// True unless the connection is a TLS session of files that have changed since.
+    fn is_current(&self, link: &Socket) -> bool {
+        match (&self.tls, link) {
+            (Some(tls), Socket::Tls(stream)) => stream.generation == tls.generation(),
+            _ => true,
+        }
     }
 
     /// Waits until every server can be connected to, and logs the servers it waits for, with the
@@ -223,6 +239,10 @@ impl Servers {
         }
         let mut idle = self.servers[slot.server()].idle();
         idle.retain_mut(|(link, since)| since.elapsed() < LONGEST_IDLE && link.is_quiet());
+        // Under the lock: files that change now find it among the idle ones.
+        if !self.is_current(&link) {
+            return;
+        }
         if idle.len() < MOST_IDLE {
             idle.push((link, Instant::now()));
         }
@@ -378,8 +398,9 @@ enum Unreached {
 
 /// Carries out the handshake with a server, by its number.
 async fn shake_hands(tls: &TlsToServers, server: usize, tcp: TcpStream) -> io::Result<Socket> {
-    let session = tls.session(server).map_err(io::Error::other)?;
+    let (session, generation) = tls.session(server).map_err(io::Error::other)?;
     let mut stream = TlsStream::new(tcp, session, Bytes::new());
+    stream.generation = generation;
     loop {
         match stream.receive_handshake().await {
             Ok(true) => {}
@@ -467,11 +488,11 @@ impl Server {
         Ok(addresses)
     }
 
-    /// Takes an idle connection that is still open.
-    fn take_idle(&self) -> Option<Socket> {
+    /// Takes an idle connection that is still open, and may be used.
+    fn take_idle(&self, may_use: impl Fn(&Socket) -> bool) -> Option<Socket> {
         let mut idle = self.idle();
         while let Some((mut link, since)) = idle.pop() {
-            if since.elapsed() < LONGEST_IDLE && link.is_quiet() {
+            if since.elapsed() < LONGEST_IDLE && may_use(&link) && link.is_quiet() {
                 return Some(link);
             }
         }

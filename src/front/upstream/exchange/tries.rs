@@ -83,8 +83,8 @@ impl ExchangeContext {
     ) -> Result<Reached, Failure> {
         let servers = &self.servers;
         loop {
-            let mut reached = match ownership.take() {
-                Some(link) => servers.again(link),
+            let mut reached = match ownership.take().and_then(|link| servers.again(link)) {
+                Some(reached) => reached,
                 None => {
                     let fresh = tries.fresh || ownership.is_private();
                     let connected =
