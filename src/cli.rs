@@ -585,7 +585,7 @@ status, reload, scale, stacks, upgrade, stop: 1 the server refused or failed, 69
 health: 1 for both.";
 
 /// Verbs that the short help omits.
-const RARE_VERBS: [&str; 4] = ["completions", "man", "schema", "stacks"];
+const RARE_VERBS: [&str; 5] = ["completions", "man", "schema", "stacks", "upgrade"];
 
 /// The command line for the help of `-h`: one screen, without headings. clap's own short help would
 /// print each option over several lines.
