@@ -343,7 +343,7 @@ fn explain_verb() -> Command {
             .action(ArgAction::SetTrue)
     };
     Command::new("explain")
-        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and of images line by line")
+        .about("Explain files of uWSGI, nginx, gunicorn, supervisord and images line by line")
         .override_usage("pyserve explain [OPTIONS] PATH...")
         .args(hidden)
         .arg(
@@ -585,7 +585,7 @@ status, reload, scale, stacks, upgrade, stop: 1 the server refused or failed, 69
 health: 1 for both.";
 
 /// Verbs that the short help omits.
-const RARE_VERBS: [&str; 5] = ["completions", "man", "schema", "stacks", "upgrade"];
+const RARE_VERBS: [&str; 5] = ["completions", "manage", "man", "schema", "stacks"];
 
 /// The command line for the help of `-h`: one screen, without headings. clap's own short help would
 /// print each option over several lines.

@@ -71,6 +71,12 @@ impl Http2 {
         Self::over(connection)
     }
 
+    /// Ends the connection with a reset, as a client that goes; a plain end right behind a request
+    /// would be a half-close.
+    pub fn reset(self) {
+        self.connection.reset();
+    }
+
     fn over(connection: Connection) -> Self {
         Self {
             connection,

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod place;
+pub mod prepared;
 pub mod probe;
 pub mod protocol;
 mod stacks;
@@ -23,7 +24,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::maintenance::{self, PreparedOrder};
 use super::starting::Starting;
 use crate::config::{Control, native};
 use crate::front::accept::admin_server::Stages;
@@ -32,6 +32,7 @@ use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
 use crate::os::unix_listener::{self, Ownership, RemoveOnDrop, Resolve, SocketFile};
+use prepared::PreparedOrder;
 use protocol::{ControlReply, LONGEST_ORDER, Order};
 
 /// Clients at a time; more wait in the backlog. People and probes are few.
@@ -293,7 +294,7 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Control
             })
         }
         Order::Maintenance(order) => {
-            let order = match maintenance::prepare(order).await {
+            let order = match prepared::prepare(order).await {
                 Ok(order) => order,
                 Err(why) => return Some(ControlReply::refused(why)),
             };
