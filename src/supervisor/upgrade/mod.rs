@@ -271,6 +271,8 @@ impl Supervisor {
         match event {
             UpgradeEvent::New(pid, message) => self.of_new(pid, message),
             UpgradeEvent::Old(message) => self.of_old(message),
+            // The guardian is the old process, and the end of its other channel may show later.
+            UpgradeEvent::Guardian(None) if self.upgrade.is_waiting() => self.old_has_ended(),
             UpgradeEvent::Guardian(None) => {
                 tracing::warn!("the process that started the server has ended: stopping");
                 self.ask_to_stop();
@@ -599,12 +601,10 @@ impl Supervisor {
         true
     }
 
-    /// A reload was asked for. `true`: it follows the upgrade that is under way.
-    pub(super) fn reload_after_upgrade(&mut self) -> bool {
-        let is_under_way = self.upgrade.is_under_way();
-        if is_under_way && !std::mem::replace(&mut self.upgrade.reload_asked, true) {
+    /// A signal or a changed file asks for a reload while an upgrade is under way: it follows.
+    pub(super) fn reload_after_upgrade(&mut self) {
+        if !std::mem::replace(&mut self.upgrade.reload_asked, true) {
             tracing::info!("an upgrade is under way: the reload follows it");
         }
-        is_under_way
     }
 }
