@@ -163,6 +163,15 @@ impl Upgrade {
         self.inherited.is_some()
     }
 
+    /// The other process of the server, which is suspended and continued with this one: the new one that gets
+    /// ready, or that has taken over below this one as its guardian.
+    pub(super) fn other(&self) -> Option<u32> {
+        let attempt = self.attempt.as_ref().map(|attempt| attempt.pid);
+        let successor = self.successor.as_ref();
+        let guarded = successor.filter(|one| one.guarded.is_some() && one.status.is_none());
+        attempt.or(guarded.map(|successor| successor.pid))
+    }
+
     /// True if another process has taken over.
     pub(super) fn is_over(&self) -> bool {
         self.successor.is_some()
