@@ -4,6 +4,7 @@ mod clients;
 mod faults;
 mod moments;
 mod state;
+mod suspended;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::control::Command;
 use super::reload::Loaded;
 use super::shutdown::steps::ShutdownEvent;
-use super::signals::{self, Signals};
+use super::signals::Signals;
 use super::startup::detached;
-use super::upgrade::UpgradeEvent;
+use super::upgrade::{UpgradeEvent, guardian};
 use super::{Supervisor, sleep_until};
 use crate::config::ConfigError;
 use crate::front::admin::SupervisorQuery;
@@ -60,7 +60,7 @@ impl Supervisor {
             _ = events.signals.upgrade.recv() => self.signal(Number::USR2.as_raw(), false),
             _ = events.signals.hangup.recv() => self.signal(Number::HUP.as_raw(), false),
             name = events.signals.meaningless.recv() => tracing::warn!("ignored {name}: the server does not handle this signal"),
-            _ = events.signals.suspend.recv() => signals::suspend::with(&self.groups()),
+            _ = events.signals.suspend.recv() => guardian::suspend_with(self.upgrade.other(), &self.groups()).await,
             Some(()) = events.changes.recv() => self.reload(None),
             message = self.guarded_message() => self.guarded(&message),
             Some(loaded) = events.loaded.recv() => self.loaded(loaded),

@@ -62,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const STOPPING: &str = "no reload: the server is stopping";
 
 /// Response to a reload that was requested during an upgrade.
-const UPGRADING: &str = "an upgrade is under way, which loads code and settings again, too; the reload follows it, and the log has its outcome";
+const UPGRADING: &str = "no reload: an upgrade is under way, which loads code and settings again (repeat the order when it has ended)";
 
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
@@ -148,9 +148,11 @@ impl Supervisor {
             }
             return;
         }
-        if self.reload_after_upgrade() {
-            if let Some(reply) = reply {
-                let _gone = reply.send(Err(UPGRADING.to_owned()));
+        if self.upgrade.is_under_way() {
+            match reply {
+                // Its client would wait for a process that may end in the upgrade.
+                Some(reply) => drop(reply.send(Err(UPGRADING.to_owned()))),
+                None => self.reload_after_upgrade(),
             }
             return;
         }

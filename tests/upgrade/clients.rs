@@ -177,3 +177,160 @@ fn a_session_is_resumed_by_the_new_process() {
         assert_eq!(kind(), Some(HandshakeKind::Resumed));
     }
 }
+
+/// A client that asks over HTTP/2, again and again, on connections that it keeps until the server ends them.
+/// A request is repeated only where GOAWAY says that it was not processed (RFC 9113 §6.8).
+fn http2_client(
+    stop: &Arc<AtomicBool>,
+    connect: impl Fn() -> Connection + Send + 'static,
+) -> Client {
+    let (stop, count) = (Arc::clone(stop), Arc::<AtomicUsize>::default());
+    let counted = Arc::clone(&count);
+    let thread = std::thread::spawn(move || {
+        let mut stream = 1;
+        let mut connection = Http2::new(connect());
+        while !stop.load(Ordering::Relaxed) {
+            let block = http2::block(&http2::get_fields("/"));
+            let flags = http2::END_HEADERS | http2::END_STREAM;
+            // The server may have ended the connection.
+            let _ = connection.try_send(&http2::frame(http2::HEADERS, flags, stream, &block));
+            let (status, last) = fate(&mut connection, stream);
+            match status {
+                Some(status) => {
+                    assert_eq!(status, 200);
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+                None => assert!(last.is_some_and(|last| last < stream), "{last:?} {stream}"),
+            }
+            stream += 2;
+            if last.is_some() {
+                (stream, connection) = (1, Http2::new(connect()));
+            }
+        }
+    });
+    Client { thread, count }
+}
+
+/// The status of the response on a stream, and the last stream of the last GOAWAY; reads to the end of the
+/// response or of the connection.
+fn fate(connection: &mut Http2, stream: u32) -> (Option<u16>, Option<u32>) {
+    let (mut status, mut last) = (None, None);
+    while let Ok(frame) = connection.frame() {
+        match frame.kind {
+            http2::GOAWAY => {
+                let number = <[u8; 4]>::try_from(&frame.payload[..4]).unwrap();
+                last = Some(u32::from_be_bytes(number) & 0x7FFF_FFFF);
+                assert_eq!(frame.payload[4..8], [0; 4], "NO_ERROR");
+            }
+            http2::RST_STREAM if frame.stream == stream => {
+                panic!("stream {stream} was reset: {:?}", frame.payload)
+            }
+            // RFC 7541 appendix A: number 8 of the static table is `:status: 200`.
+            http2::HEADERS if frame.stream == stream => {
+                status = Some(if frame.payload[0] == 0x88 { 200 } else { 0 });
+            }
+            _ => {}
+        }
+        let is_of_it = frame.stream == stream && matches!(frame.kind, http2::HEADERS | http2::DATA);
+        if is_of_it && frame.flags & http2::END_STREAM != 0 {
+            break;
+        }
+    }
+    (status, last)
+}
+
+/// Upgrades three times while these clients ask.
+fn upgrade_under_load(mut server: Server, stop: &AtomicBool, clients: Vec<Client>) {
+    for round in 1..=3 {
+        let all = |client: &Client| client.count.load(Ordering::Relaxed);
+        let before: Vec<_> = clients.iter().map(all).collect();
+        upgrade(&server);
+        for (client, before) in clients.iter().zip(before) {
+            wait_until("each client goes on", || {
+                all(client) > before + 5 || client.thread.is_finished()
+            });
+        }
+        server
+            .stderr
+            .wait_for_nth("has finished its requests", round);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.thread.join().expect("no request failed");
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+}
+
+/// A connection whose first line is of the PROXY protocol.
+fn proxied(port: u16) -> Connection {
+    let mut connection = Connection::tcp(port);
+    connection.send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n");
+    connection
+}
+
+#[test]
+fn no_request_fails_over_http_2_and_behind_the_proxy_protocol() {
+    let site = Site::new();
+    let issued = tls::authority().issue(&["localhost"]);
+    let server = site
+        .pyserve()
+        .args(["--proxy-protocol", "127.0.0.1", "--workers", "2"])
+        .arg_file("--tls-cert", &issued.cert)
+        .arg_file("--tls-key", &issued.key)
+        .env("PYSERVE_BIND", "127.0.0.1:0 https://127.0.0.1:0")
+        .ready();
+    let (port, tls_port) = (server.port(), server.tls_port());
+    let stop = Arc::<AtomicBool>::default();
+    let secured = move |protocol: &str| {
+        let client = tls::authority().client(&[protocol]);
+        let connection = proxied(tls_port).secured(client, "localhost");
+        connection.expect("a handshake")
+    };
+    let mut clients = vec![
+        http2_client(&stop, move || proxied(port)),
+        http2_client(&stop, move || secured("h2")),
+    ];
+    for keeps in [true, false] {
+        clients.push(client(&stop, keeps, move || proxied(port), "/"));
+        clients.push(client(&stop, keeps, move || secured("http/1.1"), "/"));
+    }
+    upgrade_under_load(server, &stop, clients);
+}
+
+#[test]
+fn no_request_fails_over_passed_sockets() {
+    let site = Site::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // As a service manager passes a socket (sd_listen_fds(3)).
+    let script = site.script(
+        "activate",
+        &format!(
+            "#!/bin/sh\nexec 3<&0 </dev/null\nexport LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web\nexec {} \"$@\"\n",
+            site.path("pyserve").display()
+        ),
+    );
+    write_files(site.dir.path(), &[("pyserve.toml", "app = 'app:app'\n")]);
+    for proxied_by in [None, Some("127.0.0.1")] {
+        let passed = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+        let server = Pyserve::binary(&script)
+            .quick()
+            .current_dir(site.dir.path())
+            .stdin_from(passed)
+            .args(["--workers", "2"])
+            .args(proxied_by.map(|by| format!("--proxy-protocol={by}")))
+            .ready();
+        let stop = Arc::<AtomicBool>::default();
+        let connect = move || match proxied_by {
+            None => Connection::tcp(port),
+            Some(_) => proxied(port),
+        };
+        let clients = vec![
+            http2_client(&stop, connect),
+            client(&stop, true, connect, "/"),
+            client(&stop, false, connect, "/"),
+        ];
+        upgrade_under_load(server, &stop, clients);
+    }
+}

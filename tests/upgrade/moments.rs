@@ -68,6 +68,7 @@ fn while_the_new_process_starts_a_reload_follows_and_another_upgrade_is_refused(
         "{}",
         refused.stderr
     );
+    assert_eq!(server.stderr.count("the reload follows it"), 0);
     server.signal(Signal::HUP);
     server
         .stderr

@@ -226,7 +226,7 @@ fn a_server_that_has_dropped_privileges_is_upgraded_with_keys_and_files_of_root(
     let probe = builder.path(".");
     std::fs::set_permissions(&probe, PermissionsExt::from_mode(0o777)).unwrap();
     let bind = format!("127.0.0.1:0 https://127.0.0.1:0 unix:{}", unix.display());
-    let server = builder
+    let mut server = builder
         .args(["--uid", "65534", "--gid", "65534"])
         .arg_file("--tls-cert", &private)
         .env("PYSERVE_BIND", bind)
@@ -239,4 +239,34 @@ fn a_server_that_has_dropped_privileges_is_upgraded_with_keys_and_files_of_root(
         let written = std::fs::read_to_string(&pidfile).unwrap();
         assert_eq!(written, format!("{pid}\n"));
     }
+    // The process that stays root reads the renewed key for the new process, too.
+    let renewed = tls::authority().issue(&["localhost", "renewed.test"]);
+    for (from, name) in [(&renewed.cert, "tls.crt"), (&renewed.key, "tls.key")] {
+        std::fs::copy(from, private.join(name)).unwrap();
+        std::fs::set_permissions(private.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let client = tls::authority().client(&["http/1.1"]);
+    wait_until("the renewed certificate", || {
+        let connection = Connection::tcp(server.tls_port());
+        connection.secured(client.clone(), "renewed.test").is_ok()
+    });
+    server.stderr.wait_for_nth("has finished its requests", 2);
+    // Also a third process, whose old one got it from another.
+    upgrade(&server);
+    let connection = Connection::tcp(server.tls_port());
+    let mut connection = connection.secured(client, "renewed.test").unwrap();
+    assert_eq!(connection.exchange(get("/")).status(), 200);
+    let readers = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.map(|entry| std::fs::read(entry.path().join("cmdline")));
+        let is_ours = |line: &Vec<u8>| {
+            let text = String::from_utf8_lossy(line);
+            text.contains("read-keys") && text.contains(&*private.to_string_lossy())
+        };
+        lines.flatten().filter(is_ours).count()
+    };
+    assert_eq!(readers(), 1);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    wait_until("the reader ends with the server", || readers() == 0);
 }

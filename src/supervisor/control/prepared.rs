@@ -64,10 +64,10 @@ pub async fn prepare(order: &MaintenanceOrder) -> Result<PreparedOrder, String> 
     })
 }
 
-/// The addresses that get no page.
+/// The clients that still get answers.
 ///
 /// # Errors
-/// The reason why one cannot be used.
+/// The first text that is no network.
 pub fn trust(allow: &[String]) -> Result<Trust, String> {
     let mut allowed = Trust::default();
     for text in allow {

@@ -64,7 +64,7 @@ impl Guardian {
                         return exit_code(status);
                     }
                 }
-                Number::TSTP => self.suspend().await,
+                Number::TSTP => suspend_with(Some(self.main), &[]).await,
                 signal => {
                     let signal = FromGuardian::Signal(signal.as_raw());
                     let _gone = protocol::send(self.channel.get_ref(), &signal, &[]);
@@ -95,20 +95,31 @@ impl Guardian {
         }
         None
     }
+}
 
-    /// Ctrl-Z reaches the server as well, `kill -TSTP` this process alone.
-    async fn suspend(&self) {
-        tokio::time::sleep(MOMENT).await;
-        if !process::is_stopped(self.main) {
-            child::suspend(self.main);
+/// Suspends this process with these process groups, and another process of the server. Ctrl-Z reaches both
+/// processes, `kill -TSTP` this one alone.
+pub(in crate::supervisor) async fn suspend_with(other: Option<u32>, groups: &[u32]) {
+    if let Some(other) = other {
+        let by_itself = async {
+            while !process::is_stopped(other) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // A second signal would stop it again once it is continued.
+        if tokio::time::timeout(MOMENT, by_itself).await.is_err() {
+            child::suspend(other);
         }
-        suspend::with(&[]);
-        child::go_on(self.main);
+    }
+    suspend::with(groups);
+    if let Some(other) = other {
+        child::go_on(other);
     }
 }
 
-/// Time in which a process that has got SIGTSTP as well stops.
-const MOMENT: Duration = Duration::from_millis(100);
+/// Time in which a process that has got SIGTSTP as well stops, on a loaded machine.
+const MOMENT: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The exit code of a process that ends as the one with this wait status.
 fn exit_code(status: i32) -> u8 {

@@ -163,6 +163,15 @@ impl Upgrade {
         self.inherited.is_some()
     }
 
+    /// The other process of the server, which is suspended and continued with this one: the new one that gets
+    /// ready, or that has taken over below this one as its guardian.
+    pub(super) fn other(&self) -> Option<u32> {
+        let attempt = self.attempt.as_ref().map(|attempt| attempt.pid);
+        let successor = self.successor.as_ref();
+        let guarded = successor.filter(|one| one.guarded.is_some() && one.status.is_none());
+        attempt.or(guarded.map(|successor| successor.pid))
+    }
+
     /// True if another process has taken over.
     pub(super) fn is_over(&self) -> bool {
         self.successor.is_some()
@@ -271,6 +280,8 @@ impl Supervisor {
         match event {
             UpgradeEvent::New(pid, message) => self.of_new(pid, message),
             UpgradeEvent::Old(message) => self.of_old(message),
+            // The guardian is the old process, and the end of its other channel may show later.
+            UpgradeEvent::Guardian(None) if self.upgrade.is_waiting() => self.old_has_ended(),
             UpgradeEvent::Guardian(None) => {
                 tracing::warn!("the process that started the server has ended: stopping");
                 self.ask_to_stop();
@@ -599,12 +610,10 @@ impl Supervisor {
         true
     }
 
-    /// A reload was asked for. `true`: it follows the upgrade that is under way.
-    pub(super) fn reload_after_upgrade(&mut self) -> bool {
-        let is_under_way = self.upgrade.is_under_way();
-        if is_under_way && !std::mem::replace(&mut self.upgrade.reload_asked, true) {
+    /// A signal or a changed file asks for a reload while an upgrade is under way: it follows.
+    pub(super) fn reload_after_upgrade(&mut self) {
+        if !std::mem::replace(&mut self.upgrade.reload_asked, true) {
             tracing::info!("an upgrade is under way: the reload follows it");
         }
-        is_under_way
     }
 }

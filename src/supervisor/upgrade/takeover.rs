@@ -99,7 +99,7 @@ impl Supervisor {
         }
     }
 
-    fn old_has_ended(&mut self) {
+    pub(super) fn old_has_ended(&mut self) {
         if self.upgrade.is_waiting() {
             ALONE.clone_into(&mut self.last_error);
             return self.stopping(ShutdownEvent::Now(1));
