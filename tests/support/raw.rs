@@ -15,6 +15,8 @@ use super::tls::server_name;
 pub struct Connection {
     socket: Socket,
     received: Vec<u8>,
+    /// The write side is closed.
+    is_finished: bool,
 }
 
 /// How a connection ended.
@@ -132,6 +134,7 @@ impl Connection {
         Self {
             socket,
             received: Vec::new(),
+            is_finished: false,
         }
     }
 
@@ -142,6 +145,10 @@ impl Connection {
 
     /// Sends bytes to a server that may close in the middle.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        if self.is_finished {
+            // A session would keep the bytes, and fail to send them at its next read.
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let socket = self.socket.as_write();
         socket.write_all(bytes.as_ref())?;
         socket.flush()
@@ -160,6 +167,7 @@ impl Connection {
     /// Says that nothing more will be sent.
     pub fn finish_sending(&mut self) {
         self.socket.shutdown(Shutdown::Write);
+        self.is_finished = true;
     }
 
     /// Sends bytes and says that nothing more will be sent; over TCP in one packet, if they fit.
