@@ -172,11 +172,40 @@ impl Connection {
 
     /// Sends bytes and says that nothing more will be sent; over TCP in one packet, if they fit.
     pub fn send_and_finish(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Socket::Tcp(socket) = &self.socket {
-            rustix::net::sockopt::set_tcp_cork(socket, true).unwrap();
-        }
+        self.cork();
         self.send(bytes);
         self.finish_sending();
+    }
+
+    /// Holds back over TCP what does not fill a packet, up to the FIN.
+    pub fn cork(&self) {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Tls(stream) => &stream.sock,
+            Socket::Unix(_) => return,
+        };
+        rustix::net::sockopt::set_tcp_cork(socket, true).unwrap();
+    }
+
+    /// Ends only the TLS session (`close_notify`); the connection below stays open.
+    pub fn end_session(&mut self) {
+        let Socket::Tls(stream) = &mut self.socket else {
+            panic!("no TLS");
+        };
+        stream.conn.send_close_notify();
+        // Fails only if the peer has gone already.
+        let _ = stream.flush();
+        self.is_finished = true;
+    }
+
+    /// Sends a FIN without the end of the TLS session.
+    pub fn cut_session(&mut self) {
+        let Socket::Tls(stream) = &self.socket else {
+            panic!("no TLS");
+        };
+        // Fails only if the peer has gone already.
+        let _ = stream.sock.shutdown(Shutdown::Write);
+        self.is_finished = true;
     }
 
     /// Leaves at once, so that the server cannot take it for a half-close: over TCP by a reset.
