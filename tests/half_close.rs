@@ -20,6 +20,10 @@ use crate::support::{temp_dir, write_files};
 
 crate::clients_over_tls! {
     an_application_may_take_its_time_for_a_client_that_has_half_closed,
+    an_application_may_take_its_time_for_an_http2_client_that_has_half_closed,
+    a_client_that_goes_later_is_499_whatever_lies_behind_its_request,
+    a_client_that_half_closes_and_goes_later_is_499,
+    an_http2_client_that_goes_later_is_499,
 }
 
 /// Clearly behind the request.

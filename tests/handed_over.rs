@@ -122,6 +122,89 @@ fn a_part_of_a_file_gets_no_validators_but_ranges_within_it() {
     assert!(response.body == CONTENT[8..16]);
 }
 
+/// RFC 9110 §13, §14: validators, conditions and ranges do not depend on the length of the file.
+#[test]
+fn a_short_file_has_the_validators_conditions_and_ranges_of_a_long_one() {
+    let server = server();
+    // Around 64 KiB, up to which it is read at once.
+    for size in [16, 65_536, 65_537] {
+        let target = format!("/?size={size}");
+        let ask = |method: &str, lines: &str| server.exchange(&request(method, &target, lines));
+        let whole = ask("GET", "");
+        assert_eq!(whole.status(), 200, "{size}");
+        assert!(whole.body == CONTENT[..size], "{size}");
+        assert_eq!(whole.header("Accept-Ranges").as_deref(), Some("bytes"));
+        let tag = whole.header("ETag").expect("the file's own validator");
+        let date = whole.header("Last-Modified").expect("its time");
+        let head = ask("HEAD", "");
+        for name in [
+            "ETag",
+            "Last-Modified",
+            "Content-Length",
+            "Accept-Ranges",
+            "Content-Type",
+        ] {
+            assert_eq!(head.header(name), whole.header(name), "{size} {name}");
+        }
+        for held in [
+            format!("If-None-Match: {tag}\r\n"),
+            format!("If-Modified-Since: {date}\r\n"),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let known = ask(method, &held);
+                assert_eq!(
+                    (known.status(), known.body.len()),
+                    (304, 0),
+                    "{size} {held}"
+                );
+                assert_eq!(known.header("ETag").as_ref(), Some(&tag), "{size}");
+            }
+        }
+        assert_eq!(ask("GET", "If-Match: \"other\"\r\n").status(), 412);
+        let rest = ask("GET", &format!("Range: bytes=8-\r\nIf-Range: {tag}\r\n"));
+        assert_eq!(rest.status(), 206, "{size}");
+        let range = format!("bytes 8-{}/{size}", size - 1);
+        assert_eq!(rest.header("Content-Range"), Some(range));
+        assert!(rest.body == CONTENT[8..size], "{size}");
+        let several = ask("GET", "Range: bytes=0-1,6-9\r\n").byte_ranges();
+        assert!(several[0].1 == CONTENT[..2] && several[1].1 == CONTENT[6..10]);
+        let beyond = ask("GET", &format!("Range: bytes={size}-\r\n"));
+        assert_eq!(beyond.status(), 416, "{size}");
+        server.probe.notes.wait_for("closed");
+    }
+    // From where it stands, it is a part of the file: ranges, but no validators.
+    let part = server.exchange(&request("GET", "/?size=16&seek=8", "Range: bytes=0-3\r\n"));
+    assert_eq!((part.status(), part.header("ETag")), (206, None));
+    assert!(part.body == CONTENT[8..12]);
+}
+
+/// A short file is compressed as other responses are, and revalidated by the tag that it had then.
+#[test]
+fn a_short_file_of_text_is_still_compressed() {
+    let server = server();
+    let target = "/?size=20000&type=text/plain";
+    let gzip = "Accept-Encoding: gzip\r\n";
+    let ask = |lines: &str| server.exchange(&request("GET", target, lines));
+    let (plain, packed) = (ask(""), ask(gzip));
+    assert_eq!(packed.header("Content-Encoding").as_deref(), Some("gzip"));
+    let (strong, weak) = (
+        plain.header("ETag").unwrap(),
+        packed.header("ETag").unwrap(),
+    );
+    assert_eq!(weak, format!("W/{strong}"));
+    for response in [&plain, &packed] {
+        assert_eq!(response.header("Vary").as_deref(), Some("Accept-Encoding"));
+    }
+    let known = ask(&format!("{gzip}If-None-Match: {weak}\r\n"));
+    assert_eq!((known.status(), known.header("ETag")), (304, Some(weak)));
+    let range = ask(&format!("{gzip}Range: bytes=8-15\r\n"));
+    assert_eq!(
+        (range.status(), range.header("Content-Encoding")),
+        (206, None)
+    );
+    assert!(range.body == CONTENT[8..16]);
+}
+
 #[test]
 fn a_head_has_the_fields_and_conditions_of_its_get() {
     let server = server();

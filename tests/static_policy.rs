@@ -286,6 +286,56 @@ fn a_file_that_comes_later_is_served_at_once() {
     assert_eq!(server.get("/late.txt").text(), "late");
 }
 
+/// RFC 9110 §12.5.5: a cache must not give the page to a script that asks for the same path.
+#[test]
+fn a_fallback_page_names_the_fields_that_chose_it() {
+    let site = site();
+    let server = files_alone(
+        &site,
+        &["--static", "/=spa", "--static-missing", "/=index.html"],
+    );
+    let varies = |response: &Response| {
+        let lines = response.headers("Vary").join(",");
+        let mut names: Vec<_> = lines
+            .split(',')
+            .map(|name| name.trim().to_ascii_lowercase())
+            .collect();
+        names.sort();
+        names.retain(|name| name != "accept-encoding");
+        names
+    };
+    let consulted = ["accept", "sec-fetch-dest", "sec-fetch-mode"];
+    let html = "Accept: text/html\r\n";
+    let page = ask(&server, "/users/7", html);
+    assert_eq!(
+        (page.status(), varies(&page)),
+        (200, consulted.map(str::to_owned).into())
+    );
+    let tag = page.header("ETag").unwrap();
+    let held = ask(
+        &server,
+        "/users/7",
+        &format!("{html}If-None-Match: {tag}\r\n"),
+    );
+    assert_eq!(
+        (held.status(), varies(&held)),
+        (304, consulted.map(str::to_owned).into())
+    );
+    let head = server.exchange(&request("HEAD", "/users/7", html));
+    assert_eq!(varies(&head), consulted);
+    let part = ask(&server, "/users/7", &format!("{html}Range: bytes=0-1\r\n"));
+    assert_eq!(
+        (part.status(), varies(&part)),
+        (206, consulted.map(str::to_owned).into())
+    );
+    // What is not chosen by them does not name them; an error is not stored.
+    assert!(varies(&ask(&server, "/", html)).is_empty());
+    assert!(varies(&ask(&server, "/app.js", "")).is_empty());
+    let missing = ask(&server, "/missing.js", "Sec-Fetch-Dest: script\r\n");
+    assert_eq!(missing.status(), 404);
+    assert_eq!(missing.header("Cache-Control").as_deref(), Some("no-store"));
+}
+
 #[test]
 fn a_single_page_application_answers_for_its_pages() {
     let site = site();

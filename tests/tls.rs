@@ -6,6 +6,7 @@ mod certificates;
 mod clients;
 mod connections;
 mod documents;
+mod half_close;
 mod renewal;
 
 use std::path::Path;

@@ -1,6 +1,7 @@
 """Returns wsgi.file_wrapper over a file on disk, opened as ``how`` says.
 
 ``how``: plain, raw, tempfile, gzip, written. ``seek`` reads that many bytes first, ``length`` is declared.
+``size`` takes a file of so many bytes, ``type`` is its media type.
 """
 
 import gzip
@@ -47,14 +48,22 @@ def opened(how):
     return open(PATH, "rb")
 
 
+def of_size(size):
+    path = "%s-%d" % (PATH, size)
+    if not os.path.exists(path):
+        with open(PATH, "rb") as file, open(path, "wb") as out:
+            out.write(file.read(size))
+    return open(path, "rb")
+
+
 def application(environ, start_response):
     query = probe.query(environ)
     how = query.get("how", "plain")
     if how == "small":
         return probe.plain(start_response, "small")
-    file = opened(how)
+    file = of_size(int(query["size"])) if "size" in query else opened(how)
     file.read(int(query.get("seek", "0")))
-    headers = [("Content-Type", "application/octet-stream")]
+    headers = [("Content-Type", query.get("type", "application/octet-stream"))]
     if "length" in query:
         headers.append(("Content-Length", query["length"]))
     write = start_response("200 OK", headers)

@@ -92,15 +92,6 @@ type Impossible = (fn(&Cell) -> bool, &'static str);
 
 const IMPOSSIBLE: &[Impossible] = &[
     (
-        // A known gap, not a rule: it goes once sessions hold their end back as well.
-        |cell| {
-            let is_http2 = cell.listener.is_http2();
-            let is_tls = cell.listener.security == super::listeners::Security::Tls;
-            cell.shape == Shape::HalfClosed && is_http2 && is_tls
-        },
-        "not supported yet: HTTP/2 inside of TLS ends with the session of a half-closing client",
-    ),
-    (
         |cell| cell.shape == Shape::NoContent && !cell.answerer.is_page(),
         "a file, a redirect and a text are never 204",
     ),

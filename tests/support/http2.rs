@@ -85,6 +85,11 @@ impl Http2 {
         }
     }
 
+    /// The connection below the frames.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// Sends bytes as they are, to a peer that may have closed.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.connection.try_send(bytes).is_ok()

@@ -15,6 +15,8 @@ use super::tls::server_name;
 pub struct Connection {
     socket: Socket,
     received: Vec<u8>,
+    /// The write side is closed.
+    is_finished: bool,
 }
 
 /// How a connection ended.
@@ -132,6 +134,7 @@ impl Connection {
         Self {
             socket,
             received: Vec::new(),
+            is_finished: false,
         }
     }
 
@@ -142,6 +145,10 @@ impl Connection {
 
     /// Sends bytes to a server that may close in the middle.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        if self.is_finished {
+            // A session would keep the bytes, and fail to send them at its next read.
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let socket = self.socket.as_write();
         socket.write_all(bytes.as_ref())?;
         socket.flush()
@@ -160,15 +167,45 @@ impl Connection {
     /// Says that nothing more will be sent.
     pub fn finish_sending(&mut self) {
         self.socket.shutdown(Shutdown::Write);
+        self.is_finished = true;
     }
 
     /// Sends bytes and says that nothing more will be sent; over TCP in one packet, if they fit.
     pub fn send_and_finish(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Socket::Tcp(socket) = &self.socket {
-            rustix::net::sockopt::set_tcp_cork(socket, true).unwrap();
-        }
+        self.cork();
         self.send(bytes);
         self.finish_sending();
+    }
+
+    /// Holds back over TCP what does not fill a packet, up to the FIN.
+    pub fn cork(&self) {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Tls(stream) => &stream.sock,
+            Socket::Unix(_) => return,
+        };
+        rustix::net::sockopt::set_tcp_cork(socket, true).unwrap();
+    }
+
+    /// Ends only the TLS session (`close_notify`); the connection below stays open.
+    pub fn end_session(&mut self) {
+        let Socket::Tls(stream) = &mut self.socket else {
+            panic!("no TLS");
+        };
+        stream.conn.send_close_notify();
+        // Fails only if the peer has gone already.
+        let _ = stream.flush();
+        self.is_finished = true;
+    }
+
+    /// Sends a FIN without the end of the TLS session.
+    pub fn cut_session(&mut self) {
+        let Socket::Tls(stream) = &self.socket else {
+            panic!("no TLS");
+        };
+        // Fails only if the peer has gone already.
+        let _ = stream.sock.shutdown(Shutdown::Write);
+        self.is_finished = true;
     }
 
     /// Leaves at once, so that the server cannot take it for a half-close: over TCP by a reset.

@@ -125,7 +125,7 @@ impl Pyserve {
 
     /// With a listener with TLS besides those that the arguments have, or the one of
     /// [`Pyserve::with_tls`].
-    fn with_tls_beside(self) -> Self {
+    pub fn with_tls_beside(self) -> Self {
         static ISSUED: LazyLock<tls::Issued> =
             LazyLock::new(|| tls::authority().issue(&["localhost"]));
         if !self.command.get_args().any(|arg| arg == "--bind") {

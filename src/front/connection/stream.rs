@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::SendFlags;
@@ -64,6 +65,10 @@ pub struct Stream {
     no_memory: AskAgain,
     /// The client has half-closed the connection, and waits for its responses.
     is_half_closed: bool,
+    /// The bytes of a client of HTTP/2 have ended, which hyper does not know.
+    has_end_of_requests: bool,
+    /// The time of the newest request behind which the socket has been found without a FIN.
+    found_open: Option<Instant>,
     /// Timer of the next check of a half-closed client.
     look_again: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
@@ -119,6 +124,8 @@ impl Stream {
             has_unread: false,
             no_memory: AskAgain::default(),
             is_half_closed: false,
+            has_end_of_requests: false,
+            found_open: None,
             look_again: None,
             taking: SendRate::new(activity.patience),
             activity,
@@ -175,7 +182,7 @@ impl Stream {
                     }
                     // Where nothing is sent, resets may have been queued.
                     self.count_http2();
-                    if self.is_half_closed && self.http2.open_streams() == 0 {
+                    if self.has_end_of_requests && self.http2.open_streams() == 0 {
                         // The read side waits for the last response.
                         context.waker().wake_by_ref();
                     }

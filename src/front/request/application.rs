@@ -28,7 +28,7 @@ use crate::front::context::{Client, RequestFacts, RequestLabel};
 use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
 use crate::front::site::Site;
-use crate::front::static_files;
+use crate::front::static_files::{self, Content};
 use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, Upstream};
 use crate::observe::handled_by::HandledBy;
@@ -215,18 +215,28 @@ async fn from_upstream(
         header_case = with_etag(&header_case);
     }
     site.header_case.apply(&header_case, said.extensions_mut());
+    let mut body = answer.body;
     if let Some((file, piece)) = answer.file {
         // The worker is free already: the file is sent as static files are.
         let (method, asked) = (&head.method, &head.headers);
         let sent = static_files::handed_over(file, piece, method, asked, said, &site.files);
-        let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
-        return Ok(sent.map(Body::from));
+        let (parts, content) = Box::pin(sent)
+            .await
+            .map_err(Rejection::Static)?
+            .into_parts();
+        said = Response::from_parts(parts, ());
+        body = match content {
+            Content::Bytes(bytes) => ResponseBody::whole(bytes),
+            // HEAD and 304 have the fields of the GET.
+            Content::Empty if piece.length <= static_files::IN_ONE_READ => body,
+            content => return Ok(said.map(|()| content.into())),
+        };
     }
-    let body = match answer.body.as_whole() {
+    let body = match body.as_whole() {
         // The usual response; the rest of this would cost an allocation and four atomic counts.
-        Some(bytes) if bytes.len() <= SMALL => answer.body,
+        Some(bytes) if bytes.len() <= SMALL => body,
         // Boxed: keeps the future of every request small.
-        _ => Box::pin(buffered(site, buffering, answer.body, account)).await?,
+        _ => Box::pin(buffered(site, buffering, body, account)).await?,
     };
     let case = compression::Case {
         method: &head.method,

@@ -5,7 +5,7 @@
 //! picture or the like stays a 404: a page in its place would be the harder mistake to find. Pure:
 //! a path and header fields in, yes or no out.
 
-use http::header::{ACCEPT, HeaderMap};
+use http::header::{ACCEPT, HeaderMap, HeaderValue, VARY};
 use percent_encoding::percent_decode_str;
 
 use super::path::FilePath;
@@ -21,6 +21,15 @@ pub(super) fn is_for(raw: &str, decoded: Option<&FilePath>, headers: &HeaderMap)
     // Scanners request `/.env` and `/.git/config`, and take a page for a hit.
     is_page && (decoded.is_some() || !begins_with_dot(raw))
 }
+
+/// Adds the fields that the rule reads to a response with the page, for caches (RFC 9110 §12.5.5).
+/// The `404` of other requests is never stored.
+pub(super) fn vary(headers: &mut HeaderMap) {
+    headers.append(VARY, HeaderValue::from_static(CONSULTED));
+}
+
+/// The fields that [`intent`] reads.
+const CONSULTED: &str = "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest";
 
 /// The purpose of the request.
 enum Intent {
@@ -75,7 +84,7 @@ fn begins_with_dot(raw: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
     use proptest::prelude::*;
 
     fn check(raw: &str, lines: &[(&'static str, &'static str)]) -> bool {

@@ -5,7 +5,10 @@
 //! file is handed over, the file's own validators are added, so that a download can be resumed.
 
 use std::fs::{File, Metadata};
+use std::io;
+use std::ops::Range;
 
+use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
     LAST_MODIFIED, RANGE,
@@ -22,6 +25,7 @@ use crate::front::body::content::Content;
 use crate::front::body::file::FileBody;
 use crate::front::body::multipart::content_range;
 use crate::front::body::multipart::{Bodies, Multipart};
+use crate::front::sendfile::file_source::read_block;
 
 /// Responds with the piece, or with the ranges of it that the request asks for; `said` is the
 /// response of the application without its body.
@@ -41,18 +45,10 @@ pub async fn handed_over(
         && (*method == Method::GET || *method == Method::HEAD)
         && !said.headers().contains_key(CONTENT_RANGE)
         && !said.headers().contains_key(CONTENT_ENCODING);
-    let mut offset = piece.offset;
-    let mut length = piece.length;
-    let mut file = file;
+    let has_body = *method != Method::HEAD;
+    let (source, metadata) = Source::of(file, piece, has_body, pool).await?;
+    let mut part = 0..piece.length;
     if is_plain {
-        let metadata;
-        (file, metadata) = pool
-            .run(move || {
-                let metadata = file.metadata();
-                (file, metadata)
-            })
-            .await;
-        let metadata = metadata.map_err(StaticError::Io)?;
         let validators = validators(said.headers_mut(), &metadata, piece);
         let conditions = Conditions::of(asked);
         match validators
@@ -63,6 +59,7 @@ pub async fn handed_over(
             Some(ConditionOutcome::Failed) => return Err(StaticError::PreconditionFailed),
             Some(ConditionOutcome::NotModified) => return Ok(not_modified(said)),
         }
+        let length = piece.length;
         let selection = match *method == Method::GET {
             true => selection(
                 asked,
@@ -78,17 +75,15 @@ pub async fn handed_over(
             Selection::Unsatisfiable => return Err(StaticError::RangeNotSatisfiable { length }),
             Selection::Whole => {}
             Selection::Parts(parts) if parts.len() == 1 => {
-                let part = &parts[0];
+                part = parts[0].clone();
                 let headers = said.headers_mut();
-                headers.insert(CONTENT_RANGE, content_range(part, length));
+                headers.insert(CONTENT_RANGE, content_range(&part, length));
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
                 set_status(&mut said, StatusCode::PARTIAL_CONTENT);
-                offset += part.start;
-                length = part.end - part.start;
             }
             Selection::Parts(parts) => {
                 let content_type = said.headers().get(CONTENT_TYPE);
-                let bodies = Bodies::File(file.into(), offset, pool.clone());
+                let bodies = source.bodies(piece, pool);
                 let (body, boundary) = Multipart::new(content_type, length, &parts, bodies);
                 headers::wrap_parts(said.headers_mut(), body.length(), &boundary);
                 set_status(&mut said, StatusCode::PARTIAL_CONTENT);
@@ -100,12 +95,67 @@ pub async fn handed_over(
             .entry(ACCEPT_RANGES)
             .or_insert(HeaderValue::from_static("bytes"));
     }
-    if *method == Method::HEAD {
+    if !has_body {
         return Ok(said.map(|()| Content::Empty));
     }
-    let body = FileBody::new(file, offset, length, pool.clone());
-    Ok(said.map(|()| Content::File(body)))
+    Ok(said.map(|()| source.content(piece, part, pool)))
 }
+
+/// The bytes of a piece.
+enum Source {
+    /// All of them.
+    Bytes(Bytes),
+    /// The file that has them.
+    File(File),
+}
+
+impl Source {
+    /// The bytes of a short piece, else the file; with its metadata. One job of the pool.
+    async fn of(
+        file: File,
+        piece: FilePiece,
+        has_body: bool,
+        pool: &FilePool,
+    ) -> Result<(Self, Metadata), StaticError> {
+        let read = move || -> io::Result<_> {
+            let metadata = file.metadata()?;
+            let source = match usize::try_from(piece.length) {
+                Ok(length) if has_body && piece.length <= IN_ONE_READ => {
+                    Self::Bytes(read_block(&file, piece.offset, length)?)
+                }
+                _ => Self::File(file),
+            };
+            Ok((source, metadata))
+        };
+        pool.run(read).await.map_err(StaticError::Io)
+    }
+
+    /// For several ranges of the piece.
+    fn bodies(self, piece: FilePiece, pool: &FilePool) -> Bodies {
+        match self {
+            Self::Bytes(bytes) => Bodies::Bytes(bytes),
+            Self::File(file) => Bodies::File(file.into(), piece.offset, pool.clone()),
+        }
+    }
+
+    /// A part of the piece.
+    fn content(self, piece: FilePiece, part: Range<u64>, pool: &FilePool) -> Content {
+        match self {
+            // The length of the bytes is that of the piece, which has the part.
+            Self::Bytes(bytes) => {
+                Content::Bytes(bytes.slice(part.start as usize..part.end as usize))
+            }
+            Self::File(file) => {
+                let (offset, length) = (piece.offset + part.start, part.end - part.start);
+                Content::File(FileBody::new(file, offset, length, pool.clone()))
+            }
+        }
+    }
+}
+
+/// Longest piece that is read at once; the response may then be compressed as others are. Also the
+/// length up to which static files are read into memory.
+pub const IN_ONE_READ: u64 = 64 << 10;
 
 /// The application's validators, completed by the file's own, which are added to `said`. `None` if
 /// it hands over a part of a file without validators.

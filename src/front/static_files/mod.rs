@@ -69,7 +69,7 @@ pub use crate::front::body::content::Content;
 pub use crate::front::body::file::FileBody;
 pub use crate::front::body::multipart::Multipart;
 pub use fast_path::{Plainly, Ready};
-pub use handed_over::handed_over;
+pub use handed_over::{IN_ONE_READ, handed_over};
 pub use headers::ALLOW;
 pub use path::{FilePath, Location, Locations, response_rules};
 pub use sealed::Sealed;
@@ -268,7 +268,11 @@ impl StaticFiles {
                 if fallback::is_for(path, decoded.as_ref(), headers) =>
             {
                 let page = FilePath::of_file(page);
-                self.answer(location, &page, query, &wish).await
+                let mut answered = self.answer(location, &page, query, &wish).await;
+                if let Ok(response) = &mut answered {
+                    fallback::vary(response.headers_mut());
+                }
+                answered
             }
             (answered, _) => answered,
         }

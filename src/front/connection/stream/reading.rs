@@ -30,7 +30,8 @@ pub(crate) const READ_BODY: usize = (16 << 10) - 1;
 
 /// A FIN within this time after a request over TCP is a half-close: the client waits for the
 /// response. A later one means that the client has disconnected. TCP shows no difference. Clients
-/// that half-close do so at once (`nc`, probes of balancers).
+/// that half-close do so at once (`nc`, probes of balancers). The end of a TLS session
+/// (`close_notify`) decides nothing: a client that disconnects sends a FIN as well.
 const HALF_CLOSE: Duration = Duration::from_millis(50);
 
 /// Pause between two checks of a client that has half-closed. A failing write detects a disconnect
@@ -178,14 +179,18 @@ impl Stream {
         self.http2.give(into);
         // All bytes received may be held back.
         while into.filled().len() == begun {
-            if self.is_half_closed && self.http2.is_there() {
+            if self.has_end_of_requests {
                 return self.poll_answered(context);
             }
             if self.early.is_empty() {
                 ready!(self.poll_memory(context));
-                ready!(self.poll_receive(context, into))?;
+                let received = self.poll_receive(context, into);
+                if received.is_pending() {
+                    self.found_open = self.http2.awaits_responses_since();
+                }
+                ready!(received)?;
                 if into.filled().len() == begun && into.remaining() > 0 && self.half_closes()? {
-                    self.is_half_closed = true;
+                    self.has_end_of_requests = true;
                     self.http2.end_of_requests();
                     self.http2.give(into);
                     continue;
@@ -209,25 +214,39 @@ impl Stream {
 
     /// True if the end of a client's bytes is held back from hyper, which would drop all requests
     /// of HTTP/2 at once, even those it has not begun. The rule is that of HTTP/1
-    /// ([`HALF_CLOSE`]).
+    /// ([`Stream::poll_end_of_client`]).
     fn half_closes(&mut self) -> io::Result<bool> {
-        let is_gone = self.socket().peer_end()? == PeerEnd::Gone;
-        let within = (is_gone || self.socket().is_tcp()).then_some(HALF_CLOSE);
-        if !self.http2.has_requested_within(within) {
+        let Some(since) = self.http2.awaits_responses_since() else {
             return Ok(false);
-        }
-        if is_gone {
-            // hyper begins the requests in the meantime, so that each is logged.
-            self.look_again = Some(Box::pin(tokio::time::sleep(BEGIN)));
+        };
+        match self.socket().peer_end()? {
+            // The end of a TLS session alone: the connection below has not ended.
+            PeerEnd::Open => {}
+            PeerEnd::Sent if self.is_late(since) => return Ok(false),
+            PeerEnd::Sent => self.is_half_closed = true,
+            PeerEnd::Gone => {
+                self.is_half_closed = true;
+                // hyper begins the requests in the meantime, so that each is logged.
+                self.look_again = Some(Box::pin(tokio::time::sleep(BEGIN)));
+            }
         }
         Ok(true)
     }
 
+    /// True if a FIN that is seen now means that the client has disconnected, which has sent its
+    /// newest request at `since`.
+    ///
+    /// A FIN found at the first look behind the request came with it, however late that look is.
+    fn is_late(&mut self, since: Instant) -> bool {
+        let is_first_look = self.found_open != Some(since);
+        self.socket().is_tcp() && !is_first_look && since.elapsed() > HALF_CLOSE
+    }
+
     /// Waits until a client of HTTP/2 that has half-closed has all its responses, or disconnects.
     fn poll_answered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.http2.open_streams() {
-            0 => Poll::Ready(Ok(())),
-            _ => self.poll_reset(context),
+        match self.http2.awaits_responses_since() {
+            Some(since) => self.poll_end_of_client(context, since),
+            None => Poll::Ready(Ok(())),
         }
     }
 
@@ -298,15 +317,19 @@ impl Stream {
         since: Instant,
     ) -> Poll<io::Result<()>> {
         while !self.is_half_closed {
-            let socket = self.socket();
-            ready!(socket.poll_read_ready(context))?;
-            match socket.peer_end()? {
-                PeerEnd::Open => self.has_unread = true,
+            let ready = self.socket().poll_read_ready(context);
+            if ready.is_pending() {
+                self.found_open = Some(since);
+            }
+            ready!(ready)?;
+            match self.socket().peer_end()? {
+                PeerEnd::Open => {
+                    self.found_open = Some(since);
+                    self.has_unread = true;
+                }
                 PeerEnd::Gone => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                 // Unix sockets show the difference.
-                PeerEnd::Sent if socket.is_tcp() && since.elapsed() > HALF_CLOSE => {
-                    return Poll::Ready(Ok(()));
-                }
+                PeerEnd::Sent if self.is_late(since) => return Poll::Ready(Ok(())),
                 PeerEnd::Sent => self.is_half_closed = true,
             }
         }

@@ -24,7 +24,7 @@ mod refused;
 use std::fmt;
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::ReadBuf;
 
@@ -229,16 +229,14 @@ impl Http2 {
         }
     }
 
-    /// True if responses are due to a client that ends its side of the connection now, between two
-    /// frames, and whose newest request is not older than `time`.
-    pub fn has_requested_within(&self, time: Option<Duration>) -> bool {
+    /// The time of the client's newest request, if responses are due and the client's bytes may end
+    /// here, between two frames.
+    pub fn awaits_responses_since(&self) -> Option<Instant> {
         let Self::Frames(session) = self else {
-            return false;
+            return None;
         };
-        let is_new = |since: Instant| time.is_none_or(|time| since.elapsed() <= time);
-        session.open.count() > 0
-            && session.incoming.is_between_frames()
-            && session.requested.is_some_and(is_new)
+        let is_due = session.open.count() > 0 && session.incoming.is_between_frames();
+        session.requested.filter(|_| is_due)
     }
 
     /// Records the end of the client's bytes: hyper gets resets of the streams whose request is
