@@ -263,7 +263,8 @@ fn a_file_that_comes_later_is_served_at_once() {
         .args(args)
         .args(["--static-missing", "app"])
         .ready();
-    for name in ["/thumb.jpg", "/other"] {
+    // The name of the last one is not UTF-8.
+    for name in ["/thumb.jpg", "/other", "/caf%E9%FF.jpg"] {
         let made = server.get(name);
         assert_eq!(made.status(), 302, "{name}");
         assert_eq!(
@@ -301,7 +302,7 @@ fn a_fallback_page_names_the_fields_that_chose_it() {
             .map(|name| name.trim().to_ascii_lowercase())
             .collect();
         names.sort();
-        names.retain(|name| name != "accept-encoding");
+        names.retain(|name| !name.is_empty() && name != "accept-encoding");
         names
     };
     let consulted = ["accept", "sec-fetch-dest", "sec-fetch-mode"];

@@ -5,6 +5,7 @@
 //! effect at once. Files outside of it and of the declared directories do not exist.
 
 use parking_lot::Mutex;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,9 @@ impl Disk {
             }
             outcome => outcome?,
         };
-        let media_type = location.media_type(&name);
+        // Its ending and its hash, if there are any, are text.
+        let text = name.to_string_lossy();
+        let media_type = location.media_type(&text);
         let neighbours = match location.is_precompressed() {
             true => neighbours(&root, &name, &original, &media_type),
             false => [None, None, None],
@@ -107,7 +110,7 @@ impl Disk {
                 let manifest = self.manifest(location, &root);
                 let is_settled = original.stamp.was_written_before(now);
                 let is_immutable = is_settled
-                    && freshness::is_immutable(&name, &media_type, location.immutable(), &manifest);
+                    && freshness::is_immutable(&text, &media_type, location.immutable(), &manifest);
                 freshness::by_itself(&media_type, is_immutable)
             }
         };
@@ -141,7 +144,7 @@ impl Disk {
         format: Format,
     ) -> Result<Option<Bytes>, StaticError> {
         let root = self.root(location)?;
-        let relative = path.relative.trim_end_matches('/');
+        let relative = &*path.relative;
         let directory = root.open_file(Path::new(relative)).map_err(refusal)?;
         let directory = for_client(directory).map_err(StaticError::Io)?;
         if !directory.metadata().map_err(StaticError::Io)?.is_dir() {
@@ -196,7 +199,7 @@ impl Disk {
 
     fn resource(
         &self,
-        name: &str,
+        name: &OsStr,
         original: &Opened,
         neighbours: &[Option<Opened>; 3],
         (media_type, cache_control): (&MediaType, &HeaderValue),
@@ -225,7 +228,7 @@ impl Disk {
                 is_negotiated,
             };
             Ok(Arc::new(Representation {
-                name: format!("{name}{}", coding.map_or("", Coding::suffix)),
+                name: with_suffix(name, coding.map_or("", Coding::suffix)),
                 stamp: opened.stamp,
                 headers: facts.fields(),
                 validators,
@@ -273,7 +276,7 @@ impl Disk {
     fn manifest(&self, location: &Location, root: &Root<'_>) -> Arc<Manifest> {
         let opened = match location.immutable() {
             Immutable::No => None,
-            _ => open(root, Manifest::NAME).ok(),
+            _ => open(root, OsStr::new(Manifest::NAME)).ok(),
         };
         let (Some(opened), Some(kept)) = (opened, self.manifests.get(location.index())) else {
             return Arc::default();
@@ -350,7 +353,14 @@ fn still_stands(
         })
 }
 
-fn open(root: &Root<'_>, name: &str) -> Result<Opened, StaticError> {
+/// The name of the form with this suffix.
+fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(suffix);
+    name
+}
+
+fn open(root: &Root<'_>, name: &OsStr) -> Result<Opened, StaticError> {
     Opened::of(root.open_file(Path::new(name)).map_err(refusal)?)
 }
 
@@ -367,7 +377,7 @@ fn is_directory(root: &Root<'_>, path: &FilePath) -> bool {
 /// The precompressed neighbours of a file that are not older than it.
 fn neighbours(
     root: &Root<'_>,
-    name: &str,
+    name: &OsStr,
     original: &Opened,
     media_type: &MediaType,
 ) -> [Option<Opened>; 3] {
@@ -375,7 +385,7 @@ fn neighbours(
         return [None, None, None];
     }
     Coding::ALL.map(|coding| {
-        let opened = open(root, &format!("{name}{}", coding.suffix())).ok()?;
+        let opened = open(root, &with_suffix(name, coding.suffix())).ok()?;
         // An empty one is the result of an interrupted build: no coding makes that of text.
         let is_whole = opened.metadata.len() > 0;
         let is_up_to_date = opened.stamp.is_up_to_date_with(&original.stamp);

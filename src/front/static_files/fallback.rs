@@ -16,7 +16,7 @@ pub(super) fn is_for(raw: &str, decoded: Option<&FilePath>, headers: &HeaderMap)
     let is_page = match intent(headers) {
         Intent::Navigation => true,
         Intent::Resource => false,
-        Intent::Unknown => decoded.is_some_and(|path| !has_extension(path)),
+        Intent::Unknown => decoded.is_some_and(|path| is_text(path) && !has_extension(path)),
     };
     // Scanners request `/.env` and `/.git/config`, and take a page for a hit.
     is_page && (decoded.is_some() || !begins_with_dot(raw))
@@ -71,9 +71,15 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     })
 }
 
+/// True for UTF-8, as browsers encode the routes of an application.
+fn is_text(path: &FilePath) -> bool {
+    path.relative.to_str().is_some()
+}
+
 fn has_extension(path: &FilePath) -> bool {
-    let name = path.relative.rsplit('/').next();
-    name.is_some_and(|name| name.contains('.'))
+    let path = path.relative.as_encoded_bytes();
+    let name = path.rsplit(|byte| *byte == b'/').next();
+    name.is_some_and(|name| name.contains(&b'.'))
 }
 
 /// True if the first name of the path begins with a dot.

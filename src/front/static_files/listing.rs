@@ -7,6 +7,7 @@
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
 use std::path::Path;
@@ -79,10 +80,10 @@ fn weight(item: &str, wanted: &str) -> Option<f32> {
 pub(super) struct Listings(Mutex<HashMap<Directory, (Instant, Bytes)>>);
 
 /// Index of the location, path below it, and format.
-type Directory = (usize, String, Format);
+type Directory = (usize, OsString, Format);
 
 impl Listings {
-    pub(super) fn recall(&self, place: usize, relative: &str, format: Format) -> Option<Bytes> {
+    pub(super) fn recall(&self, place: usize, relative: &OsStr, format: Format) -> Option<Bytes> {
         let kept = self.0.lock();
         if kept.is_empty() {
             return None;
@@ -91,7 +92,7 @@ impl Listings {
         (since.elapsed() < KEPT).then(|| page.clone())
     }
 
-    pub(super) fn keep(&self, place: usize, relative: &str, format: Format, page: &Bytes) {
+    pub(super) fn keep(&self, place: usize, relative: &OsStr, format: Format, page: &Bytes) {
         let mut kept = self.0.lock();
         if kept.len() >= MOST_KEPT {
             kept.clear();
@@ -122,7 +123,7 @@ impl Listing {
     /// Reads an open directory, `relative` below the root. Blocks.
     pub(super) fn read(
         root: &Root<'_>,
-        relative: &str,
+        relative: &OsStr,
         directory: &File,
         hidden: bool,
     ) -> Result<Self, StaticError> {
@@ -137,7 +138,7 @@ impl Listing {
                 return Ok(listing.sorted());
             };
             let entry = entry.map_err(io_error)?;
-            // Requests find no names that are not UTF-8.
+            // The formats have text alone.
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
@@ -255,9 +256,9 @@ pub(super) fn response(format: Format, page: &Bytes) -> Response<()> {
 
 /// The decoded path of a directory, with a slash at its end.
 pub(super) fn shown_path(location: &Location, path: &FilePath) -> String {
-    match path.relative.as_str() {
+    match &*path.relative.to_string_lossy() {
         "" => format!("{}/", location.prefix()),
-        relative => format!("{}/{}/", location.prefix(), relative.trim_end_matches('/')),
+        relative => format!("{}/{relative}/", location.prefix()),
     }
 }
 
@@ -265,7 +266,7 @@ pub(super) fn shown_path(location: &Location, path: &FilePath) -> String {
 /// root decides, as for a request.
 fn found(
     root: &Root<'_>,
-    relative: &str,
+    relative: &OsStr,
     directory: &File,
     name: &str,
     hidden: bool,

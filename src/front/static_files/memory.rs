@@ -8,6 +8,7 @@
 
 use parking_lot::RwLock;
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,9 +27,9 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct Kept {
     /// By location, then by name.
-    entries: Vec<HashMap<Arc<str>, Entry>>,
+    entries: Vec<HashMap<Arc<OsStr>, Entry>>,
     /// All entries, the next candidates for eviction first.
-    clock: VecDeque<(usize, Arc<str>)>,
+    clock: VecDeque<(usize, Arc<OsStr>)>,
     bytes: u64,
     /// Free indices of closed locations.
     free: Vec<usize>,
@@ -74,11 +75,11 @@ impl Memory {
     pub(super) fn recall(
         &self,
         location: usize,
-        name: &str,
+        name: &(impl AsRef<OsStr> + ?Sized),
         now: Instant,
     ) -> Option<Arc<Resource>> {
         let kept = self.kept.read();
-        let entry = kept.entries.get(location)?.get(name)?;
+        let entry = kept.entries.get(location)?.get(name.as_ref())?;
         if !entry.was_used.load(Ordering::Relaxed) {
             entry.was_used.store(true, Ordering::Relaxed);
         }
@@ -93,11 +94,11 @@ impl Memory {
     pub(super) fn glance(
         &self,
         location: usize,
-        name: &str,
+        name: &(impl AsRef<OsStr> + ?Sized),
         now: Instant,
     ) -> Option<Arc<Resource>> {
         let kept = self.kept.read();
-        let entry = kept.entries.get(location)?.get(name)?;
+        let entry = kept.entries.get(location)?.get(name.as_ref())?;
         let age = now.saturating_duration_since(entry.checked);
         let is_true = age < self.valid
             || age < self.valid * 2 && entry.is_being_checked.load(Ordering::Relaxed);
@@ -106,7 +107,14 @@ impl Memory {
     }
 
     /// Caches the file seen at `now` under a name, unless it is too large.
-    pub(super) fn keep(&self, location: usize, name: &str, resource: Arc<Resource>, now: Instant) {
+    pub(super) fn keep(
+        &self,
+        location: usize,
+        name: &(impl AsRef<OsStr> + ?Sized),
+        resource: Arc<Resource>,
+        now: Instant,
+    ) {
+        let name = name.as_ref();
         let bytes = cost(name, &resource);
         let mut kept = self.kept.write();
         if bytes > self.limit {
@@ -118,19 +126,31 @@ impl Memory {
     }
 
     /// The entry for a name, however old.
-    pub(super) fn latest(&self, location: usize, name: &str) -> Option<Arc<Resource>> {
+    pub(super) fn latest(
+        &self,
+        location: usize,
+        name: &(impl AsRef<OsStr> + ?Sized),
+    ) -> Option<Arc<Resource>> {
         let kept = self.kept.read();
-        Some(Arc::clone(&kept.entries.get(location)?.get(name)?.resource))
+        Some(Arc::clone(
+            &kept.entries.get(location)?.get(name.as_ref())?.resource,
+        ))
     }
 
     /// True if this very resource is cached under a name.
-    pub(super) fn remembers(&self, location: usize, name: &str, resource: &Arc<Resource>) -> bool {
+    pub(super) fn remembers(
+        &self,
+        location: usize,
+        name: &OsStr,
+        resource: &Arc<Resource>,
+    ) -> bool {
         self.latest(location, name)
             .is_some_and(|kept| Arc::ptr_eq(&kept, resource))
     }
 
     /// Drops a name.
-    pub(super) fn forget(&self, location: usize, name: &str) {
+    pub(super) fn forget(&self, location: usize, name: &(impl AsRef<OsStr> + ?Sized)) {
+        let name = name.as_ref();
         // Most names without a file were never cached, and need not block the readers.
         if self.latest(location, name).is_some() {
             let mut kept = self.kept.write();
@@ -143,10 +163,11 @@ impl Memory {
     pub(super) fn replace(
         &self,
         location: usize,
-        name: &str,
+        name: &(impl AsRef<OsStr> + ?Sized),
         old: &Arc<Resource>,
         new: Arc<Resource>,
     ) {
+        let name = name.as_ref();
         let bytes = cost(name, &new);
         let mut kept = self.kept.write();
         let entry = kept.entries.get(location).and_then(|all| all.get(name));
@@ -170,7 +191,7 @@ impl Kept {
     fn insert(
         &mut self,
         location: usize,
-        name: &str,
+        name: &OsStr,
         resource: Arc<Resource>,
         checked: Instant,
         bytes: u64,
@@ -197,14 +218,14 @@ impl Kept {
                 *place = entry;
             }
             None => {
-                let name: Arc<str> = Arc::from(name);
+                let name: Arc<OsStr> = Arc::from(name);
                 all.insert(Arc::clone(&name), entry);
                 self.clock.push_back((location, name));
             }
         }
     }
 
-    fn remove(&mut self, location: usize, name: &str) {
+    fn remove(&mut self, location: usize, name: &OsStr) {
         let Some(entry) = self
             .entries
             .get_mut(location)
@@ -246,7 +267,7 @@ impl Kept {
 }
 
 /// Bytes of an entry: its content, its name twice, and its structures.
-fn cost(name: &str, resource: &Resource) -> u64 {
+fn cost(name: &OsStr, resource: &Resource) -> u64 {
     let forms: u64 = resource
         .forms()
         .map(|form| FORM + form.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
@@ -278,7 +299,7 @@ mod tests {
         let metadata = std::fs::metadata("/").unwrap();
         Arc::new(Resource {
             identity: Arc::new(Representation {
-                name: String::new(),
+                name: std::ffi::OsString::new(),
                 stamp: Stamp::of(&metadata),
                 validators: Validators {
                     etag: String::new(),

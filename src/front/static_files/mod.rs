@@ -38,6 +38,7 @@ mod resource;
 mod sealed;
 mod types;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -312,7 +313,7 @@ impl StaticFiles {
     async fn recall(
         &self,
         location: &Location,
-        name: &str,
+        name: &OsStr,
         wish: &FilePreferences,
     ) -> Option<(Arc<Resource>, Option<SharedFile>)> {
         let (memory, place) = self.shared.memory(location);
@@ -335,7 +336,7 @@ impl StaticFiles {
 
     /// True if the location is known to lack this file, in a location where most paths may not be
     /// files. It needs no job, because absence is not cached.
-    fn is_surely_absent(&self, location: &Location, name: &str) -> bool {
+    fn is_surely_absent(&self, location: &Location, name: &OsStr) -> bool {
         let is_absent = *location.missing() != Missing::Refuse
             && files::is_surely_absent(location.dir(), Path::new(name));
         if is_absent {
@@ -525,7 +526,7 @@ impl Shared {
     }
 
     /// Adds the missing encoded forms to the cached file.
-    fn compress(&self, location: &Location, name: &str, mut resource: Arc<Resource>) {
+    fn compress(&self, location: &Location, name: &OsStr, mut resource: Arc<Resource>) {
         let (memory, place) = self.memory(location);
         if !memory.remembers(place, name, &resource) {
             return;
@@ -543,7 +544,7 @@ impl Shared {
             let more = Arc::new(resource.with_encoded(coding, encoded));
             memory.replace(place, name, &resource, Arc::clone(&more));
             let coding = coding.name();
-            tracing::debug!(name, coding, from, to, "static file compressed");
+            tracing::debug!(name = ?name, coding, from, to, "static file compressed");
             resource = more;
         }
     }

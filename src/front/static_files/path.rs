@@ -5,10 +5,12 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode, utf8_percent_encode};
 
 use super::StaticError;
 use super::hidden::is_hidden;
@@ -64,7 +66,7 @@ pub enum LocationError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
     /// Names with one slash between them; empty for the location itself.
-    pub relative: String,
+    pub relative: OsString,
     /// True if the path ended in a slash: only a directory is meant.
     pub is_directory: bool,
 }
@@ -196,7 +198,14 @@ impl Location {
     /// The `page.html` that answers for `page`, if there is no such file.
     pub(super) fn page_of(&self, path: &FilePath) -> Option<FilePath> {
         let is_page = self.html && !path.is_directory && !path.relative.is_empty();
-        is_page.then(|| FilePath::of_file(&format!("{}.html", path.relative)))
+        is_page.then(|| {
+            let mut relative = path.relative.clone();
+            relative.push(".html");
+            FilePath {
+                relative,
+                is_directory: false,
+            }
+        })
     }
 
     /// True if a directory without an index is listed.
@@ -250,11 +259,11 @@ impl Location {
     }
 
     /// The URL of the directory `relative`: path only, so it cannot name a host.
-    pub(super) fn directory_url(&self, relative: &str, query: Option<&str>) -> String {
+    pub(super) fn directory_url(&self, relative: &OsStr, query: Option<&str>) -> String {
         let mut url = utf8_percent_encode(self.prefix(), ESCAPED).to_string();
         if !relative.is_empty() {
             url.push('/');
-            url.extend(utf8_percent_encode(relative, ESCAPED));
+            url.extend(percent_encode(relative.as_bytes(), ESCAPED));
         }
         url.push('/');
         if let Some(query) = query {
@@ -278,25 +287,25 @@ impl FilePath {
     /// [`StaticError`] for an invalid path, or one that no file may have.
     pub fn decode(raw: &str, hidden: bool) -> Result<Self, StaticError> {
         let decoded = decode(raw)?;
-        let is_directory = decoded.ends_with('/');
-        let mut relative = String::with_capacity(decoded.len());
+        let is_directory = decoded.ends_with(b"/");
+        let mut relative = OsString::with_capacity(decoded.len());
         // Empty names are skipped, as nginx does by default (`merge_slashes`).
         let mut names = decoded
-            .split('/')
+            .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
             .peekable();
         while let Some(name) = names.next() {
             let is_refused = match hidden {
-                true => matches!(name, "." | ".."),
-                false => is_hidden(name.as_bytes(), names.peek().is_none()),
+                true => matches!(name, b"." | b".."),
+                false => is_hidden(name, names.peek().is_none()),
             };
             if is_refused {
                 return Err(StaticError::NotFound);
             }
             if !relative.is_empty() {
-                relative.push('/');
+                relative.push("/");
             }
-            relative.push_str(name);
+            relative.push(OsStr::from_bytes(name));
         }
         Ok(Self {
             relative,
@@ -307,13 +316,13 @@ impl FilePath {
     /// The path of a file in the settings.
     pub(super) fn of_file(relative: &str) -> Self {
         Self {
-            relative: relative.to_owned(),
+            relative: relative.into(),
             is_directory: false,
         }
     }
 
     /// The name of the file; for a directory that of its index.
-    pub(super) fn file_name(&self) -> Cow<'_, str> {
+    pub(super) fn file_name(&self) -> Cow<'_, OsStr> {
         match self.is_directory {
             true => Cow::Owned(self.index_name()),
             false => Cow::Borrowed(&self.relative),
@@ -321,16 +330,18 @@ impl FilePath {
     }
 
     /// The name of the index, if this is a directory.
-    pub(super) fn index_name(&self) -> String {
-        match self.relative.as_str() {
-            "" => INDEX.to_owned(),
-            relative => format!("{relative}/{INDEX}"),
+    pub(super) fn index_name(&self) -> OsString {
+        let mut name = self.relative.clone();
+        if !name.is_empty() {
+            name.push("/");
         }
+        name.push(INDEX);
+        name
     }
 }
 
-/// RFC 3986 §2.1, once. Bytes that are not UTF-8, overlong forms included, name no file.
-fn decode(raw: &str) -> Result<String, StaticError> {
+/// RFC 3986 §2.1, once. Names are bytes, as for the kernel and nginx: they need not be UTF-8.
+fn decode(raw: &str) -> Result<Vec<u8>, StaticError> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
     while !rest.is_empty() {
@@ -342,7 +353,7 @@ fn decode(raw: &str) -> Result<String, StaticError> {
         decoded.push(byte);
         rest = behind;
     }
-    String::from_utf8(decoded).map_err(|_| StaticError::NotFound)
+    Ok(decoded)
 }
 
 const INDEX: &str = "index.html";
@@ -467,8 +478,6 @@ mod tests {
             ("/a\\b", Some(("a\\b", false))),
             ("/a%5Cb/", Some(("a\\b", true))),
             ("/./x", None),
-            ("/%c0%ae%c0%ae/x", None),
-            ("/%ff", None),
             ("/.git/config", None),
             ("/a/.env", None),
             ("/settings.py", None),
@@ -480,18 +489,34 @@ mod tests {
         ] {
             let decoded = FilePath::decode(raw, false).ok();
             let expected = expected.map(|(relative, is_directory)| FilePath {
-                relative: relative.to_owned(),
+                relative: relative.into(),
                 is_directory,
             });
             assert_eq!(decoded, expected, "{raw}");
         }
     }
 
+    /// An overlong form of a dot is a name of two bytes, as for the kernel.
+    #[test]
+    fn names_are_bytes_in_any_charset() {
+        for (raw, expected) in [
+            ("/caf%E9.txt", &b"caf\xE9.txt"[..]),
+            ("/%ff/x", b"\xFF/x"),
+            ("/%c0%ae%c0%ae/x", b"\xC0\xAE\xC0\xAE/x"),
+        ] {
+            let decoded = FilePath::decode(raw, false).unwrap();
+            assert_eq!(decoded.relative.as_bytes(), expected, "{raw}");
+        }
+        for raw in ["/%ff/../x", "/.%ff", "/%ff/.env", "/%ff.py"] {
+            assert!(FilePath::decode(raw, false).is_err(), "{raw}");
+        }
+    }
+
     #[test]
     fn hidden_files_are_found_on_demand_and_dots_never() {
         let decode = |raw| FilePath::decode(raw, true).map(|path| path.relative).ok();
-        assert_eq!(decode("/.env").as_deref(), Some(".env"));
-        assert_eq!(decode("/a.py").as_deref(), Some("a.py"));
+        assert_eq!(decode("/.env"), Some(".env".into()));
+        assert_eq!(decode("/a.py"), Some("a.py".into()));
         for raw in ["/..", "/a/./b", "/%2e%2e/x"] {
             assert_eq!(decode(raw), None);
         }
@@ -513,7 +538,7 @@ mod tests {
                 .find(path, RequestedHost::ANY)
                 .unwrap()
                 .0
-                .directory_url(relative, query)
+                .directory_url(OsStr::new(relative), query)
         };
         assert_eq!(url("/static", "", None), "/static/");
         assert_eq!(
@@ -526,7 +551,10 @@ mod tests {
         );
         let all = Locations::new([StaticLocation::new("/", "")]).unwrap();
         let (location, _) = all.find("/evil.com", RequestedHost::ANY).unwrap();
-        assert_eq!(location.directory_url("evil.com", None), "/evil.com/");
+        assert_eq!(
+            location.directory_url(OsStr::new("evil.com"), None),
+            "/evil.com/"
+        );
     }
 
     /// Paths of attacks, more often than random text has them.
@@ -556,11 +584,12 @@ mod tests {
             }
             for path in [false, true].map(|hidden| FilePath::decode(&raw, hidden)) {
                 let Ok(path) = path else { continue };
-                for name in path.relative.split('/') {
-                    prop_assert!(!matches!(name, "." | ".."));
-                    prop_assert!(!name.contains('\0'));
+                let relative = path.relative.as_bytes();
+                for name in relative.split(|byte| *byte == b'/') {
+                    prop_assert!(!matches!(name, b"." | b".."));
+                    prop_assert!(!name.contains(&0));
                 }
-                prop_assert!(!path.relative.starts_with('/'));
+                prop_assert!(!relative.starts_with(b"/"));
             }
         }
 

@@ -20,7 +20,7 @@ use crate::os::files;
 #[derive(Debug)]
 pub(super) struct Representation {
     /// Its name below the location's directory.
-    pub(super) name: String,
+    pub(super) name: std::ffi::OsString,
     /// The state of the file when it was read.
     pub(super) stamp: Stamp,
     /// Identifies this form and state.

@@ -1,5 +1,7 @@
 //! Paths of static files, against the rules written down a second time.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path};
 
 use pyserve::internals::StaticLocation;
@@ -45,7 +47,8 @@ fn check_file(raw: &str, whole: Option<&[u8]>, hidden: bool) {
     let said = read
         .as_ref()
         .map(|path| (path.relative.clone(), path.is_directory));
-    let last = named.as_ref().and_then(|(path, _)| path.rsplit('/').next());
+    let path = named.as_ref().map(|(path, _)| path.to_string_lossy());
+    let last = path.as_ref().and_then(|path| path.rsplit('/').next());
     let last = last.unwrap_or_default().to_ascii_lowercase();
     if !hidden && must_be_hidden(&last) {
         assert_eq!(said, None, "{raw:?}");
@@ -113,13 +116,16 @@ fn may_be_hidden(name: &str) -> bool {
 }
 
 /// The file that a decoded path names, if names such as `.env` are not to be served.
-fn file(whole: &[u8], hidden: bool) -> Option<(String, bool)> {
-    let text = str::from_utf8(whole).ok()?;
-    let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
-    let is_refused = |name: &&str| match hidden {
-        true => *name == "." || *name == "..",
-        false => name.starts_with('.') && *name != ".well-known" || *name == "__pycache__",
+fn file(whole: &[u8], hidden: bool) -> Option<(OsString, bool)> {
+    let names = whole.split(|byte| *byte == b'/');
+    let names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
+    let is_refused = |name: &&[u8]| match hidden {
+        true => *name == b"." || *name == b"..",
+        false => name.starts_with(b".") && *name != b".well-known" || *name == b"__pycache__",
     };
-    let is_bad = text.contains('\0') || names.iter().any(is_refused);
-    (!is_bad).then(|| (names.join("/"), text.ends_with('/')))
+    let is_bad = whole.contains(&0) || names.iter().any(is_refused);
+    (!is_bad).then(|| {
+        let path = OsString::from_vec(names.join(&b'/'));
+        (path, whole.ends_with(b"/"))
+    })
 }
