@@ -146,6 +146,7 @@ pub async fn serve(
         wake_at: None,
         stop_signals: 0,
         stop_asked: None,
+        awake: shutdown::awake::AwakeClock::default(),
         code: None,
         companion_failed: false,
         last_error: String::new(),
@@ -195,6 +196,8 @@ struct Supervisor {
     wake_at: Option<Instant>,
     stop_signals: u32,
     stop_asked: Option<Instant>,
+    /// The time of a stop, without pauses of the whole server.
+    awake: shutdown::awake::AwakeClock,
     /// The exit code, once it is known.
     code: Option<u8>,
     /// An essential companion has ended.

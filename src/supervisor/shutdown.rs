@@ -1,6 +1,7 @@
 //! Stops the server: carries out the actions of [`crate::supervisor::shutdown::steps`], and the
 //! steps after the last request.
 
+pub mod awake;
 pub mod steps;
 
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ impl Supervisor {
     }
 
     pub(super) fn stopping(&mut self, event: steps::ShutdownEvent) {
-        for action in self.stop.decide(event, Instant::now()) {
+        let now = self.awake.at(Instant::now());
+        for action in self.stop.decide(event, now) {
             match action {
                 steps::Action::Drain => {
                     tracing::info!("stopping: listeners closed, finishing in-flight requests");
@@ -78,7 +80,10 @@ impl Supervisor {
                         self.stopping(steps::ShutdownEvent::Gone);
                     }
                 }
-                steps::Action::WakeAt(time) => self.wake_at(time),
+                steps::Action::WakeAt(time) => {
+                    let time = self.awake.next_look(time, Instant::now());
+                    self.wake_at(time);
+                }
                 steps::Action::Exit(code) => {
                     self.apps.all_mut().for_each(App::kill_all);
                     self.code = Some(code);
@@ -110,7 +115,7 @@ impl Supervisor {
         if !is_hurried {
             let config = &self.resolved.config;
             let asked = self.stop_asked.unwrap_or_else(Instant::now);
-            let latest = asked + config.drain_delay + config.graceful_timeout;
+            let latest = asked + config.drain_delay + config.graceful_timeout + self.awake.paused();
             let reap = async || {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
                 std::iter::from_fn(child::reap).collect()
