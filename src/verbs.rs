@@ -142,7 +142,7 @@ fn carry_out(verb: &ControlCommand, reach: &ControlTarget) -> Result<ControlRepl
         ControlCommand::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
             if reply.done {
-                client.wait_for_the_end();
+                client.wait_for_the_end()?;
                 return Ok(ControlReply::done("stopped"));
             }
             Ok(reply)

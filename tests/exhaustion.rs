@@ -309,3 +309,52 @@ fn a_start_below_a_limit_of_file_sizes_names_the_limit() {
         }
     }
 }
+
+/// Each is a connection and a file of its own.
+#[test]
+fn unread_files_of_one_address_leave_descriptors_for_others() {
+    let dir = crate::support::temp_dir();
+    let large = "x".repeat(8 << 20);
+    let app = "
+import os
+
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    if environ['PATH_INFO'] == '/hello':
+        return [b'hello']
+    file = open(os.path.join(os.path.dirname(__file__), 'large'), 'rb')
+    return environ['wsgi.file_wrapper'](file)
+";
+    crate::support::write_files(dir.path(), &[("wrapper.py", app), ("large", &large)]);
+    let server = Pyserve::new()
+        .current_dir(dir.path())
+        .with_descriptors(256)
+        .args(["--app", "wrapper.py", "--workers", "1", "--threads", "2"])
+        .watched()
+        .ready();
+    // Fewer connections than there may be.
+    let mut unread: Vec<_> = (0..80)
+        .map(|_| Connection::tcp_that_takes_little_from([127, 0, 1, 1], server.port()))
+        .collect();
+    let mut statuses = HashMap::new();
+    for client in &mut unread {
+        client.send(get("/file"));
+    }
+    for client in &mut unread {
+        let head = client.try_head().expect("a response");
+        *statuses.entry(head.status()).or_insert(0) += 1;
+    }
+    assert!(statuses[&200] >= 20, "{statuses:?}");
+    assert!(statuses[&503] >= 10, "{statuses:?}");
+    for number in 1..=4 {
+        let mut other = Connection::tcp_from([127, 0, 2, number], server.port());
+        assert_eq!(other.exchange(get("/hello")).text(), "hello");
+        assert_eq!(other.exchange(get("/file")).body.len(), large.len());
+    }
+    // All comes back.
+    drop(unread);
+    let began = Instant::now();
+    while server.get("/file").status() != 200 {
+        assert!(began.elapsed() < DEADLINE);
+    }
+}

@@ -693,3 +693,14 @@ fn user_input_with_line_ends_in_response_headers_injects_nothing() {
         assert!(!response.text().contains("script"), "{query}");
     }
 }
+
+/// nginx: `ngx_http_parse_complex_uri` refuses a NUL of the decoded path. A query is not decoded.
+#[test]
+fn an_encoded_nul_in_the_path_is_refused_for_every_answerer() {
+    for target in ["/%00", "/environ%00", "/a/%00/../b", "/%00?x"] {
+        assert_eq!(SERVER.get(target).status(), 400, "{target}");
+    }
+    for target in ["/%2500", "/?%00"] {
+        assert_ne!(SERVER.get(target).status(), 400, "{target}");
+    }
+}

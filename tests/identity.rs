@@ -370,6 +370,47 @@ fn a_server_of_another_user_under_our_name_is_not_asked() {
     assert!(listener.accept().is_err(), "nothing has connected to it");
 }
 
+/// A server that any user could run at a path that an operator is told to use.
+#[test]
+fn root_asks_no_server_of_a_user_that_the_settings_do_not_name() {
+    if !is_root("a server of another user") {
+        return;
+    }
+    let dir = support::temp_dir();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let uid = NOBODY.to_string();
+    let fake = "import os,socket,sys
+os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+server = socket.socket(socket.AF_UNIX)
+server.bind('control'); server.listen(); print(flush=True)
+while True:
+    client, _ = server.accept()
+    client.sendall(b'{\"done\":true,\"text\":\"ready\"}\\n')
+";
+    let mut server = std::process::Command::new("python3")
+        .args(["-c", fake, &uid])
+        .current_dir(dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    std::io::Read::read_exact(&mut server.stdout.take().unwrap(), &mut line).unwrap();
+    let ask = |user: &str| {
+        let mut verb = Pyserve::bare().env("PYSERVE_CONTROL", dir.path().join("control"));
+        if !user.is_empty() {
+            verb = verb.env("PYSERVE_UID", user).env("PYSERVE_GID", user);
+        }
+        verb.args(["health"]).run()
+    };
+    let (refused, accepted) = (ask(""), ask(&uid));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(refused.code, 1, "{}", refused.stdout);
+    let reason = format!("it belongs to user {uid}, not to the user of the settings");
+    assert!(refused.stderr.contains(&reason), "{}", refused.stderr);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+}
+
 #[test]
 fn what_the_user_cannot_reach_is_one_error_that_names_it() {
     if !is_root("running as another user") {

@@ -247,3 +247,27 @@ fn a_pause_of_everything_costs_no_worker() {
     assert_eq!(stuck.worker(), worker);
     assert_eq!(stuck.template(), template);
 }
+
+#[test]
+fn a_pause_of_everything_is_no_part_of_the_graceful_timeout() {
+    let mut stuck = Stuck::start(&["--graceful-timeout", "6"]);
+    let (worker, template) = (stuck.worker(), stuck.template());
+    let mut inside = stuck.server.connect();
+    inside.send(get("/held"));
+    let held = stuck.server.probe.held("/held");
+    stuck.server.signal(Signal::TERM);
+    stuck.server.stderr.wait_for("finishing in-flight requests");
+    let all = [worker, template, stuck.server.pid()];
+    for process in all {
+        kill_process(process, Signal::STOP).unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(8));
+    for process in all {
+        kill_process(process, Signal::CONT).unwrap();
+    }
+    // The timers that were due meanwhile have fired.
+    std::thread::sleep(Duration::from_millis(300));
+    held.release();
+    assert_eq!(inside.response().status(), 200);
+    assert_eq!(stuck.server.wait_exit(), 0);
+}

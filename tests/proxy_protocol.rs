@@ -108,7 +108,9 @@ fn a_header_and_a_request_may_come_byte_by_byte() {
 
 #[test]
 fn what_is_no_header_ends_the_connection_without_an_answer() {
-    let server = server();
+    let server = Pyserve::app("every.py")
+        .args(["--proxy-protocol", "127.0.0.1", "--log-level", "debug"])
+        .ready();
     let oversized = [SIGNATURE, &[0x21, 0x11, 0xFF, 0xFF]].concat();
     let truncated = [SIGNATURE, &[0x21, 0x11, 0, 12, 1, 2, 3]].concat();
     for (bytes, why) in [
@@ -130,6 +132,8 @@ fn what_is_no_header_ends_the_connection_without_an_answer() {
         assert_ne!(end, End::TimedOut, "{}", bytes.escape_ascii());
         server.stderr.wait_for(why);
     }
+    // One warning for all: the others are for the level debug.
+    assert_eq!(server.stderr.count("WARN"), 1);
     assert_eq!(server.probe.notes.count("called"), 0);
 }
 
@@ -137,6 +141,7 @@ fn what_is_no_header_ends_the_connection_without_an_answer() {
 fn a_header_that_does_not_come_meets_the_deadline_of_heads() {
     let server = Pyserve::app("hello.py")
         .args(["--proxy-protocol", "127.0.0.1", "--header-timeout", "200ms"])
+        .args(["--log-level", "debug"])
         .ready();
     for begun in [&b""[..], b"PROXY ", &SIGNATURE[..7]] {
         let mut connection = server.connect();
@@ -144,6 +149,7 @@ fn a_header_that_does_not_come_meets_the_deadline_of_heads() {
         assert_ne!(connection.rest().1, End::TimedOut);
     }
     server.stderr.wait_for_nth("did not arrive in time", 2);
+    assert_eq!(server.stderr.count("WARN"), 1);
 }
 
 #[test]

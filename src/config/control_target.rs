@@ -27,6 +27,8 @@ pub struct ControlTarget {
     pub control: Control,
     /// The admin listener.
     pub admin: Option<ListenAddress>,
+    /// The user that it runs as, if the settings name one.
+    pub user: Option<u32>,
     /// The directory in which it works.
     pub chdir: PathBuf,
     /// A mistake in the settings file, which may hide where the server is.

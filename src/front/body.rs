@@ -33,6 +33,7 @@ use crate::front::body::file::FileBody;
 use crate::front::body::limited::LimitedBody;
 use crate::front::body::multipart::Multipart;
 use crate::front::body::response_stream::ResponseBody;
+use crate::front::client_limits::memory_budget::Account;
 
 /// A response body from any source.
 pub enum Body {
@@ -42,8 +43,8 @@ pub enum Body {
     Full(Bytes),
     /// A file.
     File(FileBody),
-    /// Several ranges of a file.
-    Parts(Multipart),
+    /// Several ranges of a file. Boxed: it is rare and large.
+    Parts(Box<Multipart>),
     /// An upstream's response.
     Upstream(ResponseBody),
     /// An upstream's response, encoded. Boxed: it is rare and large.
@@ -63,6 +64,19 @@ impl Body {
             Self::File(file) => file.send_by(sendfile_queue),
             Self::Parts(parts) => parts.send_by(sendfile_queue),
             _ => {}
+        }
+    }
+
+    /// Counts the descriptor of the file that it sends; see
+    /// [`SharedFile::count_for`](super::sendfile::file_source::SharedFile::count_for).
+    pub fn count_file_for(&mut self, client: &Arc<Account>) -> bool {
+        match self {
+            Self::File(file) => file.count_for(client),
+            Self::Parts(parts) => parts.count_for(client),
+            Self::Limited(limited) => limited.body_mut().count_file_for(client),
+            Self::Empty | Self::Full(_) | Self::Upstream(_) | Self::Encoded(_) | Self::Unsaid => {
+                true
+            }
         }
     }
 
@@ -113,7 +127,7 @@ impl From<Content> for Body {
             Content::Empty => Self::Empty,
             Content::Bytes(bytes) => Self::Full(bytes),
             Content::File(file) => Self::File(file),
-            Content::Parts(parts) => Self::Parts(parts),
+            Content::Parts(parts) => Self::Parts(Box::new(parts)),
         }
     }
 }
@@ -135,7 +149,7 @@ impl http_body::Body for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::File(file) => Pin::new(file).poll_frame(context),
-            Self::Parts(parts) => Pin::new(parts).poll_frame(context),
+            Self::Parts(parts) => Pin::new(&mut **parts).poll_frame(context),
             Self::Upstream(body) => Pin::new(body).poll_frame(context),
             Self::Encoded(body) => Pin::new(&mut **body).poll_frame(context),
             Self::Limited(body) => Pin::new(&mut **body).poll_frame(context),

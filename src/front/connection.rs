@@ -38,6 +38,7 @@ use crate::front::connection::timeouts::{LAST_REQUEST, Step, Timeouts};
 use crate::front::connection::wakeups::Wakeups;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
+use crate::observe::throttle::Throttle;
 
 /// Serves a connection until it ends or the server stops; with `is_tls` inside a TLS session.
 pub async fn serve(
@@ -76,6 +77,7 @@ pub async fn serve(
             socket,
             early,
             address,
+            &account,
             deadlines.header,
             &stop,
         ));
@@ -237,6 +239,18 @@ impl Displaceable for Unintroduced {
     }
 }
 
+/// Logs a PROXY header that was refused, as seldom as other refusals.
+fn note_unreadable(ends: &Endpoints, error: &Unreadable) {
+    static REFUSALS: Throttle = Throttle::new();
+    let peer = ends.peer.map(tracing::field::display);
+    match REFUSALS.is_due() {
+        Some(before) => {
+            tracing::warn!(code = codes::PROXY_HEADER, peer, %error, refused_before = before, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
+        }
+        None => tracing::debug!(peer, %error, "connection closed: unreadable PROXY header"),
+    }
+}
+
 /// The addresses of the peer, or those in a balancer's PROXY header; with the bytes that were
 /// received after that header. `None`: the connection is closed.
 async fn introduction(
@@ -255,6 +269,7 @@ async fn introduction(
             .connections
             .listed
             .enter(&waiting, peer, stop.drain.clone());
+        let _memory = Arc::new(Account::of_address()).hold(memory_budget::CONNECTION);
         let mut header = proxy_protocol::buffer();
         // Nothing is lost by dropping the branches that were too late: the connection ends.
         let read = tokio::select! {
@@ -274,7 +289,7 @@ async fn introduction(
                 return None;
             }
             Err(error) => {
-                tracing::warn!(code = codes::PROXY_HEADER, peer = ends.peer.map(display), %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
+                note_unreadable(&ends, &error);
                 return None;
             }
         };

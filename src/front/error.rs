@@ -116,7 +116,7 @@ pub enum Rejection {
     /// No descriptor became free in time, or spool files have reached their limit, or this client
     /// its share of it.
     #[error(
-        "no descriptor is left (ulimit -n), or spool files have reached their limit of descriptors, or this client its share of it"
+        "no descriptor is left (ulimit -n), or spool files or files that are sent have reached their limit of descriptors, or this client its share of it"
     )]
     NoDescriptors,
     /// The body cannot be written to disk.

@@ -49,6 +49,12 @@ pub fn is_for_client(opened: impl AsFd) -> bool {
     number < KEPT.load(Ordering::Relaxed)
 }
 
+/// True if half of the numbers for clients were in use when this descriptor was made.
+pub fn were_scarce_for(opened: impl AsFd) -> bool {
+    let number = u64::try_from(opened.as_fd().as_raw_fd()).unwrap_or_default();
+    number >= KEPT.load(Ordering::Relaxed) / 2
+}
+
 /// True if [`for_client`] has refused one within the last second: none should be kept for later.
 pub fn lacked_lately() -> bool {
     const LATELY_NS: u64 = 1_000_000_000;

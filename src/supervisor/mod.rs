@@ -193,6 +193,8 @@ struct Supervisor {
     stop_asked: Option<Instant>,
     /// The server ends, and this process has handed over: companions get no more time.
     is_hurried: bool,
+    /// The time of a stop, without pauses of the whole server.
+    awake: shutdown::awake::AwakeClock,
     /// The exit code, once it is known.
     code: Option<u8>,
     /// An essential companion has ended.
@@ -259,6 +261,7 @@ impl Supervisor {
             wake_at: None,
             stop_signals: StopSignals::default(),
             stop_asked: None,
+            awake: shutdown::awake::AwakeClock::default(),
             is_hurried: false,
             code: None,
             companion_failed: false,

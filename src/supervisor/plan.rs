@@ -250,6 +250,7 @@ impl Plan {
                 });
             }
             PlanEvent::Forked(number, worker) => self.with(number, |generation| {
+                generation.failed_forks = 0;
                 if generation.worker(worker) == WorkerPhase::Forking {
                     generation.set(worker, WorkerPhase::Starting);
                 }
@@ -322,9 +323,7 @@ impl Plan {
     fn fork_failed(&mut self, number: u32, worker: u32, now: Instant, actions: &mut Vec<Action>) {
         let give_up = self.generation(number).is_some_and(|generation| {
             generation.set(worker, WorkerPhase::Empty);
-            let give_up = generation.role == Role::Coming && generation.died_quickly(now);
-            generation.pause(now);
-            give_up
+            generation.fork_failed(now)
         });
         if give_up {
             self.failed(number, Ending::NeverReady, actions);
@@ -482,6 +481,7 @@ impl Plan {
             workers: vec![WorkerPhase::Empty; recipe.slots.max(recipe.workers) as usize],
             refork: Promotion::default(),
             quick_deaths: 0,
+            failed_forks: 0,
             ever_ready: false,
             is_prepared: false,
             has_waited: false,

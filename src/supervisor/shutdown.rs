@@ -1,6 +1,7 @@
 //! Stops the server: carries out the actions of [`crate::supervisor::shutdown::steps`], and the
 //! steps after the last request.
 
+pub mod awake;
 pub mod steps;
 
 use std::time::{Duration, Instant};
@@ -86,7 +87,8 @@ impl Supervisor {
     }
 
     pub(super) fn stopping(&mut self, event: steps::ShutdownEvent) {
-        for action in self.stop.decide(event, Instant::now()) {
+        let now = self.awake.at(Instant::now());
+        for action in self.stop.decide(event, now) {
             match action {
                 steps::Action::Drain => {
                     if !self.upgrade.is_over() {
@@ -112,7 +114,10 @@ impl Supervisor {
                         self.stopping(steps::ShutdownEvent::Gone);
                     }
                 }
-                steps::Action::WakeAt(time) => self.wake_at(time),
+                steps::Action::WakeAt(time) => {
+                    let time = self.awake.next_look(time, Instant::now());
+                    self.wake_at(time);
+                }
                 steps::Action::Exit(code) => {
                     self.abandon_upgrade();
                     self.apps.all_mut().for_each(App::kill_all);
@@ -146,7 +151,7 @@ impl Supervisor {
         if !is_hurried {
             let config = &self.resolved.config;
             let asked = self.stop_asked.unwrap_or_else(Instant::now);
-            let latest = asked + config.drain_delay + config.graceful_timeout;
+            let latest = asked + config.drain_delay + config.graceful_timeout + self.awake.paused();
             let reap = async || {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
                 let ended: Vec<_> = std::iter::from_fn(child::reap).collect();

@@ -230,3 +230,58 @@ fn client_hello() -> Vec<u8> {
     session.write_tls(&mut hello).unwrap();
     hello
 }
+
+/// A ClientHello that announces 64 KiB less one, in records of 4 KiB.
+fn endless_hello(bytes: usize) -> Vec<u8> {
+    let mut hello = vec![1, 0, 0xFF, 0xFF, 3, 3];
+    hello.resize(bytes, 0);
+    let records = hello.chunks(4096).map(|part| {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [&[0x16, 3, 1], &length[..], part].concat()
+    });
+    records.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn an_unfinished_handshake_is_limited_in_bytes() {
+    let server = Pyserve::app("environ.py").with_tls().watched().ready();
+    let failed = "pyserve_tls_handshakes_total{version=\"\",outcome=\"failed\"}";
+    let mut waiting = server.connect_tls_port();
+    waiting.send(endless_hello(30_000));
+    let mut refused = server.connect_tls_port();
+    let _closed_meanwhile = refused.try_send(endless_hello(60_000));
+    assert_ne!(refused.rest().1, End::TimedOut);
+    server.wait_for_metric(failed, 1.0);
+    assert!(waiting.try_send([0x16]).is_ok(), "it may go on");
+}
+
+#[test]
+fn unfinished_handshakes_stay_within_the_memory_budget() {
+    let server = Pyserve::app("environ.py")
+        .with_tls()
+        .watched()
+        .args(["--memory-budget", "16M"])
+        .ready();
+    let hello = endless_hello(31_000);
+    // With 60 KiB each for the buffers, they would take all of the budget.
+    let mut crowd: Vec<_> = (0..250).map(|_| server.connect_tls_port()).collect();
+    for client in &mut crowd {
+        let _closed_meanwhile = client.try_send(&hello);
+    }
+    let began = Instant::now();
+    let refused = || {
+        server
+            .metric("pyserve_tls_handshakes_total{version=\"\",outcome=\"failed\"}")
+            .unwrap_or_default()
+    };
+    while refused() < 1.0 {
+        assert!(
+            began.elapsed() < crate::support::DEADLINE,
+            "none was refused"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(crowd);
+    let mut client = server.connect_tls();
+    assert_eq!(client.exchange(get("/")).status(), 200);
+}

@@ -29,6 +29,8 @@ pub fn reach(
     Ok(ControlTarget {
         control: resolver.control(&chdir, &temp_dir)?,
         admin: resolver.admin(&chdir)?,
+        // A user that is unknown here runs no server here.
+        user: resolver.run_as().ok().flatten().map(|user| user.uid),
         chdir,
         mistake: mistake.map(ConfigError::to_string),
     })

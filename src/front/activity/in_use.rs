@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Activity;
 use crate::front::body::flushed::Flushed;
 use crate::front::client_limits::in_hand::InHand;
-use crate::front::client_limits::memory_budget::{Reservation, Resource};
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource};
 use crate::front::client_limits::min_rate::MinRate;
 use crate::front::sendfile::queue::SendfileQueue;
 use crate::observe::metrics::METRICS;
@@ -79,6 +79,11 @@ impl InUse {
             };
         }
         bytes == 0 || self.held.is_some()
+    }
+
+    /// The account of the connection.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.activity.account
     }
 
     /// Returns all but `bytes` of the memory of [`InUse::reserve`].

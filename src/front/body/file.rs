@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::file_source::{BLOCK, SharedFile, Source};
 use crate::front::sendfile::queue::{PIECE, Piece, SendfileQueue};
@@ -47,6 +48,11 @@ impl FileBody {
             way: Way::Read(None),
             part: BLOCK,
         }
+    }
+
+    /// Counts the descriptor before the body is sent; see [`SharedFile::count_for`].
+    pub fn count_for(&mut self, client: &Arc<Account>) -> bool {
+        Arc::get_mut(&mut self.source).is_none_or(|source| source.shared.count_for(client))
     }
 
     /// Sets the number of bytes read at a time, for a file that the kernel does not send.
@@ -122,7 +128,7 @@ impl http_body::Body for FileBody {
 impl fmt::Debug for FileBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileBody")
-            .field("file", &self.source.file)
+            .field("file", &self.source.shared.file)
             .field("offset", &self.offset)
             .field("remaining", &self.remaining)
             .finish_non_exhaustive()

@@ -28,6 +28,11 @@ pub struct LimitedBody<B> {
 }
 
 impl<B> LimitedBody<B> {
+    /// The body that is limited.
+    pub fn body_mut(&mut self) -> &mut B {
+        &mut self.body
+    }
+
     /// Limits `body` to `rate` bytes per second.
     pub fn boxed(body: B, rate: NonZeroU64) -> Box<Self> {
         Box::new(Self {

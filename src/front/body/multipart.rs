@@ -16,6 +16,7 @@ use http::HeaderValue;
 use http_body::{Frame, SizeHint};
 
 use super::file::FileBody;
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::file_source::SharedFile;
 use crate::front::sendfile::queue::SendfileQueue;
@@ -95,6 +96,14 @@ impl Multipart {
     /// Length of the whole body in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.remaining
+    }
+
+    /// Counts the descriptor before the body is sent; see [`SharedFile::count_for`].
+    pub fn count_for(&mut self, client: &Arc<Account>) -> bool {
+        match &mut self.bodies {
+            Bodies::Bytes(_) => true,
+            Bodies::File(file, ..) => file.count_for(client),
+        }
     }
 
     /// Has the connection send the parts of a file; see [`FileBody::send_by`].

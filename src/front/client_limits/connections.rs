@@ -93,6 +93,12 @@ impl Connections {
         // A quarter for spool files, a quarter for upstreams and files that are sent.
         let spool_files = usize::try_from((free / 4).max(FEWEST_FILES)).unwrap_or(usize::MAX / 2);
         Resource::SpoolFiles.pool().set_limit(spool_files);
+        // Until half of all descriptors are in use, files are sent without asking. With those of one
+        // address's connections that is up to a quarter; others get a part of the rest.
+        let sent_files = usize::try_from((free * 3 / 8).max(FEWEST_FILES));
+        Resource::SentFiles
+            .pool()
+            .set_limit(sent_files.unwrap_or(usize::MAX / 2));
         // All of them may have a request at a time.
         let wanted = match limits.connections {
             Some(wanted) => wanted.into(),

@@ -71,6 +71,9 @@ static PARTS: Pool = Pool::new(USUAL / FOR_PARTS);
 /// Open files of request bodies and responses.
 static SPOOL_FILES: Pool = Pool::new(usize::MAX / 2);
 
+/// Open files that responses send.
+static SENT_FILES: Pool = Pool::new(usize::MAX / 2);
+
 /// A resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
@@ -80,6 +83,8 @@ pub enum Resource {
     Parts,
     /// Descriptors of spool files.
     SpoolFiles,
+    /// Descriptors of files that are sent. One connection may have the part of its address.
+    SentFiles,
     /// For one test only; other tests use the rest at the same time.
     #[cfg(test)]
     Tested,
@@ -95,6 +100,7 @@ impl Resource {
             Self::Memory => &MEMORY,
             Self::Parts => &PARTS,
             Self::SpoolFiles => &SPOOL_FILES,
+            Self::SentFiles => &SENT_FILES,
             #[cfg(test)]
             Self::Tested => &TESTED,
         }
@@ -163,6 +169,7 @@ pub struct Account {
     memory: AtomicUsize,
     parts: AtomicUsize,
     spool_files: AtomicUsize,
+    sent_files: AtomicUsize,
     /// The address's bytes on disk, by [`Spooled`].
     spooled: [AtomicU64; 2],
     /// The account may hold the free amount divided by this.
@@ -178,6 +185,7 @@ impl Account {
             memory: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
             spool_files: AtomicUsize::new(0),
+            sent_files: AtomicUsize::new(0),
             spooled: Default::default(),
             part: 1,
             address: None,
@@ -205,6 +213,16 @@ impl Account {
         let free = Resource::Memory.pool().free();
         let may_have = self.is_within(Resource::Memory, amount, free, 1);
         may_have.then(|| self.hold(amount))
+    }
+
+    /// Counts the descriptor of a file that a response sends. `None`: there is no room for it.
+    pub fn try_send_file(self: &Arc<Self>, is_scarce: bool) -> Option<Reservation> {
+        let mut reservation = Reservation::none(Arc::clone(self), Resource::SentFiles);
+        if is_scarce {
+            return reservation.grow(1).then_some(reservation);
+        }
+        reservation.hold(1);
+        Some(reservation)
     }
 
     /// Reserves memory even where there is none: for what exists already.
@@ -257,6 +275,7 @@ impl Account {
             Resource::Memory => &self.memory,
             Resource::Parts => &self.parts,
             Resource::SpoolFiles => &self.spool_files,
+            Resource::SentFiles => &self.sent_files,
             #[cfg(test)]
             Resource::Tested => &self.spool_files,
         }
@@ -269,7 +288,11 @@ impl Account {
             _ => 0,
         };
         let free = pool.free().saturating_sub(kept);
-        self.is_within(resource, amount, free, self.part)
+        let part = match resource {
+            Resource::SentFiles => 1,
+            _ => self.part,
+        };
+        self.is_within(resource, amount, free, part)
     }
 
     fn is_within(&self, resource: Resource, amount: usize, free: usize, part: usize) -> bool {

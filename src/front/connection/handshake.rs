@@ -1,5 +1,9 @@
-//! The TLS handshake of a connection, bounded as a slow head is.
+//! The TLS handshake of a connection, bounded in time as a slow head is, and in bytes.
+//!
+//! rustls gathers messages of up to 64 KiB. The bytes of an unfinished handshake are limited here
+//! and, beyond those that [`TLS`] counts for each session, charged to the client's account.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +13,7 @@ use rustls::{HandshakeKind, ServerConnection};
 
 use super::Unintroduced;
 use crate::front::client_limits::handshakes;
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL, TLS};
 use crate::front::shutdown::Shutdown;
 use crate::front::site::Site;
 use crate::front::socket::Socket;
@@ -27,10 +32,22 @@ pub struct Secured {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Socket(#[from] std::io::Error),
+    Socket(#[from] io::Error),
     #[error(transparent)]
     Protocol(#[from] rustls::Error),
+    #[error("it has more than {0} bytes")]
+    TooLong(usize),
+    #[error("the memory of clients is in use")]
+    NoMemory,
 }
+
+/// Longest handshake of a client without a certificate: a ClientHello, once more after a
+/// HelloRetryRequest, and what completes it. BoringSSL refuses a message above 16 KiB; real ones
+/// have less than 3 KiB, with a session ticket and a post-quantum key share.
+const LONGEST: usize = 32 << 10;
+/// The same where client certificates are asked for. The chain, and the session ticket that
+/// contains it, have up to 64 KiB each (the limit of rustls for a message).
+const LONGEST_WITH_CERTIFICATES: usize = 192 << 10;
 
 /// Carries the handshake out within `limit`; `early` has been received already. `None`: the
 /// connection is closed.
@@ -39,6 +56,7 @@ pub async fn secure(
     socket: Socket,
     early: Bytes,
     client: Option<IpAddr>,
+    account: &Arc<Account>,
     limit: Duration,
     stop: &Shutdown,
 ) -> Option<Secured> {
@@ -48,6 +66,11 @@ pub async fn secure(
     let session = ServerConnection::new(tls.config());
     let session = session.inspect_err(|error| tracing::error!(%error, "no TLS session"));
     let mut stream = TlsStream::new(tcp, session.ok()?, early);
+    let longest = match tls.client_auth() {
+        None => LONGEST,
+        Some(_) => LONGEST_WITH_CERTIFICATES,
+    };
+    let mut memory = Reservation::none(Arc::clone(account), Resource::Memory);
     let waiting = Arc::new(Unintroduced::new());
     let _listed = site
         .connections
@@ -56,7 +79,7 @@ pub async fn secure(
     let counted = &METRICS.tls.handshakes;
     // Nothing is lost by dropping the branches that were too late: the connection ends.
     let done = tokio::select! {
-        done = shake_hands(&mut stream, client) => done,
+        done = shake_hands(&mut stream, client, longest, &mut memory) => done,
         () = tokio::time::sleep(limit) => {
             counted.timed_out.inc();
             tracing::debug!(?client, "connection closed: the TLS handshake was not complete in time");
@@ -70,7 +93,9 @@ pub async fn secure(
         Err(failure) => {
             match failure {
                 Failure::Socket(_) => counted.aborted.inc(),
-                Failure::Protocol(_) => counted.failed.inc(),
+                Failure::Protocol(_) | Failure::TooLong(_) | Failure::NoMemory => {
+                    counted.failed.inc();
+                }
             }
             tracing::debug!(?client, error = %failure, "TLS handshake failed");
             return None;
@@ -96,8 +121,21 @@ pub async fn secure(
     Some(Secured { socket, facts })
 }
 
-async fn shake_hands(stream: &mut TlsStream, client: Option<IpAddr>) -> Result<(), Failure> {
+async fn shake_hands(
+    stream: &mut TlsStream,
+    client: Option<IpAddr>,
+    longest: usize,
+    memory: &mut Reservation,
+) -> Result<(), Failure> {
     while stream.receive_handshake().await? {
+        let received = stream.received();
+        if received > longest {
+            return Err(Failure::TooLong(longest));
+        }
+        // Twice, because rustls's buffer doubles when it grows.
+        if received > TLS - SMALL && !memory.grow(2 * received - TLS) {
+            return Err(Failure::NoMemory);
+        }
         let turn = handshakes::turn(client).await;
         stream.process()?;
         drop(turn);

@@ -281,7 +281,7 @@ impl Stream {
                         continue;
                     }
                     let send = |socket: BorrowedFd<'_>| {
-                        sendfile::send(socket, &source.file, *offset, count)
+                        sendfile::send(socket, &source.shared.file, *offset, count)
                     };
                     match self.socket().try_write_with(send) {
                         Ok(0) => {

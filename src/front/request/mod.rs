@@ -64,7 +64,7 @@ use super::response_rules::error_pages::Maker;
 use super::response_rules::headers::change_request;
 use super::routing::fixed;
 use super::routing::host::RequestedHost;
-use super::routing::normal_target::{self, AboveRoot};
+use super::routing::normal_target::{self, Unresolvable};
 use super::routing::router::Handler;
 use super::site::Site;
 use crate::config::UnknownHost;
@@ -128,7 +128,13 @@ pub async fn answer(
             body,
             &mut record,
         ));
-        without_panic(routed).await
+        let answered = without_panic(routed).await;
+        answered.and_then(|mut response| {
+            match response.body_mut().count_file_for(in_use.account()) {
+                true => Ok(response),
+                false => Err(Rejection::NoDescriptors),
+            }
+        })
     };
     if matches!(answered, Err(Rejection::Unanswered)) {
         record.ends(error::unanswered());
@@ -249,8 +255,12 @@ async fn route(
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
-    let target = &*normal_target::normal(raw)
-        .map_err(|AboveRoot| Rejection::BadRequest("the path climbs above the root"))?;
+    let target = &*normal_target::normal(raw).map_err(|unresolvable| {
+        Rejection::BadRequest(match unresolvable {
+            Unresolvable::AboveRoot => "the path climbs above the root",
+            Unresolvable::Nul => "the path has a NUL character (%00)",
+        })
+    })?;
     let host = site.hosts.find(&client.host);
     let route = site.router.find(target, host);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {

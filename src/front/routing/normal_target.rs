@@ -8,18 +8,26 @@
 
 use std::borrow::Cow;
 
-/// The target climbs above the root: `/../x`, `/a/../../x`.
+/// A target without a normal form; nginx answers 400 too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AboveRoot;
+pub enum Unresolvable {
+    /// It climbs above the root: `/../x`, `/a/../../x`.
+    AboveRoot,
+    /// Its path has a NUL, `%00`: a program in C takes it for the end.
+    Nul,
+}
 
 /// The normal form of a target, with its query; borrowed if the target is normal already.
 ///
 /// # Errors
-/// [`AboveRoot`] if a `..` segment has no segment before it (nginx answers 400 too).
-pub fn normal(target: &str) -> Result<Cow<'_, str>, AboveRoot> {
+/// [`Unresolvable`] if a `..` segment has no segment before it, or for a NUL.
+pub fn normal(target: &str) -> Result<Cow<'_, str>, Unresolvable> {
     let (path, query) = split_query(target);
     if !path.starts_with('/') || is_normal(path.as_bytes()) {
         return Ok(Cow::Borrowed(target));
+    }
+    if path.contains(NUL) {
+        return Err(Unresolvable::Nul);
     }
     let decoded = decode_separators(path);
     let mut out = String::with_capacity(target.len());
@@ -28,7 +36,7 @@ pub fn normal(target: &str) -> Result<Cow<'_, str>, AboveRoot> {
         let is_last = segments.peek().is_none();
         match segment {
             ".." => {
-                let parent = out.rfind('/').ok_or(AboveRoot)?;
+                let parent = out.rfind('/').ok_or(Unresolvable::AboveRoot)?;
                 out.truncate(parent);
             }
             "." | "" => {}
@@ -45,6 +53,8 @@ pub fn normal(target: &str) -> Result<Cow<'_, str>, AboveRoot> {
     out.push_str(query);
     Ok(Cow::Owned(out))
 }
+
+const NUL: &str = "%00";
 
 /// True if a target has a `..` segment, in any spelling that its normal form resolves.
 pub fn climbs(target: &str) -> bool {
@@ -67,7 +77,7 @@ fn is_normal(path: &[u8]) -> bool {
             Some(b'.') => !(is_end(at + 2) || path[at + 2] == b'.' && is_end(at + 3)),
             _ => true,
         },
-        b'%' => separator(&path[at..]).is_none(),
+        b'%' => separator(&path[at..]).is_none() && !path[at..].starts_with(NUL.as_bytes()),
         _ => true,
     })
 }
@@ -159,8 +169,13 @@ mod tests {
             "/%2f..%2fx",
             "/a/..//..",
         ] {
-            assert_eq!(normal(target), Err(AboveRoot), "{target}");
+            assert_eq!(normal(target), Err(Unresolvable::AboveRoot), "{target}");
         }
+        for target in ["/%00", "/a%00/../b", "/a/../%00?x"] {
+            assert_eq!(normal(target), Err(Unresolvable::Nul), "{target}");
+        }
+        // Decoded once; a query is never decoded.
+        assert!(normal("/a%2500?%00").is_ok());
     }
 
     proptest! {

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 
 use super::file_pool::FilePool;
 use super::residency::Residency;
+use crate::front::client_limits::memory_budget::{Account, Reservation};
 use crate::observe::codes;
-use crate::os::{files, sendfile};
+use crate::os::{descriptors, files, sendfile};
 
 /// An open file, with what is known of its place in memory; clones share both.
 #[derive(Debug, Clone)]
@@ -22,6 +23,18 @@ pub struct SharedFile {
     pub file: Arc<File>,
     /// The ranges of it that are in memory, as far as is known.
     pub resident: Arc<Residency>,
+    /// The client's account, which has room for the descriptor.
+    pub counted: Option<Arc<Reservation>>,
+}
+
+impl SharedFile {
+    /// Counts the descriptor for a client. Returns false if descriptors are scarce, and the client
+    /// has its share of them.
+    pub fn count_for(&mut self, client: &Arc<Account>) -> bool {
+        let is_scarce = descriptors::were_scarce_for(&*self.file);
+        self.counted = client.try_send_file(is_scarce).map(Arc::new);
+        self.counted.is_some()
+    }
 }
 
 impl From<File> for SharedFile {
@@ -29,6 +42,7 @@ impl From<File> for SharedFile {
         Self {
             file: Arc::new(file),
             resident: Arc::default(),
+            counted: None,
         }
     }
 }
@@ -37,22 +51,19 @@ impl From<File> for SharedFile {
 #[derive(Debug)]
 pub struct Source {
     /// The file.
-    pub file: Arc<File>,
+    pub shared: SharedFile,
     /// The end of the response in the file.
     end: u64,
     pool: FilePool,
-    resident: Arc<Residency>,
 }
 
 impl Source {
     /// The file of a response that ends at offset `end`.
     pub fn new(file: impl Into<SharedFile>, end: u64, pool: FilePool) -> Self {
-        let SharedFile { file, resident } = file.into();
         Self {
-            file,
+            shared: file.into(),
             end,
             pool,
-            resident,
         }
     }
 
@@ -60,14 +71,16 @@ impl Source {
     /// 0: unknown, [`Source::fetch`] them first.
     pub fn in_memory(&self, offset: u64, length: usize) -> usize {
         let now = Instant::now();
-        if let Some(to) = self.resident.known_to(offset, now) {
+        if let Some(to) = self.shared.resident.known_to(offset, now) {
             let known = usize::try_from(to - offset).unwrap_or(usize::MAX);
             return length.min(known);
         }
-        if !sendfile::is_cached(&self.file, offset, length as u64) {
+        if !sendfile::is_cached(&self.shared.file, offset, length as u64) {
             return 0;
         }
-        self.resident.remember(offset..offset + length as u64, now);
+        self.shared
+            .resident
+            .remember(offset..offset + length as u64, now);
         length
     }
 
@@ -80,8 +93,10 @@ impl Source {
         let length = FETCH.min(self.end.saturating_sub(offset));
         pool.run(move || {
             let began = Instant::now();
-            sendfile::fetch(&self.file, offset, length, self.end)?;
-            self.resident.remember(offset..offset + length, began);
+            sendfile::fetch(&self.shared.file, offset, length, self.end)?;
+            self.shared
+                .resident
+                .remember(offset..offset + length, began);
             Ok(())
         })
         .await
@@ -96,13 +111,13 @@ impl Source {
         // Allocated here, by the thread that will free it: allocators keep what threads of a pool
         // allocate.
         let block = Vec::with_capacity(length);
-        pool.run(move || read_into(block, &self.file, offset, length))
+        pool.run(move || read_into(block, &self.shared.file, offset, length))
             .await
     }
 
     /// Logs that the file could not be read although its response has begun.
     pub fn report(&self, error: &io::Error) {
-        let (file, length) = files::describe(&self.file);
+        let (file, length) = files::describe(&self.shared.file);
         tracing::warn!(
             code = codes::STATIC_FILE,
             file = %file.display(),

@@ -3,7 +3,7 @@
 //!
 //! 1. Names that begin with a dot, except `.well-known` (RFC 8615);
 //! 2. Python: sources, byte code, compiled modules;
-//! 3. databases in a single file, and the files that SQLite keeps beside them;
+//! 3. databases in a single file, and the files that a database keeps beside them;
 //! 4. backups and temporary files of editors, patches, merges and package managers;
 //! 5. any of these with another ending that only states how it is kept: compressed, numbered,
 //!    dated.
@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 /// True if a name in the path of a request is hidden. `is_last`: it is the file's own.
 pub(super) fn is_hidden(name: &[u8], is_last: bool) -> bool {
     let is_dotted = name.starts_with(b".") && name != b".well-known";
-    is_dotted || name == b"__pycache__" || is_last && is_private(name)
+    is_dotted || name.eq_ignore_ascii_case(b"__pycache__") || is_last && is_private(name)
 }
 
 /// True if a name that a link leads through, or to, is hidden. Like [`is_hidden`], except for the
@@ -97,6 +97,11 @@ fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// True if an ending only states how a file is kept: compressed, old, or dated.
 fn says_how_it_is_kept(ending: &[u8]) -> bool {
+    // Subversion names the revisions of a conflict `.r41` and `.r42`.
+    let ending = match ending {
+        [b'r', digits @ ..] if !digits.is_empty() => digits,
+        ending => ending,
+    };
     let is_number = ending.first().is_some_and(u8::is_ascii_digit)
         && ending
             .iter()
@@ -135,11 +140,26 @@ const DATABASES: &[&[u8]] = &[
     b"s3db",
     b"sl3",
     b"duckdb",
+    b"wal",
+    b"mdb",
+    b"accdb",
+    b"laccdb",
+    b"fdb",
+    b"gdb",
+    b"gdbm",
+    b"kdb",
+    b"kdbx",
+    b"rdb",
+    b"aof",
+    b"ibd",
+    b"frm",
+    b"myd",
+    b"myi",
 ];
 
 const BACKUPS: &[&[u8]] = &[
-    b"bak", b"bkp", b"backup", b"old", b"orig", b"rej", b"save", b"tmp", b"temp", b"rpmsave",
-    b"rpmorig", b"rpmnew",
+    b"bak", b"bk", b"bkp", b"backup", b"old", b"orig", b"rej", b"sav", b"save", b"tmp", b"temp",
+    b"rpmsave", b"rpmorig", b"rpmnew",
 ];
 
 const PACKED: &[&[u8]] = &[
@@ -148,16 +168,22 @@ const PACKED: &[&[u8]] = &[
 
 /// Endings of copies.
 const KEPT: &[&[u8]] = &[
+    b"base",
     b"copy",
     b"dev",
     b"disabled",
     b"dist",
     b"dump",
+    b"incr",
     b"live",
     b"local",
+    b"manifest",
+    b"mine",
     b"new",
+    b"ours",
     b"prev",
     b"prod",
+    b"theirs",
 ];
 
 #[cfg(test)]
@@ -187,7 +213,9 @@ mod tests {
             "a.pyd",
             "fast.cpython-313-x86_64-linux-gnu.so",
             "fast.abi3.so",
+            "X.PYC",
             "__pycache__",
+            "__PYCACHE__",
             // Databases and their side files.
             "db.sqlite3",
             "db.sqlite3-wal",
@@ -199,6 +227,13 @@ mod tests {
             "app.db-journal",
             "database-wal",
             "X.SQLITE",
+            "x.duckdb.wal",
+            "dump.rdb",
+            "data.mdb",
+            "appendonly.aof",
+            "appendonly.aof.1.incr.aof",
+            "appendonly.aof.manifest",
+            "Vault.KDBX",
             // Backups.
             "index.html~",
             "settings.py~",
@@ -209,6 +244,8 @@ mod tests {
             "a.html.bak",
             "a.BAK",
             "a.bak2",
+            "a.bk",
+            "a.sav",
             "a.orig",
             "a.rej",
             "a.swp",
@@ -238,6 +275,10 @@ mod tests {
             "settings.py.1",
             "settings.py.2026-01-01",
             "settings.py_old",
+            "settings.py.mine",
+            "settings.py.bk",
+            "settings.py.r41",
+            "settings.py.theirs",
             "settings.py-20260101",
             "x.sqlite3.br",
             "x.sqlite3.tar.gz",
@@ -294,6 +335,10 @@ mod tests {
             "a~b.png",
             "1.2.3",
             "data.1",
+            "data.r41",
+            "index.html.mine",
+            "app.r",
+            "app.manifest",
             "user.db.json",
             "x.swf",
             "x.swq",
@@ -310,7 +355,7 @@ mod tests {
         for name in ["v1.bak", "site.py", "backup~", "media.db"] {
             assert!(!is_hidden(name.as_bytes(), false), "{name}");
         }
-        assert!(is_hidden(b".git", false) && is_hidden(b"__pycache__", false));
+        assert!(is_hidden(b".git", false) && is_hidden(b"__PyCache__", false));
     }
 
     #[test]

@@ -97,7 +97,11 @@ impl OpenFile {
 
     fn shared(&self, file: Arc<File>) -> SharedFile {
         let resident = Arc::clone(&self.resident);
-        SharedFile { file, resident }
+        SharedFile {
+            file,
+            resident,
+            counted: None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Weak<File>> {

@@ -26,10 +26,17 @@ pub struct TlsStream {
     early: Bytes,
     /// Bytes whose records the kernel does not have completely.
     claimed: usize,
+    /// Bytes received since the session began, or since the last decrypted ones.
+    received: usize,
     is_closing: bool,
     /// Towards a server: the generation of the files that verified it.
     pub generation: u64,
 }
+
+/// Most bytes that a client may send without data in them. A record takes 18 KiB with the next
+/// one's first bytes. Inside of a session rustls would gather a message of the handshake protocol
+/// up to 64 KiB; clients send a few bytes of those (RFC 8446 §4.6.3).
+const MOST_WITHOUT_DATA: usize = 32 << 10;
 
 impl AsFd for TlsStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -45,6 +52,7 @@ impl TlsStream {
             session: session.into(),
             early,
             claimed: 0,
+            received: 0,
             is_closing: false,
             generation: 0,
         }
@@ -58,6 +66,11 @@ impl TlsStream {
     /// The socket, for bytes outside of the session.
     pub fn into_tcp(self) -> TcpStream {
         self.tcp
+    }
+
+    /// Number of bytes received, while the handshake is not complete.
+    pub fn received(&self) -> usize {
+        self.received
     }
 
     /// The session.
@@ -139,7 +152,8 @@ impl TlsStream {
                 return read;
             }
             let socket = self.tcp.as_fd();
-            receive_records(&mut self.session, &mut self.early, &mut AtOnce(socket))?;
+            self.received +=
+                receive_records(&mut self.session, &mut self.early, &mut AtOnce(socket))?;
             self.process_records()?;
         }
     }
@@ -191,13 +205,21 @@ impl TlsStream {
         );
         match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            received => Poll::Ready(received),
+            received => Poll::Ready(received.inspect(|bytes| self.received += bytes)),
         }
     }
 
     fn process_records(&mut self) -> io::Result<()> {
         self.process()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let is_server = matches!(self.session, Connection::Server(_));
+        if is_server && self.received > MOST_WITHOUT_DATA {
+            if self.session.reader().fill_buf().is_err() {
+                let text = "too many bytes without data";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            self.received = 0;
+        }
         match self.try_tls_flush() {
             // The rest goes with the next write.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -213,6 +235,7 @@ impl TlsStream {
             Ok(bytes) => {
                 let length = bytes.len().min(into.remaining());
                 into.put_slice(&bytes[..length]);
+                self.received = 0;
                 reader.consume(length);
                 Some(Ok(()))
             }

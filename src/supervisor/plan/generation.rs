@@ -29,6 +29,8 @@ pub(super) struct Generation {
     pub(super) refork: Promotion,
     /// Deaths in quick succession, of workers and templates.
     pub(super) quick_deaths: u32,
+    /// Rounds of failed forks since the last fork.
+    pub(super) failed_forks: u32,
     pub(super) ever_ready: bool,
     /// True if it has reported that it can take over.
     pub(super) is_prepared: bool,
@@ -165,10 +167,21 @@ impl Generation {
         give_up && self.quick_deaths >= BOOT_ATTEMPTS
     }
 
-    pub(super) fn pause(&mut self, now: Instant) {
-        let doublings = self.quick_deaths.saturating_sub(FREE_DEATHS + 1).min(10);
-        let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
-        self.no_fork_before = Some(now + pause);
+    /// A fork failed; several at a time are one attempt. `true`: none of its workers was ever
+    /// ready, and the attempts are used up.
+    pub(super) fn fork_failed(&mut self, now: Instant) -> bool {
+        if self.no_fork_before.is_some_and(|until| until > now) {
+            return false;
+        }
+        self.no_fork_before = Some(now + pause_after(self.failed_forks));
+        self.failed_forks += 1;
+        let give_up = !self.ever_ready || self.role == Role::Coming;
+        give_up && self.failed_forks >= BOOT_ATTEMPTS
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let doublings = self.quick_deaths.saturating_sub(FREE_DEATHS + 1);
+        self.no_fork_before = Some(now + pause_after(doublings));
     }
 
     /// Forks that were requested from a template that has exited will not happen.
@@ -217,4 +230,9 @@ pub(super) fn is_ready(worker: WorkerPhase) -> bool {
 
 fn is_due_for_recycling(worker: WorkerPhase) -> bool {
     matches!(worker, WorkerPhase::Ready { worn: true, .. })
+}
+
+/// The pause before the next fork, which doubles with each attempt.
+fn pause_after(doublings: u32) -> Duration {
+    (FIRST_PAUSE * 2_u32.pow(doublings.min(10))).min(LONGEST_PAUSE)
 }

@@ -308,22 +308,45 @@ fn failed_forks_fail_a_reload_and_not_a_server() {
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     story.plan.decide(PlanEvent::TemplateLoaded(1), story.start);
     let failed = |generation| PlanEvent::ForkFailed(generation, 0);
-    for ms in [0, 100] {
-        let again = story.at(ms + 100);
+    for (ms, pause) in [(0, 100), (100, 200)] {
+        let again = story.at(ms + pause);
         story.check(ms, failed(1), &[Action::WakeAt(again)]);
-        story.check(ms + 100, PlanEvent::Timer, &[Action::Fork(1, 0)]);
+        story.check(ms + pause, PlanEvent::Timer, &[Action::Fork(1, 0)]);
     }
     story.check(
-        200,
+        300,
         failed(1),
         &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
     );
     story.check(2000, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
-    for ms in (2000..4000).step_by(100) {
-        let again = story.at(ms + 100);
+    let mut ms = 2000;
+    for pause in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+        let again = story.at(ms + pause);
         story.check(ms, failed(0), &[Action::WakeAt(again)]);
-        story.check(ms + 100, PlanEvent::Timer, &[Action::Fork(0, 0)]);
+        ms += pause;
+        story.check(ms, PlanEvent::Timer, &[Action::Fork(0, 0)]);
     }
+    // A fork ends the row of failures.
+    story.check(ms, PlanEvent::Forked(0, 0), &[]);
+    story.check(ms, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    let again = story.at(ms + 100);
+    story.check(ms, failed(0), &[Action::WakeAt(again)]);
+}
+
+#[test]
+fn a_server_that_never_gets_a_process_for_a_worker_gives_up() {
+    let mut story = Story::new(2);
+    story.check(0, PlanEvent::Start, &START);
+    let both = [Action::Fork(0, 0), Action::Fork(0, 1)];
+    story.check(0, PlanEvent::TemplateLoaded(0), &both);
+    for (ms, pause) in [(0, 100), (100, 200)] {
+        let again = story.at(ms + pause);
+        story.check(ms, PlanEvent::ForkFailed(0, 0), &[Action::WakeAt(again)]);
+        story.check(ms, PlanEvent::ForkFailed(0, 1), &[Action::WakeAt(again)]);
+        story.check(ms + pause, PlanEvent::Timer, &both);
+    }
+    let over = [Action::GiveUp(Ending::NeverReady)];
+    story.check(300, PlanEvent::ForkFailed(0, 1), &over);
 }
 
 #[test]
