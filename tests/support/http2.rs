@@ -94,6 +94,11 @@ impl Http2 {
         self.connection.send_and_finish(bytes);
     }
 
+    /// Leaves at once by a reset.
+    pub fn reset(self) {
+        self.connection.reset();
+    }
+
     /// Sends a FIN.
     pub fn finish_sending(&mut self) {
         self.connection.finish_sending();
