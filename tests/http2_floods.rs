@@ -287,6 +287,7 @@ fn a_client_that_goes_leaves_no_work_and_499_over_both_versions() {
     http2.headers(1, &fields, true);
     http2.round_trip();
     http1.reset();
+    // A FIN this soon would be a half-close.
     http2.reset();
     server.stdout.wait_for("\"GET /gone/one HTTP/1.1\" 499");
     server.stdout.wait_for("\"GET /gone/two HTTP/2.0\" 499");
