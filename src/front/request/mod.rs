@@ -129,12 +129,7 @@ pub async fn answer(
             &mut record,
         ));
         let answered = without_panic(routed).await;
-        answered.and_then(|mut response| {
-            match response.body_mut().count_file_for(in_use.account()) {
-                true => Ok(response),
-                false => Err(Rejection::NoDescriptors),
-            }
-        })
+        answered.and_then(|response| with_counted_file(response, &in_use))
     };
     if matches!(answered, Err(Rejection::Unanswered)) {
         record.ends(error::unanswered());
@@ -159,6 +154,17 @@ pub async fn answer(
     // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
     Ok(follow(response, &activity, head.version, record, in_use))
+}
+
+/// Counts the descriptor of the file that the response sends.
+fn with_counted_file(
+    mut response: Response<Body>,
+    in_use: &InUse,
+) -> Result<Response<Body>, Rejection> {
+    match response.body_mut().count_file_for(in_use.account()) {
+        true => Ok(response),
+        false => Err(Rejection::NoDescriptors),
+    }
 }
 
 /// The body of a request: from hyper, or as it arrived with the head.
