@@ -10,6 +10,7 @@
 """
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -196,7 +197,7 @@ def add_documents(wheel, binary=None):
     lines = [line for line in lines if line.split(",")[0] not in names and not line.startswith(record + ",")]
     lines += ["%s,sha256=%s,%d" % (name, digest(data), len(data)) for name, data in new] + [record + ",,"]
     temporary = wheel.with_name(wheel.name + ".new")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
+    with smallest_deflate(), zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
         for entry, data in entries:
             if entry.filename not in names and entry.filename != record:
                 out.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
@@ -205,6 +206,35 @@ def add_documents(wheel, binary=None):
             entry.external_attr = 0o100644 << 16
             out.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
     os.replace(temporary, wheel)
+
+
+@contextlib.contextmanager
+def smallest_deflate():
+    """Lets zipfile compress by zopfli, if that is installed: the same format, 3 % smaller, in a minute."""
+    try:
+        from zopfli.zlib import compress
+    except ImportError:
+        yield
+        return
+
+    class Compressor:
+        def __init__(self):
+            self.data = bytearray()
+
+        def compress(self, data):
+            self.data += data
+            return b""
+
+        def flush(self):
+            # Without the head and the checksum of zlib (RFC 1950).
+            return compress(bytes(self.data))[2:-4]
+
+    usual = zipfile._get_compressor
+    zipfile._get_compressor = lambda *_kind_and_level: Compressor()
+    try:
+        yield
+    finally:
+        zipfile._get_compressor = usual
 
 
 def printed_by(binary, arguments):

@@ -6,6 +6,7 @@ mod moments;
 mod state;
 mod suspended;
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,10 +80,14 @@ fn install(path: &Path) {
 
 /// Runs a verb against the server with this control socket.
 fn verb(server: &Server, arguments: &[&str]) -> Ended {
-    Pyserve::bare()
-        .env("PYSERVE_CONTROL", server.probe.path("control"))
-        .args(arguments)
-        .run()
+    let control = server.probe.path("control");
+    // Root asks no server of a user that the settings do not name.
+    let owner = std::fs::metadata(&control).map_or(0, |socket| socket.uid());
+    let mut verb = Pyserve::bare().env("PYSERVE_CONTROL", control);
+    if owner != 0 {
+        verb = verb.env("PYSERVE_UID", owner.to_string());
+    }
+    verb.args(arguments).run()
 }
 
 #[track_caller]

@@ -261,12 +261,7 @@ async fn route(
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
-    let target = &*normal_target::normal(raw).map_err(|unresolvable| {
-        Rejection::BadRequest(match unresolvable {
-            Unresolvable::AboveRoot => "the path climbs above the root",
-            Unresolvable::Nul => "the path has a NUL character (%00)",
-        })
-    })?;
+    let target = &*normal_target::normal(raw).map_err(without_normal_form)?;
     let host = site.hosts.find(&client.host);
     let route = site.router.find(target, host);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
@@ -326,6 +321,13 @@ async fn route(
         }
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
     }
+}
+
+fn without_normal_form(unresolvable: Unresolvable) -> Rejection {
+    Rejection::BadRequest(match unresolvable {
+        Unresolvable::AboveRoot => "the path climbs above the root",
+        Unresolvable::Nul => "the path has a NUL character (%00)",
+    })
 }
 
 /// True for an HTTP/2 request to a host with another certificate than that of its connection: a
