@@ -4,6 +4,7 @@
 //! [`upstream_health`](crate::upstream_health).
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::support::backend::{Backend, Call, page};
 use crate::support::nginx::Nginx;
-use crate::support::server::{Pyserve, Server, post};
+use crate::support::server::{Pyserve, Server, get, post, request};
 use crate::support::tls::{self, Authority, Issued, VALID, Validity, authority};
 use crate::support::{DEADLINE, skipped, temp_dir, write_files};
 
@@ -270,6 +271,136 @@ fn wait_for_status(server: &Server, status: u16) {
         assert!(began.elapsed() < DEADLINE, "never {status}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A server that responds with the signature of its client's certificate, and to `/held` only when released;
+/// with the channels that report and release such a request.
+fn holding(own: &Issued, clients: Option<&Authority>) -> (Backend, Receiver<()>, Sender<()>) {
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel();
+    let released = Mutex::new(released);
+    let backend = Backend::tls_with(tls::server(own, clients), move |mut call| {
+        while let Some(head) = call.http_head() {
+            if head.starts_with("GET /held ") {
+                begun.send(()).unwrap();
+                released.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+            }
+            let shown = call.session().peer_certificates();
+            call.send(page(
+                &shown.map_or(String::new(), |chain| signature(&chain[0])),
+            ));
+        }
+    });
+    (backend, begins, release)
+}
+
+/// The end of the signature, by which a test tells certificates apart.
+fn signature(certificate: &[u8]) -> String {
+    format!("{:?}", certificate.last_chunk::<8>().unwrap())
+}
+
+/// Files change while a response is awaited: its connection was verified by the old ones, and is
+/// not reused.
+#[test]
+fn a_connection_in_flight_is_not_reused_after_the_authorities_have_changed() {
+    // NTLM reserves a connection for its client (RFC 4559 §6).
+    for authorization in ["", "Authorization: NTLM x\r\n"] {
+        let dir = temp_dir();
+        let ca = dir.path().join("ca.pem");
+        std::fs::copy(authority().root(), &ca).unwrap();
+        let (backend, begins, release) = holding(&authority().issue(&["127.0.0.1"]), None);
+        let server = trusting(&backend, &ca).ready();
+        let mut client = server.connect();
+        client.send(request("GET", "/held", authorization));
+        begins.recv_timeout(DEADLINE).unwrap();
+        std::fs::copy(Authority::new().root(), &ca).unwrap();
+        server
+            .stderr
+            .wait_for("certificates for upstream servers read");
+        release.send(()).unwrap();
+        assert_eq!(client.response().status(), 200, "the response goes on");
+        let next = client.exchange(request("GET", "/", authorization));
+        assert_eq!(next.status(), 502, "{authorization:?}");
+        assert_eq!(server.get("/").status(), 502, "{authorization:?}");
+        assert_eq!(backend.calls(), 1, "{authorization:?}");
+    }
+}
+
+/// A reserved connection that is idle while the files change is not among those of the pool.
+#[test]
+fn a_reserved_connection_is_not_reused_after_the_authorities_have_changed() {
+    let dir = temp_dir();
+    let ca = dir.path().join("ca.pem");
+    std::fs::copy(authority().root(), &ca).unwrap();
+    let backend = with(&authority().issue(&["127.0.0.1"]));
+    let server = trusting(&backend, &ca).ready();
+    let mut client = server.connect();
+    let ask = || request("GET", "/", "Authorization: Negotiate x\r\n");
+    assert_eq!(client.exchange(ask()).status(), 200);
+    assert_eq!(client.exchange(ask()).status(), 200);
+    assert_eq!(backend.calls(), 1);
+    std::fs::copy(Authority::new().root(), &ca).unwrap();
+    server
+        .stderr
+        .wait_for("certificates for upstream servers read");
+    assert_eq!(client.exchange(ask()).status(), 502);
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn a_changed_certificate_of_this_server_is_shown_also_where_a_connection_was_in_flight() {
+    let (dir, clients) = (temp_dir(), Authority::new());
+    let [old, new] = [(); 2].map(|()| clients.issue(&["pyserve"]));
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+    let write = |issued: &Issued| {
+        std::fs::copy(&issued.key, &key).unwrap();
+        std::fs::copy(&issued.cert, &cert).unwrap();
+    };
+    write(&old);
+    let own = authority().issue(&["127.0.0.1"]);
+    let (backend, begins, release) = holding(&own, Some(&clients));
+    let server = trusting(&backend, &authority().root())
+        .arg_file("--upstream-cert", &cert)
+        .arg_file("--upstream-key", &key)
+        .ready();
+    let shown = |issued: &Issued| signature(&issued.read().0[0]);
+    let mut client = server.connect();
+    client.send(get("/held"));
+    begins.recv_timeout(DEADLINE).unwrap();
+    write(&new);
+    server
+        .stderr
+        .wait_for("certificates for upstream servers read");
+    release.send(()).unwrap();
+    assert_eq!(client.response().text(), shown(&old));
+    assert_eq!(client.exchange(get("/")).text(), shown(&new));
+}
+
+/// A reload makes other servers of the settings, and the connection returns to those before.
+#[test]
+fn a_connection_in_flight_is_not_reused_after_a_reload_with_another_name() {
+    let dir = temp_dir();
+    let (backend, begins, release) = holding(&authority().issue(&["127.0.0.1"]), None);
+    let settings = dir.path().join("pyserve.toml");
+    let write = |name: &str| {
+        let (url, ca) = (backend.url(), authority().root());
+        let ca = ca.display();
+        let text = format!("upstream = [\"{url}\"]\nupstream_ca = \"{ca}\"\n{name}");
+        std::fs::write(&settings, text).unwrap();
+    };
+    write("");
+    let server = pyserve().arg_file("--config", &settings).ready();
+    let mut client = server.connect();
+    client.send(request("GET", "/held", "Authorization: NTLM x\r\n"));
+    begins.recv_timeout(DEADLINE).unwrap();
+    write("upstream_tls_name = \"other.test\"\n");
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("reloaded in");
+    release.send(()).unwrap();
+    assert_eq!(client.response().status(), 200);
+    // The reload may end this connection behind its response.
+    assert_eq!(server.get("/").status(), 502);
+    assert_eq!(backend.calls(), 1);
 }
 
 #[test]

@@ -179,7 +179,8 @@ impl Authority {
 }
 
 impl Issued {
-    fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    /// The chain and the key.
+    pub fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let certs = CertificateDer::pem_file_iter(&self.cert).unwrap();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
         (certs.collect::<Result<_, _>>().unwrap(), key)
