@@ -1,12 +1,10 @@
 //! Changes of header fields of requests before an application or server gets them: `request_header`
 //! in `[[location]]` (nginx: `proxy_set_header`).
 
-use http::HeaderValue;
 use http::header::{self, HeaderName};
 
 use super::error::{Invalid, invalid};
-use super::native;
-use super::response_rules::{HeaderChange, HeaderRule};
+use super::response_rules::{HeaderChange, HeaderRule, header_name, header_value};
 
 /// Fields that frame a message, belong to one connection, or say who the client is.
 const REFUSED: [HeaderName; 16] = [
@@ -49,7 +47,7 @@ pub fn parse(text: &str) -> Result<HeaderRule, Invalid> {
     let (field, value) = field
         .split_once(':')
         .ok_or_else(|| invalid("no `:` between name and value", REMEDY))?;
-    let (name, value) = (name(field.trim())?, self::value(value.trim())?);
+    let (name, value) = (name(field.trim())?, header_value(value.trim(), REMEDY)?);
     Ok(HeaderRule {
         name,
         change: match action {
@@ -61,13 +59,7 @@ pub fn parse(text: &str) -> Result<HeaderRule, Invalid> {
 }
 
 fn name(text: &str) -> Result<HeaderName, Invalid> {
-    // RFC 9110 §5.6.2.
-    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        invalid(
-            format!("{text:?} is not the name of a header field"),
-            REMEDY,
-        )
-    })?;
+    let name = header_name(text, REMEDY)?;
     if REFUSED.contains(&name) {
         let problem = format!("{text} is set by the server for each request");
         return Err(invalid(problem, "remove it"));
@@ -80,21 +72,6 @@ fn name(text: &str) -> Result<HeaderName, Invalid> {
         )),
         false => Ok(name),
     }
-}
-
-fn value(text: &str) -> Result<HeaderValue, Invalid> {
-    if text.is_empty() {
-        return Err(invalid("the value is empty", "give one, or `remove NAME`"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(invalid(
-            "the value contains a control character",
-            "give it in one line, without tabs",
-        ));
-    }
-    native::utf8_alone(text)?;
-    HeaderValue::from_bytes(text.as_bytes())
-        .map_err(|_| invalid("a header field cannot have this value", REMEDY))
 }
 
 #[cfg(test)]

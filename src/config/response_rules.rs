@@ -119,7 +119,7 @@ impl HeaderRule {
             .split_once([':', '='])
             .ok_or_else(|| invalid("no `:` between name and value", REMEDY))?;
         let name = field_name(name.trim())?;
-        let value = field_value(value.trim())?;
+        let value = header_value(value.trim(), REMEDY)?;
         Ok(Self {
             name,
             change: match is_added {
@@ -141,13 +141,7 @@ fn keyword<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 }
 
 fn field_name(text: &str) -> Result<HeaderName, Invalid> {
-    // RFC 9110 §5.6.2.
-    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        invalid(
-            format!("{text:?} is not the name of a header field"),
-            REMEDY,
-        )
-    })?;
+    let name = header_name(text, REMEDY)?;
     match REFUSED.iter().find(|(refused, _)| *refused == name) {
         None => Ok(name),
         Some((_, "")) => Err(invalid(
@@ -161,7 +155,24 @@ fn field_name(text: &str) -> Result<HeaderName, Invalid> {
     }
 }
 
-fn field_value(text: &str) -> Result<HeaderValue, Invalid> {
+/// The name of a field (RFC 9110 §5.6.2); `remedy` says what to give instead.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub(super) fn header_name(text: &str, remedy: &str) -> Result<HeaderName, Invalid> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        invalid(
+            format!("{text:?} is not the name of a header field"),
+            remedy,
+        )
+    })
+}
+
+/// The value of a field; `remedy` says what to give instead.
+///
+/// # Errors
+/// [`Invalid`] for a value that a field cannot have.
+pub(super) fn header_value(text: &str, remedy: &str) -> Result<HeaderValue, Invalid> {
     if text.is_empty() {
         return Err(invalid("the value is empty", "give one, or `remove NAME`"));
     }
@@ -173,7 +184,7 @@ fn field_value(text: &str) -> Result<HeaderValue, Invalid> {
     }
     native::utf8_alone(text)?;
     HeaderValue::from_bytes(text.as_bytes())
-        .map_err(|_| invalid("a header field cannot have this value", REMEDY))
+        .map_err(|_| invalid("a header field cannot have this value", remedy))
 }
 
 impl ErrorPage {
