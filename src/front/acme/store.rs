@@ -37,6 +37,7 @@ use super::error::AcmeError;
 use super::state::{PendingChallenges, State};
 use crate::config::acme;
 use crate::front::tls::pair::Pair;
+use crate::front::tls::pem;
 
 /// Room for the chain that is taken before an order: a full disk has to be noticed before the authority
 /// has work.
@@ -192,7 +193,7 @@ impl Store {
     /// It cannot be written: the authority need not be asked.
     pub fn new_key(&self, name: &str) -> Result<Key, AcmeError> {
         let key = Key::generate()?;
-        let mut text = pem("PRIVATE KEY", &key.pkcs8).into_bytes();
+        let mut text = pem::written("PRIVATE KEY", &key.pkcs8).into_bytes();
         // Blank lines are no part of PEM (RFC 7468 §2).
         text.resize(text.len() + ROOM, b'\n');
         let path = self.pending(name);
@@ -215,7 +216,7 @@ impl Store {
     /// It cannot be written, or is not the one that was ordered.
     pub fn install(&self, name: &str, key: &Key, chain: &str) -> Result<(), AcmeError> {
         let path = self.pending(name);
-        let text = format!("{}{chain}", pem("PRIVATE KEY", &key.pkcs8));
+        let text = format!("{}{chain}", pem::written("PRIVATE KEY", &key.pkcs8));
         // Into the room that was taken.
         let written = OpenOptions::new()
             .write(true)
@@ -358,20 +359,6 @@ fn create_file(path: &Path) -> io::Result<File> {
         .truncate(true)
         .mode(0o600)
         .open(path)
-}
-
-/// RFC 7468 §2.
-fn pem(label: &str, der: &[u8]) -> String {
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    let text = BASE64_STANDARD.encode(der);
-    let mut rest = &*text;
-    while !rest.is_empty() {
-        let (line, behind) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = behind;
-    }
-    pem + &format!("-----END {label}-----\n")
 }
 
 fn problem(doing: &str, path: &Path, error: &io::Error) -> AcmeError {

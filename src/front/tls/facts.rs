@@ -2,10 +2,9 @@
 //! nginx and mod_ssl use as well.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use rustls::{CipherSuite, CommonState, ProtocolVersion};
 
+use super::pem;
 use super::x509::{self, Certificate};
 use crate::config::tls::ClientAuth;
 use crate::observe::access_log::TlsSession;
@@ -84,7 +83,9 @@ impl ClientFacts {
                 begin: x509::printed(certificate.not_before),
                 end: x509::printed(certificate.not_after),
                 certificate,
-                pem: settings.in_environ.then(|| pem(der)),
+                pem: settings
+                    .in_environ
+                    .then(|| pem::written("CERTIFICATE", der)),
             })),
         }
     }
@@ -95,20 +96,6 @@ fn fingerprint(der: &[u8]) -> String {
     let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, der);
     let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
     digits.collect()
-}
-
-/// RFC 7468 §5.
-fn pem(der: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = &*text;
-    while !rest.is_empty() {
-        let (line, behind) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = behind;
-    }
-    pem + "-----END CERTIFICATE-----\n"
 }
 
 fn protocol(version: ProtocolVersion) -> &'static str {
