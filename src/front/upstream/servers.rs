@@ -139,13 +139,7 @@ impl Servers {
             if let Some(slot) = slot {
                 let server = &self.servers[slot.server()];
                 tried.push(slot.server());
-                let may_use = |link: &Socket| self.is_current(link);
-                let idle = if fresh {
-                    None
-                } else {
-                    server.take_idle(may_use)
-                };
-                if let Some(link) = idle {
+                if let Some(link) = self.take_idle(server, fresh) {
                     return Ok(server.reached(link, slot, true));
                 }
                 match self.link(slot.server()).await {
@@ -201,6 +195,20 @@ impl Servers {
         }
         let slot = self.balance.at(link.server);
         Some(self.servers[link.server].reached(link.socket, slot, true))
+    }
+
+    /// Takes an idle connection that is still open, and may be used, unless it is to be `fresh`.
+    fn take_idle(&self, server: &Server, fresh: bool) -> Option<Socket> {
+        if fresh {
+            return None;
+        }
+        let mut idle = server.idle();
+        while let Some((mut link, since)) = idle.pop() {
+            if since.elapsed() < LONGEST_IDLE && self.is_current(&link) && link.is_quiet() {
+                return Some(link);
+            }
+        }
+        None
     }
 
     /// True unless the connection is a TLS session of files that have changed since.
@@ -486,17 +494,6 @@ impl Server {
         let addresses: Vec<_> = files.run(look_up).await?.collect();
         *self.known() = Some((Instant::now(), addresses.clone()));
         Ok(addresses)
-    }
-
-    /// Takes an idle connection that is still open, and may be used.
-    fn take_idle(&self, may_use: impl Fn(&Socket) -> bool) -> Option<Socket> {
-        let mut idle = self.idle();
-        while let Some((mut link, since)) = idle.pop() {
-            if since.elapsed() < LONGEST_IDLE && may_use(&link) && link.is_quiet() {
-                return Some(link);
-            }
-        }
-        None
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Socket, Instant)>> {
