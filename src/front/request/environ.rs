@@ -151,21 +151,22 @@ impl Block {
     fn verified_client(&mut self, client: &VerifiedClient) -> Result<(), Rejection> {
         let certificate = &client.certificate;
         let left = certificate.days_left(SystemTime::now()).to_string();
-        let pem = client.pem.iter().map(|pem| ("CERT", pem));
+        let pem = client.pem.iter();
+        let pem = pem.map(|pem| (&b"SSL_CLIENT_CERT"[..], pem));
         let facts = [
-            ("S_DN", &certificate.subject),
-            ("I_DN", &certificate.issuer),
+            (&b"SSL_CLIENT_S_DN"[..], &certificate.subject),
+            (b"SSL_CLIENT_I_DN", &certificate.issuer),
             // nginx and mod_ssl have different names for it.
-            ("SERIAL", &certificate.serial),
-            ("M_SERIAL", &certificate.serial),
-            ("V_START", &client.begin),
-            ("V_END", &client.end),
-            ("V_REMAIN", &left),
-            ("FINGERPRINT", &client.fingerprint),
+            (b"SSL_CLIENT_SERIAL", &certificate.serial),
+            (b"SSL_CLIENT_M_SERIAL", &certificate.serial),
+            (b"SSL_CLIENT_V_START", &client.begin),
+            (b"SSL_CLIENT_V_END", &client.end),
+            (b"SSL_CLIENT_V_REMAIN", &left),
+            (b"SSL_CLIENT_FINGERPRINT", &client.fingerprint),
         ];
         self.push(b"SSL_CLIENT_VERIFY", b"SUCCESS")?;
         for (name, value) in facts.into_iter().chain(pem) {
-            self.push(format!("SSL_CLIENT_{name}").as_bytes(), value.as_bytes())?;
+            self.push(name, value.as_bytes())?;
         }
         Ok(())
     }
