@@ -1,30 +1,21 @@
 //! The `pyserve` command: parse, resolve, run, map the result to an exit code.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
-use crate::config::locations::Handler;
 use crate::config::reach::{self, Unreachable};
-use crate::config::tls::CertificateFiles;
-use crate::config::upstream::UpstreamTls;
 use crate::config::{
     self, AppSettings, Config, ConfigError, HostFacts, ListenAddress, foreign, native,
 };
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
-use crate::front::acme::store;
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
-use crate::front::tls::certificates::Certificates;
-use crate::front::tls::client_auth;
 use crate::front::tls::files as tls_files;
-use crate::front::tls::pair::SharedPair;
-use crate::front::tls::upstream::TlsToServers;
 use crate::gunicorn_link;
 use crate::init;
 use crate::manual;
@@ -52,6 +43,7 @@ use crate::supervisor::reload::{Load, Loaded};
 use crate::supervisor::startup::StartupFacts;
 use crate::supervisor::upgrade::predecessor::{Inherited, MainOrAdmin};
 use crate::supervisor::{self, Bound, Outcome};
+use crate::tls_start;
 use crate::uwsgi_link;
 use crate::verbs::{self, ControlCommand, print};
 use anyhow::Context;
@@ -318,19 +310,19 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 /// Reads what a check needs.
 fn read_only(config: &Config) -> anyhow::Result<Bound> {
     Ok(Bound {
-        certificates: certificates(config, &[])?,
+        certificates: tls_start::read(config, &[])?,
         ..Bound::default()
     })
 }
 
 fn bind(config: &Config, mut inherited: Option<Inherited>) -> anyhow::Result<Bound> {
-    prepare_acme(config)?;
+    tls_start::prepare_acme(config)?;
     if let Some(reader) = inherited.as_mut().and_then(Inherited::key_reader) {
         tls_files::use_reader(reader);
     }
     let known = inherited.as_ref();
     let known = known.map_or(&[][..], |inherited| &inherited.secrets().certificates);
-    let certificates = certificates(config, known)?;
+    let certificates = tls_start::read(config, known)?;
     let run_as = config.run_as.as_ref();
     let becomes = run_as
         .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
@@ -392,133 +384,6 @@ fn bind(config: &Config, mut inherited: Option<Inherited>) -> anyhow::Result<Bou
 /// Name of a passed socket (`FileDescriptorName=`) that is the admin listener. All others take the
 /// place of `--bind`.
 const ADMIN_SOCKET: &str = "admin";
-
-/// Reads the certificates, and logs their defects. Those for upstream servers are only checked.
-/// `known` are those of the server whose place this one takes.
-fn certificates(
-    config: &Config,
-    known: &[SharedPair],
-) -> anyhow::Result<Option<Arc<Certificates>>> {
-    for tls in tls_to_servers(config) {
-        TlsToServers::new(tls)?;
-    }
-    let certificates = certificates_of_listeners(config, known)?;
-    // Only root can look with the eyes of another user.
-    let run_as = config.run_as.as_ref();
-    if let Some(run_as) = run_as.filter(|_| identity::own().0 == 0) {
-        stay_able_to_read(config, certificates.as_deref(), (run_as.uid, run_as.gid))?;
-    }
-    Ok(certificates)
-}
-
-fn tls_to_servers(config: &Config) -> impl Iterator<Item = &UpstreamTls> {
-    let handlers = config.locations.iter().map(|location| &location.handler);
-    handlers.filter_map(|handler| match handler {
-        Handler::Upstream(settings) => settings.tls.as_ref(),
-        _ => None,
-    })
-}
-
-fn certificates_of_listeners(
-    config: &Config,
-    known: &[SharedPair],
-) -> anyhow::Result<Option<Arc<Certificates>>> {
-    let Some(tls) = &config.https.tls else {
-        return Ok(None);
-    };
-    let certificates = Certificates::read_or_share(&tls.certificates, known)?;
-    if let Some(client) = &tls.client {
-        client_auth::verifier(client)?;
-    }
-    for warning in certificates.warnings() {
-        tracing::warn!(code = codes::CERTIFICATE, "{warning}");
-    }
-    Ok(Some(Arc::new(certificates)))
-}
-
-/// Sees to it that files of TLS can be read when this process is that user, if need be by a process
-/// that stays root.
-fn stay_able_to_read(
-    config: &Config,
-    certificates: Option<&Certificates>,
-    (uid, gid): (u32, u32),
-) -> anyhow::Result<()> {
-    let (mut files, mut directories) = (Vec::new(), Vec::new());
-    for tls in tls_to_servers(config) {
-        files.extend(tls.ca.clone());
-        let own = tls.own.iter();
-        files.extend(own.flat_map(|own| [own.cert.clone(), own.key.clone()]));
-    }
-    if let Some(tls) = &config.https.tls {
-        for one in &tls.certificates {
-            match one {
-                CertificateFiles::Pair { cert, key } => files.extend([cert.clone(), key.clone()]),
-                CertificateFiles::Directory(dir) => directories.push(dir.clone()),
-                // It belongs to that user.
-                CertificateFiles::Managed { .. } => {}
-            }
-        }
-        let client = tls.client.iter();
-        files.extend(client.flat_map(|client| client.crls.iter().chain([&client.ca]).cloned()));
-    }
-    let pairs = certificates.map(Certificates::pairs).unwrap_or_default();
-    let of_pairs = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-    let all: Vec<_> = of_pairs.chain(&files).cloned().collect();
-    let look = || -> Vec<_> {
-        let error_of = |file: &PathBuf| Some((file.clone(), tls_files::read(file).err()?));
-        all.iter().filter_map(error_of).collect()
-    };
-    // The new process of an upgrade is that user already, and uses the reader of the old one.
-    let is_root = identity::own().0 == 0;
-    let unreadable = || match is_root {
-        true => identity::acting_as(uid, gid, look),
-        false => Ok(look()),
-    };
-    if unreadable()?.is_empty() {
-        return Ok(());
-    }
-    if is_root {
-        match tls_files::start_reader(&files, &directories) {
-            Ok(()) => {
-                tracing::info!("a process that stays root reads keys that uid {uid} cannot read");
-            }
-            Err(error) => tracing::debug!(%error, "no process that stays root"),
-        }
-    }
-    for (file, error) in unreadable()? {
-        tracing::warn!(
-            code = codes::CERTIFICATE,
-            "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
-            file.display()
-        );
-    }
-    Ok(())
-}
-
-/// Creates the directory of ACME while this is possible, and says at the start if the server is not
-/// going to be able to write there.
-fn prepare_acme(config: &Config) -> anyhow::Result<()> {
-    let Some(acme) = &config.https.acme else {
-        return Ok(());
-    };
-    let owner = config
-        .run_as
-        .as_ref()
-        .filter(|_| identity::own().0 == 0)
-        .map(|run_as| (run_as.uid, run_as.gid));
-    let tried = match store::create(&acme.dir, owner) {
-        Err(error) => Err(error),
-        Ok(()) => match owner {
-            None => store::try_directory(&acme.dir),
-            Some((uid, gid)) => identity::acting_as(uid, gid, || store::try_directory(&acme.dir))?,
-        },
-    };
-    if let Err(error) = tried {
-        let uid = owner.map_or(identity::own().0, |(uid, _)| uid);
-        tracing::error!(code = codes::ACME, uid, "no certificates by ACME: {error}");
-    }
-    Ok(())
-}
 
 /// Writes the process id as the user that starts the server; a process that takes the place of another writes
 /// it later. Without the file the server runs as well.

@@ -49,6 +49,7 @@ mod schema;
     reason = "reads small local files; requests do not wait for it"
 )]
 mod supervisor;
+mod tls_start;
 #[allow(
     clippy::disallowed_methods,
     reason = "a verb that reads a file and ends"
