@@ -49,6 +49,15 @@ fn start_with(pebble: &mut Pebble, server: &Server, settings: &PebbleSettings) {
     pebble.start(server.port(), server.tls_port(), settings);
 }
 
+/// An authority whose certificates last for 20 s.
+fn start_short_lived(pebble: &mut Pebble, server: &Server) {
+    let settings = PebbleSettings {
+        lifetime: Some(20),
+        ..PebbleSettings::default()
+    };
+    start_with(pebble, server, &settings);
+}
+
 /// Output of `openssl s_client` for a host.
 fn handshake(server: &Server, name: &str) -> String {
     let said = Command::new("openssl")

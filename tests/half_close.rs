@@ -58,8 +58,8 @@ fn check(connect: impl Fn() -> Connection, requests: &str, bodies: &[&str]) {
     }
 }
 
-#[test]
-fn a_client_that_half_closes_behind_its_request_gets_its_answer() {
+/// A file in memory, and one that is sent in many pieces.
+pub fn site() -> tempfile::TempDir {
     let site = temp_dir();
     let large = "x".repeat(3 << 20) + "end";
     write_files(
@@ -69,6 +69,12 @@ fn a_client_that_half_closes_behind_its_request_gets_its_answer() {
             ("static/large.bin", &large),
         ],
     );
+    site
+}
+
+#[test]
+fn a_client_that_half_closes_behind_its_request_gets_its_answer() {
+    let site = site();
     let socket = site.path().join("socket");
     let server = Pyserve::app("echo.py")
         .args([

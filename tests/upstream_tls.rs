@@ -294,7 +294,7 @@ fn holding(own: &Issued, clients: Option<&Authority>) -> (Backend, Receiver<()>,
     (backend, begins, release)
 }
 
-/// The end of the signature, by which a test tells certificates apart.
+/// The end of the signature, by which a test distinguishes certificates.
 fn signature(certificate: &[u8]) -> String {
     format!("{:?}", certificate.last_chunk::<8>().unwrap())
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use super::{
-    certificate_in, handshake, pebble, server, start, start_with, status, wait_for_certificate,
-    wait_for_status, with_acme,
+    certificate_in, handshake, pebble, server, start, start_short_lived, status,
+    wait_for_certificate, wait_for_status, with_acme,
 };
 use crate::support::pebble::PebbleSettings;
 use crate::support::server::{Pyserve, get};
@@ -235,11 +235,7 @@ fn a_short_lived_certificate_is_renewed_without_renewal_information() {
     };
     let dir = temp_dir();
     let server = server(&pebble, dir.path(), &["one.test"]).ready();
-    let settings = PebbleSettings {
-        lifetime: Some(20),
-        ..PebbleSettings::default()
-    };
-    start_with(&mut pebble, &server, &settings);
+    start_short_lived(&mut pebble, &server);
     let first = wait_for_certificate(&server, "one.test", None);
     wait_for_certificate(&server, "one.test", Some(&first));
 }

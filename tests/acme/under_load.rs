@@ -7,8 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{pebble, server, start_with, wait_for_certificate};
-use crate::support::pebble::PebbleSettings;
+use super::{pebble, server, start_short_lived, wait_for_certificate};
 use crate::support::raw::Connection;
 use crate::support::server::get;
 use crate::support::temp_dir;
@@ -20,11 +19,7 @@ fn renewals_fail_no_request_on_kept_and_new_connections() {
     };
     let dir = temp_dir();
     let server = server(&pebble, dir.path(), &["one.test"]).ready();
-    let settings = PebbleSettings {
-        lifetime: Some(20),
-        ..PebbleSettings::default()
-    };
-    start_with(&mut pebble, &server, &settings);
+    start_short_lived(&mut pebble, &server);
     let mut current = wait_for_certificate(&server, "one.test", None);
     let client = client(&pebble.root());
     let (port, is_over, answered) = (

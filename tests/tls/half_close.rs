@@ -9,13 +9,13 @@ use std::time::Duration;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
+use crate::half_close::site;
 use crate::support::http2::{
     END_HEADERS, END_STREAM, HEADERS, Http2, Outcome, block, frame, get_fields,
 };
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get, post};
 use crate::support::tls::authority;
-use crate::support::{temp_dir, write_files};
 
 /// The end of a client's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,15 +67,7 @@ fn check(tried: impl Fn(Ends, &'static SupportedProtocolVersion)) {
 
 #[test]
 fn a_client_that_ends_its_side_behind_its_requests_gets_its_answers() {
-    let site = temp_dir();
-    let large = "x".repeat(3 << 20) + "end";
-    write_files(
-        site.path(),
-        &[
-            ("static/a.txt", "a file in memory"),
-            ("static/large.bin", &large),
-        ],
-    );
+    let site = site();
     let server = Pyserve::app("echo.py")
         .with_tls_beside()
         .args(["--access-log", "combined", "--root"])

@@ -96,18 +96,13 @@ fn no_request_fails_over_any_kind_of_listener() {
     let kept = Load::start(&server, 2, "/", Duration::from_millis(1), false);
     let fresh = Load::start(&server, 2, "/", Duration::from_millis(1), true);
     for round in 1..=3 {
-        let all = |count: &Client| count.count.load(Ordering::Relaxed);
-        let before: Vec<_> = clients.iter().map(all).collect();
+        let before = counts(&clients);
         upgrade(&server);
         for load in [&kept, &fresh] {
             let enough = load.answered() + 20;
             wait_until("requests are answered", || load.answered() >= enough);
         }
-        for (client, before) in clients.iter().zip(before) {
-            wait_until("each client goes on", || {
-                all(client) > before || client.thread.is_finished()
-            });
-        }
+        wait_for_each(&clients, &before, 0);
         server
             .stderr
             .wait_for_nth("has finished its requests", round);
@@ -239,17 +234,28 @@ fn fate(connection: &mut Http2, stream: u32) -> (Option<u16>, Option<u32>) {
     (status, last)
 }
 
+/// The number of answers that each client has.
+fn counts(clients: &[Client]) -> Vec<usize> {
+    let all = clients.iter();
+    all.map(|client| client.count.load(Ordering::Relaxed))
+        .collect()
+}
+
+/// Waits until each client has more than `more` answers beyond those before, or has failed.
+fn wait_for_each(clients: &[Client], before: &[usize], more: usize) {
+    for (client, before) in clients.iter().zip(before) {
+        wait_until("each client goes on", || {
+            client.count.load(Ordering::Relaxed) > before + more || client.thread.is_finished()
+        });
+    }
+}
+
 /// Upgrades three times while these clients ask.
 fn upgrade_under_load(mut server: Server, stop: &AtomicBool, clients: Vec<Client>) {
     for round in 1..=3 {
-        let all = |client: &Client| client.count.load(Ordering::Relaxed);
-        let before: Vec<_> = clients.iter().map(all).collect();
+        let before = counts(&clients);
         upgrade(&server);
-        for (client, before) in clients.iter().zip(before) {
-            wait_until("each client goes on", || {
-                all(client) > before + 5 || client.thread.is_finished()
-            });
-        }
+        wait_for_each(&clients, &before, 5);
         server
             .stderr
             .wait_for_nth("has finished its requests", round);

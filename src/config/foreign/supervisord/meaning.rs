@@ -621,6 +621,10 @@ mod tests {
     use crate::config::{HostFacts, file};
 
     fn reading(text: &str) -> Reading {
+        reading_with(text, &|_| Reading::default())
+    }
+
+    fn reading_with(text: &str, servers: &supervisord::ReadServer<'_>) -> Reading {
         let host = HostFacts::of_this_process();
         let read = |_: &Path, _: usize| Ok(text.as_bytes().to_vec());
         let files = Files {
@@ -630,22 +634,13 @@ mod tests {
             stand_in: &|_| None,
         };
         let around = Surroundings::of(&host, &files);
-        supervisord::read("/x/supervisord.conf", &around, &|_| Reading::default())
+        supervisord::read("/x/supervisord.conf", &around, servers)
     }
 
     #[test]
     fn only_what_is_said_of_a_directive_is_hidden_in_the_lines_of_servers() {
-        let host = HostFacts::of_this_process();
         let text = "[program:web]\ncommand=gunicorn site\nenvironment=A_TOKEN=\"hunter2\"\n";
-        let read = |_: &Path, _: usize| Ok(text.as_bytes().to_vec());
-        let files = Files {
-            read: &read,
-            kind: &|_| None,
-            real: &|path| Some(path.to_owned()),
-            stand_in: &|_| None,
-        };
-        let around = Surroundings::of(&host, &files);
-        let reading = supervisord::read("/x/supervisord.conf", &around, &|_| {
+        let reading = reading_with(text, &|_| {
             let line = |text: &str| Line {
                 place: crate::config::foreign::Place {
                     source: "nginx.conf".into(),
