@@ -370,7 +370,7 @@ fn a_server_of_another_user_under_our_name_is_not_asked() {
     assert!(listener.accept().is_err(), "nothing has connected to it");
 }
 
-/// A server that any user could run at a path that an operator is told to use.
+/// A server of any user at a path that an operator gives as `--control`.
 #[test]
 fn root_asks_no_server_of_a_user_that_the_settings_do_not_name() {
     if !is_root("a server of another user") {

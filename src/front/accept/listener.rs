@@ -189,7 +189,7 @@ impl Listener {
         }
     }
 
-    /// What a process that takes the socket over has to know.
+    /// The state for a process that takes the socket over.
     ///
     /// # Errors
     /// The error of the system call for another descriptor.

@@ -41,7 +41,7 @@ pub enum AcmeError {
     /// The authority does not come to an end.
     #[error("{of} takes the authority longer than {limit} s")]
     Slow {
-        /// What takes long.
+        /// The step that takes long.
         of: &'static str,
         /// The limit in seconds.
         limit: u64,

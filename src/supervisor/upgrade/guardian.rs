@@ -1,4 +1,4 @@
-//! What is left of the first process of a server after an upgrade, where its parent watches it: a container
+//! The rest of the first process of a server after an upgrade, where its parent watches it: a container
 //! runtime that started it as process 1, supervisord, a shell.
 //!
 //! It forwards signals to the server, and ends as the server does, with its exit code. Each upgrade after

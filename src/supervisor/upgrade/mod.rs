@@ -70,7 +70,7 @@ pub struct Upgrade {
     pub(super) sockets: Sockets,
     /// The process that has taken over.
     pub(super) successor: Option<Successor>,
-    /// What is left of the old process; `None` for a process that was simply started.
+    /// The rest of the old process; `None` for a process that was simply started.
     inherited: Option<predecessor::Inherited>,
     /// The channel to the old process after the takeover.
     pub(super) predecessor: Option<Channel>,

@@ -31,7 +31,7 @@ pub const PROTOCOL: u32 = 1;
 /// A message of the old process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromOld {
-    /// What the new process starts with.
+    /// The state with which the new process starts.
     Inherit(Box<Inheritance>),
     /// Accept connections from now on, with this state.
     TakeOver(Box<State>),

@@ -6,7 +6,7 @@ use crate::config::discovery;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::size;
 
-/// Where nginx and uWSGI of these images meet.
+/// The socket between nginx and uWSGI of these images.
 const SOCKET: &str = "/tmp/uwsgi.sock";
 /// Variables that tune nginx.
 const TUNING: [&str; 3] = [
