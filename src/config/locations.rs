@@ -344,7 +344,7 @@ static OWN: &[Setting] = &[
     setting(
         "name",
         "NAME",
-        "A name for `pass` and `missing`; without prefix, path and host, no request reaches it otherwise",
+        "A name for `pass` and `missing`; without prefix, path, scheme and host, no request reaches it otherwise",
         Default::None,
     ),
     setting(
