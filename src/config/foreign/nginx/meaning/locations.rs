@@ -85,9 +85,11 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
                     _ => Verdict::Unsupported("its location is not served".to_owned()),
                 };
                 let verdict = match verdict {
-                    Verdict::Unsupported(why) if is_restricted(meaning, at) => Verdict::Dangerous(
-                        format!("{why}; until then, its restriction is missing here"),
-                    ),
+                    Verdict::Unsupported(why) if is_restricted(meaning, at) => {
+                        Verdict::Unsupported(format!(
+                            "{why}; until then, its restriction is missing here"
+                        ))
+                    }
                     verdict => verdict,
                 };
                 meaning.say(at, verdict);

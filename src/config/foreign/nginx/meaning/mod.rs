@@ -394,9 +394,9 @@ fn rank(verdict: &Verdict) -> u8 {
         Verdict::Honoured(_) | Verdict::Read(_) => 2,
         Verdict::Noted(_) | Verdict::Incomplete(_) => 3,
         Verdict::Unknown(_) => 4,
-        Verdict::Unsupported(_) => 5,
-        Verdict::Dangerous(_) => 6,
-        Verdict::Unset(_) => 7,
+        Verdict::Dangerous(_) => 5,
+        Verdict::Unsupported(_) => 6,
+        Verdict::AtStart(_) | Verdict::Unset(_) => 7,
         Verdict::Wrong(_) => 8,
     }
 }
