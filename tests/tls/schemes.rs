@@ -92,11 +92,11 @@ fn a_location_of_a_scheme_answers_over_that_scheme_alone() {
         let from_proxy = head("X-Forwarded-Proto: http\r\n");
         for (over, response, expected) in [
             ("plain", server.exchange(&head("")), (plain.0, &*plain.1)),
-            ("tls", server.connect_tls().exchange(&head("")), secured),
+            ("tls", server.connect_tls().exchange(head("")), secured),
             ("a proxy with TLS", server.exchange(&by_proxy), secured),
             (
                 "TLS from a proxy without",
-                server.connect_tls().exchange(&from_proxy),
+                server.connect_tls().exchange(from_proxy),
                 (plain.0, &*plain.1),
             ),
         ] {

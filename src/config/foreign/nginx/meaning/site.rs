@@ -281,6 +281,10 @@ fn skipped_paths(keys: &[(&str, bool)]) -> Option<Vec<String>> {
                     super::regex::Shape::Prefixes(all) => {
                         Some(all.into_iter().map(|prefix| prefix + "*").collect())
                     }
+                    super::regex::Shape::Extensions(all, None) => {
+                        let ends = all.into_iter().map(|extension| format!("*.{extension}"));
+                        Some(ends.collect())
+                    }
                     _ => None,
                 }
             }
