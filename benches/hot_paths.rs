@@ -14,7 +14,7 @@ use pyserve::internals::context;
 use pyserve::internals::context::{Client, Endpoints, RequestFacts};
 use pyserve::internals::protocol::{forwarded, limits};
 use pyserve::internals::request::environ;
-use pyserve::internals::routing::host::RequestedHost;
+use pyserve::internals::routing::origin::RequestedOrigin;
 use pyserve::internals::sendfile::file_pool::FilePool;
 use pyserve::internals::static_files::{Cache, Locations, StaticFiles};
 use pyserve::internals::{StaticLocation, StaticSettings, Trust};
@@ -130,7 +130,7 @@ fn router(criterion: &mut Criterion) {
         criterion.bench_function(&format!("route a {what}"), |bencher| {
             bencher.iter(|| {
                 locations
-                    .find(black_box(target), RequestedHost::ANY)
+                    .find(black_box(target), RequestedOrigin::ANY)
                     .is_some()
             });
         });
@@ -154,7 +154,7 @@ fn static_files(criterion: &mut Criterion) {
     let runtime = runtime.expect("a runtime");
     let answer = |headers: &HeaderMap| {
         let (location, rest) = files
-            .find("/static/base.css", RequestedHost::ANY)
+            .find("/static/base.css", RequestedOrigin::ANY)
             .expect("it has the prefix");
         let served = files.serve(location, rest, &Method::GET, headers);
         runtime.block_on(served).expect("it is there")

@@ -63,7 +63,7 @@ pub use command::main;
 /// so the compiler finds unused code.
 #[cfg(feature = "internals")]
 pub mod internals {
-    pub use crate::config::{Environment, StaticLocation, StaticSettings, Trust, foreign};
+    pub use crate::config::{Environment, Scheme, StaticLocation, StaticSettings, Trust, foreign};
     pub use crate::front::{
         connection, context, protocol, request, routing, sendfile, static_files, upstream,
     };

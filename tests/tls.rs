@@ -8,6 +8,7 @@ mod connections;
 mod documents;
 mod half_close;
 mod renewal;
+mod schemes;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -17,9 +17,47 @@ pub enum HostPattern {
     Others,
 }
 
+/// The scheme of a request's URL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain text.
+    #[default]
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// Reads `http` or `https`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        values::choice(text, &[("http", Self::Http), ("https", Self::Https)])
+    }
+
+    /// The scheme as a URL has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The default port (RFC 9110 §4.2).
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
 /// The requests that a location is for, beside its path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
+    /// Its scheme; `None` for both.
+    pub scheme: Option<Scheme>,
     /// Its hosts; none for every host.
     pub hosts: Vec<HostPattern>,
     /// True if it has one path and nothing below it.
@@ -115,7 +153,10 @@ impl Scope {
     pub fn overlaps(&self, other: &Self) -> bool {
         let is_shared = || self.hosts.iter().any(|host| other.hosts.contains(host));
         let are_all = self.hosts.is_empty() && other.hosts.is_empty();
-        self.exact == other.exact && (are_all || is_shared()) && self.shares_extension(other)
+        self.exact == other.exact
+            && self.scheme == other.scheme
+            && (are_all || is_shared())
+            && self.shares_extension(other)
     }
 
     fn shares_extension(&self, other: &Self) -> bool {
@@ -137,11 +178,11 @@ impl Scope {
 
     /// True if it is for every request below its prefix.
     pub fn is_whole(&self) -> bool {
-        !self.exact && self.hosts.is_empty() && self.extensions.is_empty()
+        !self.exact && self.scheme.is_none() && self.hosts.is_empty() && self.extensions.is_empty()
     }
 
     /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`,
-    /// `/ (.css, .js)`.
+    /// `/ (.css, .js)`, `http: /`.
     pub fn place(&self, path: &str) -> String {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
         let (hosts, equals) = (hosts.join(", "), if self.exact { "= " } else { "" });
@@ -150,7 +191,10 @@ impl Scope {
             [] => String::new(),
             all => format!(" (.{})", all.join(", .")),
         };
-        format!("{hosts}{blank}{equals}{path}{extensions}")
+        let scheme = self
+            .scheme
+            .map_or(String::new(), |scheme| format!("{}: ", scheme.as_str()));
+        format!("{scheme}{hosts}{blank}{equals}{path}{extensions}")
     }
 
     /// Its rank among the locations that cover a request: the highest answers.
@@ -160,6 +204,7 @@ impl Scope {
             length: path.trim_end_matches('/').len(),
             has_extension: !self.extensions.is_empty(),
             has_host: !self.hosts.is_empty(),
+            has_scheme: self.scheme.is_some(),
         }
     }
 }
@@ -171,7 +216,7 @@ fn extension(path: &str) -> Option<&str> {
 }
 
 /// Precedence of locations: an exact path, then the longest prefix, then one with extensions, then
-/// one with hosts.
+/// one with hosts, then one with a scheme.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// True for an exact path.
@@ -182,6 +227,8 @@ pub struct Rank {
     pub has_extension: bool,
     /// True if it names hosts.
     pub has_host: bool,
+    /// True if it names a scheme.
+    pub has_scheme: bool,
 }
 
 /// Reads an extension, with or without its dot.

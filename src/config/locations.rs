@@ -323,6 +323,12 @@ static OWN: &[Setting] = &[
         "In place of `prefix`: this path alone, as it reads after decoding",
         Default::None,
     ),
+    setting(
+        "scheme",
+        "http|https",
+        "Only requests over this scheme; behind a trusted proxy, the one that the proxy names",
+        Default::Computed("both"),
+    ),
     several(
         "host",
         "HOST",
@@ -338,7 +344,7 @@ static OWN: &[Setting] = &[
     setting(
         "name",
         "NAME",
-        "A name for `pass` and `missing`; without prefix, path and host, no request reaches it otherwise",
+        "A name for `pass` and `missing`; without prefix, path, scheme and host, no request reaches it otherwise",
         Default::None,
     ),
     setting(

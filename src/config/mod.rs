@@ -57,7 +57,7 @@ pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use hosts::{
-    HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scope, UnknownHost, extension_name,
+    HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scheme, Scope, UnknownHost, extension_name,
 };
 pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderMap, HeaderName, Method};
 
 use super::tls::facts::TlsFacts;
+use crate::config::Scheme;
 
 /// The id of a request; taken over from trusted proxies, and sent with every response.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -135,34 +136,6 @@ pub struct Client {
     pub prefix: String,
     /// The user whose password was right, if one was asked for.
     pub user: Option<Box<[u8]>>,
-}
-
-/// The scheme of a request's URL.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Scheme {
-    /// Plain text.
-    #[default]
-    Http,
-    /// Over TLS.
-    Https,
-}
-
-impl Scheme {
-    /// The scheme as a URL has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    /// The default port (RFC 9110 §4.2).
-    pub fn port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
 }
 
 impl Client {

@@ -16,7 +16,7 @@ use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
 use super::maintenance::MaintenanceSwitch;
 use super::response_rules::ResponseRules;
-use super::routing::host::Hosts;
+use super::routing::origin::Hosts;
 use super::routing::router::{Route, Router};
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;

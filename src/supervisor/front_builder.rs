@@ -33,7 +33,7 @@ use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
 use crate::front::maintenance::MaintenanceSwitch;
 use crate::front::routing::fixed::Fixed;
-use crate::front::routing::host::Hosts;
+use crate::front::routing::origin::Hosts;
 use crate::front::routing::prefix::Prefix;
 use crate::front::routing::router::{Handler, Route, Router};
 use crate::front::sendfile::file_pool::FilePool;
@@ -288,6 +288,7 @@ impl Front {
             let mut location = StaticLocation::new(&*found.prefix, dir);
             if let Some(owner) = index.and_then(|index| config.location_of(index)) {
                 location.scope.hosts.clone_from(&owner.scope.hosts);
+                location.scope.scheme = owner.scope.scheme;
             }
             let location = match &*found.source {
                 // Only `collectstatic` writes there.
@@ -443,11 +444,11 @@ impl Kept {
     }
 }
 
-/// The hosts that locations name.
+/// The hosts that locations name, with their schemes.
 fn hosts(config: &Config) -> Hosts {
     let files = config.static_locations.iter().map(|at| &at.scope);
     let scopes = files.chain(config.locations.iter().map(|at| &at.scope));
-    Hosts::new(scopes.flat_map(|scope| &scope.hosts))
+    Hosts::new(scopes)
 }
 
 /// The locations other than static files.
@@ -464,6 +465,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
         };
         Ok(Route {
             prefix,
+            scheme: location.scope.scheme,
             hosts: location.scope.hosts.clone(),
             rank: location.scope.rank(&location.prefix),
             handler: match &location.handler {

@@ -195,7 +195,7 @@ fn django_moves_from_nginx_and_uwsgi_and_supervisord() {
         .ready();
     after(&unchanged);
     drop(unchanged);
-    write(&here, "deploy/supervisord.conf", 1);
+    write(&here, "deploy/supervisord.conf", 0);
     let written = pyserve(&here).env("PYSERVE_BIND", "127.0.0.1:0").ready();
     after(&written);
 }

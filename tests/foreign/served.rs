@@ -474,7 +474,7 @@ fn routes_headers_error_pages_and_single_files_are_served_as_written() {
     assert_eq!(known.status(), 200);
     assert_eq!(get("/closed/x").status(), 403);
     let log = server.stderr.so_far().join("\n");
-    assert!(log.contains("basicauth:Closed,***: dangerous"), "{log}");
+    assert!(log.contains("basicauth:Closed,***: not supported"), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
 }
 

@@ -49,8 +49,13 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
             .concat();
+        // nginx's own default is a directory that only its package makes.
+        let log = match text.contains("access_log") {
+            true => "",
+            false => "access_log off;\n",
+        };
         let text = text
-            .replacen("http {\n", &format!("http {{\n{temporary}"), 1)
+            .replacen("http {\n", &format!("http {{\n{temporary}{log}"), 1)
             .replace("LISTEN", &format!("unix:{work}/socket"))
             .replace("SOCKET", &format!("unix:{work}/socket"))
             .replace("WORK", &work.to_string());

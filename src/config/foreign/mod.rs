@@ -64,15 +64,16 @@ pub enum Verdict {
     Noted(String),
     /// The line asks for something that this server does not do; the text is the advice.
     Unsupported(String),
-    /// The literal meaning is dangerous; the text says why, and which safe meaning is used.
+    /// The literal meaning is dangerous; the text says why, and which safe meaning is served.
     Dangerous(String),
     /// The key is no option; the text is the suggestion.
     Unknown(String),
-    /// The value needs something that is not there now, such as a variable, and the server cannot
-    /// start without it.
-    Unset(String),
-    /// As [`Self::Unset`], but the server starts, and the start logs it.
+    /// The value has an environment variable that is not set now. The server cannot start without it.
+    AtStart(String),
+    /// As [`Self::AtStart`], but the server starts, and the start logs it.
     Incomplete(String),
+    /// The value has a part that a template was to fill, and the server cannot start without it.
+    Unset(String),
     /// The line cannot be read, or contradicts another.
     Wrong(String),
 }
@@ -87,7 +88,7 @@ impl Verdict {
             Self::Unsupported(_) => "unsupported",
             Self::Dangerous(_) => "dangerous",
             Self::Unknown(_) => "unknown",
-            Self::Unset(_) | Self::Incomplete(_) => "unset",
+            Self::AtStart(_) | Self::Unset(_) | Self::Incomplete(_) => "unset",
             Self::Wrong(_) => "wrong",
         }
     }
@@ -104,6 +105,7 @@ impl Verdict {
             Self::Unsupported(_) => Self::Unsupported,
             Self::Dangerous(_) => Self::Dangerous,
             Self::Unknown(_) => Self::Unknown,
+            Self::AtStart(_) => Self::AtStart,
             Self::Unset(_) => Self::Unset,
             Self::Incomplete(_) => Self::Incomplete,
             Self::Wrong(_) => Self::Wrong,
@@ -122,6 +124,7 @@ impl Verdict {
             | Self::Unsupported(text)
             | Self::Dangerous(text)
             | Self::Unknown(text)
+            | Self::AtStart(text)
             | Self::Unset(text)
             | Self::Incomplete(text)
             | Self::Wrong(text) => text,
@@ -130,7 +133,7 @@ impl Verdict {
 
     /// True if the line ends the start.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Unset(_) | Self::Wrong(_))
+        matches!(self, Self::AtStart(_) | Self::Unset(_) | Self::Wrong(_))
     }
 
     /// True if the start logs the line.
@@ -157,6 +160,7 @@ impl fmt::Display for Verdict {
             Self::Unsupported(_) => "not supported:",
             Self::Dangerous(_) => "dangerous:",
             Self::Unknown(_) => "unknown:",
+            Self::AtStart(_) => "filled at the start:",
             Self::Unset(_) | Self::Incomplete(_) => "not set:",
             Self::Wrong(_) => "wrong:",
         };
@@ -239,16 +243,13 @@ impl Reading {
         })
     }
 
-    /// The exit code of `pyserve explain`: 0 if all is honoured, already so or without effect, 1 if
-    /// a line is not, 2 if one cannot be read.
+    /// The exit code of `pyserve explain`: 0 if all that the lines ask for is done here, or something
+    /// safe in the place of what is dangerous; 1 if a line is not understood or asks for more, 2 if
+    /// one cannot be read.
     pub fn exit_code(&self) -> u8 {
         let worst = self.lines.iter().map(|line| match line.verdict {
             Verdict::Wrong(_) => 2,
-            Verdict::Unset(_)
-            | Verdict::Incomplete(_)
-            | Verdict::Unsupported(_)
-            | Verdict::Dangerous(_)
-            | Verdict::Unknown(_) => 1,
+            Verdict::Unset(_) | Verdict::Unsupported(_) | Verdict::Unknown(_) => 1,
             _ => 0,
         });
         worst.max().unwrap_or_default()

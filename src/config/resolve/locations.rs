@@ -12,7 +12,7 @@ use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::locations::{HOST, Handler, Location, Redirect, Respond, WHOLE_SITE};
 use crate::config::{
-    AppRef, AppSettings, HeaderRule, HostPattern, LocationSettings, ResponseRules, Scope,
+    AppRef, AppSettings, HeaderRule, HostPattern, LocationSettings, ResponseRules, Scheme, Scope,
     StaticLocation, UpstreamSettings, request_headers, values,
 };
 
@@ -100,10 +100,17 @@ pub(super) fn refuse_endless(
             [] => vec![None],
             hosts => hosts.iter().map(Some).collect(),
         };
-        for host in hosts {
+        let schemes = given
+            .scope
+            .scheme
+            .map_or_else(|| vec![Scheme::Http, Scheme::Https], |scheme| vec![scheme]);
+        let origins = hosts
+            .into_iter()
+            .flat_map(|host| schemes.iter().map(move |scheme| (*scheme, host)));
+        for origin in origins {
             let mut path = given.prefix.clone();
             let mut hops = 0;
-            while let Some(next) = redirect_of(&path, host, locations, files) {
+            while let Some(next) = redirect_of(&path, origin, locations, files) {
                 path = next;
                 hops += 1;
                 if hops > locations.len() {
@@ -121,15 +128,17 @@ pub(super) fn refuse_endless(
     Ok(())
 }
 
-/// The path to which a request for `path` is redirected on this host.
+/// The path to which a request for `path` is redirected, over this scheme and on this host.
 fn redirect_of(
     path: &str,
-    host: Option<&HostPattern>,
+    (scheme, host): (Scheme, Option<&HostPattern>),
     locations: &[Location],
     files: &[StaticLocation],
 ) -> Option<String> {
     let covers = |scope: &Scope, prefix: &str| {
-        let is_for = scope.hosts.is_empty() || host.is_some_and(|host| scope.hosts.contains(host));
+        let is_for = (scope.hosts.is_empty()
+            || host.is_some_and(|host| scope.hosts.contains(host)))
+            && scope.scheme.is_none_or(|own| own == scheme);
         let rest = match scope.exact {
             true => (path == prefix).then_some(""),
             false => behind(path, prefix),
@@ -142,7 +151,7 @@ fn redirect_of(
         let (rank, rest) = covers(&at.scope, &at.prefix)?;
         Some((rank, rest, at))
     });
-    // Of equal ranks, which differ in their hosts, the first.
+    // Of equal ranks, which differ in their origins, the first.
     let (rank, rest, at) = all.reduce(|best, other| if other.0 > best.0 { other } else { best })?;
     let mut files = files.iter().filter_map(|at| covers(&at.scope, &at.prefix));
     match &at.handler {

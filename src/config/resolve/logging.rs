@@ -82,12 +82,15 @@ impl Resolver<'_> {
         if statuses.is_none() {
             self.show_default("access_log_status", "all".to_owned());
         }
-        let skipped = self.many("access_log_skip", |text| match text.starts_with('/') {
-            true => Ok(text.to_owned()),
-            false => Err(invalid(
-                "a path begins with a slash",
-                "give one as in `/health`, or `/health/*`",
-            )),
+        let skipped = self.many("access_log_skip", |text| {
+            let is_end = |end: &str| !end.is_empty() && !end.contains('*');
+            match text.starts_with('/') || text.strip_prefix('*').is_some_and(is_end) {
+                true => Ok(text.to_owned()),
+                false => Err(invalid(
+                    "no path, which begins with a slash",
+                    "give one as in `/health`, or `/health/*`, or the end of paths as in `*.css`",
+                )),
+            }
         })?;
         let statuses = statuses.map(|statuses| statuses.into_iter().flatten().collect());
         Ok(AccessLogFilter::new(statuses, skipped.unwrap_or_default()))

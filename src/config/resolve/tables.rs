@@ -7,7 +7,7 @@ use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
-use crate::config::{HostPattern, Scope, extension_name};
+use crate::config::{HostPattern, Scheme, Scope, extension_name};
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
@@ -128,7 +128,7 @@ impl<'a> Given<'a> {
         Ok(given)
     }
 
-    /// Reads the path and the hosts.
+    /// Reads the path, the scheme and the hosts.
     fn place(&mut self) -> Result<(), ConfigError> {
         self.name = self.optional("name", locations::location_name)?;
         if self.name.is_some() {
@@ -136,12 +136,13 @@ impl<'a> Given<'a> {
                 let remedy = "remove it; other locations have names for `pass` and `missing`";
                 return Err(self.refuse_name("files have no name".to_owned(), remedy));
             }
-            let places = ["prefix", "path", "host", "extension"];
+            let places = ["prefix", "path", "scheme", "host", "extension"];
             self.is_named_only = places.iter().all(|place| self.entry(place).is_none());
             if self.is_named_only {
                 return Ok(());
             }
         }
+        self.scope.scheme = self.optional("scheme", Scheme::parse)?;
         self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
         self.scope.hosts.sort();
         self.scope.hosts.dedup();

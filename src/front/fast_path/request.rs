@@ -13,12 +13,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::STRICT_TRANSPORT_SECURITY;
 
+use crate::config::Scheme;
 use crate::config::tls::HttpsRedirect;
 use crate::front::activity::Activity;
 use crate::front::admin::Probes;
 use crate::front::body::negotiate::Accepted;
 use crate::front::context;
-use crate::front::context::Scheme;
 use crate::front::protocol::forwarded;
 use crate::front::protocol::limits::valid_host;
 use crate::front::protocol::plain;
@@ -26,8 +26,8 @@ use crate::front::protocol::plain::{Plain, Recognised};
 use crate::front::request::common_fields::common_fields;
 use crate::front::request::files::Covering;
 use crate::front::request::record::FastPathRecord;
-use crate::front::routing::host::RequestedHost;
 use crate::front::routing::normal_target;
+use crate::front::routing::origin::RequestedOrigin;
 use crate::front::site::Site;
 use crate::front::static_files::{Plainly, Sealed};
 use crate::observe::access_log::AccessLog;
@@ -72,15 +72,15 @@ pub fn answer<'a>(
     if !is_normal {
         return Recognised::NotEligible;
     }
-    let host = match site.hosts.is_empty() {
-        true => RequestedHost::ANY,
-        false => match host(site, bytes, activity.ends.trusted) {
-            Recognised::Plain(host) => host,
+    let origin = match site.hosts.is_empty() {
+        true => RequestedOrigin::ANY,
+        false => match origin(site, activity, bytes) {
+            Recognised::Plain(origin) => origin,
             Recognised::Incomplete => return Recognised::Incomplete,
             Recognised::NotEligible => return Recognised::NotEligible,
         },
     };
-    let Some(files) = Covering::of(site, target, host) else {
+    let Some(files) = Covering::of(site, target, origin) else {
         return Recognised::NotEligible;
     };
     match plain::read(bytes, activity.ends.trusted) {
@@ -93,12 +93,17 @@ pub fn answer<'a>(
     }
 }
 
-/// The host of a request, where the settings name hosts. Forwarded hosts take the full pipeline.
-fn host<'a>(site: &'a Site, bytes: &[u8], trusted: bool) -> Recognised<RequestedHost<'a>> {
-    match plain::read(bytes, trusted) {
+/// The origin of a request, where the settings name hosts or schemes. What proxies say of it takes the
+/// full pipeline.
+fn origin<'a>(
+    site: &'a Site,
+    activity: &Activity,
+    bytes: &[u8],
+) -> Recognised<RequestedOrigin<'a>> {
+    match plain::read(bytes, activity.ends.trusted) {
         Recognised::Plain(plain) if plain.fields.forwarded.is_empty() => {
             match str::from_utf8(plain.fields.host) {
-                Ok(host) => Recognised::Plain(site.hosts.find(host)),
+                Ok(host) => Recognised::Plain(site.hosts.find(activity.ends.scheme, host)),
                 Err(_) => Recognised::NotEligible,
             }
         }
@@ -135,7 +140,7 @@ fn for_file<'a>(
     {
         return None;
     }
-    let otherwise = site.router.find(plain.target, files.host());
+    let otherwise = site.router.find(plain.target, files.origin());
     let asked = Plainly {
         with_body: !plain.is_head,
         accepted: memo.accepted(plain.fields.accept_encoding),

@@ -19,8 +19,9 @@ use std::net::IpAddr;
 use http::header::{self, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::limits::valid_host;
+use crate::config::Scheme;
 use crate::config::Trust;
-use crate::front::context::{Client, Endpoints, Scheme};
+use crate::front::context::{Client, Endpoints};
 
 /// Headers that declare the origin of a request.
 const FORWARDING: [&str; 15] = [

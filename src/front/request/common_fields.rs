@@ -4,7 +4,8 @@
 use http::header::{SERVER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderName, HeaderValue};
 
-use crate::front::context::{Scheme, X_REQUEST_ID};
+use crate::config::Scheme;
+use crate::front::context::X_REQUEST_ID;
 use crate::front::site::Site;
 
 /// A header field of all responses.

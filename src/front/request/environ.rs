@@ -14,7 +14,8 @@ use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use crate::front::context::{Client, RequestFacts, Scheme, host_without_port, is_plain};
+use crate::config::Scheme;
+use crate::front::context::{Client, RequestFacts, host_without_port, is_plain};
 use crate::front::error::Rejection;
 use crate::front::tls::facts::{ClientFacts, TlsFacts, VerifiedClient};
 

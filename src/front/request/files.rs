@@ -17,7 +17,7 @@ use crate::front::body::Body;
 use crate::front::context::Client;
 use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
-use crate::front::routing::host::RequestedHost;
+use crate::front::routing::origin::RequestedOrigin;
 use crate::front::routing::router::Route;
 use crate::front::site::Site;
 use crate::front::static_files::found::Directories;
@@ -40,7 +40,7 @@ pub enum ByFile<'a> {
 /// The static locations that cover a path. Each request searches them once.
 pub struct Covering<'a> {
     target: &'a str,
-    host: RequestedHost<'a>,
+    origin: RequestedOrigin<'a>,
     declared: Option<(&'a Location, &'a str)>,
     found: Arc<Directories>,
 }
@@ -55,22 +55,22 @@ struct Candidate<'a> {
 }
 
 impl<'a> Covering<'a> {
-    /// The static locations that cover `target` on `host`; `None` if there are none.
-    pub fn of(site: &'a Site, target: &'a str, host: RequestedHost<'a>) -> Option<Self> {
-        let declared = site.static_files.find(target, host);
+    /// The static locations that cover `target` of `origin`; `None` if there are none.
+    pub fn of(site: &'a Site, target: &'a str, origin: RequestedOrigin<'a>) -> Option<Self> {
+        let declared = site.static_files.find(target, origin);
         let found = site.found_files.current();
-        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target, host).is_some();
+        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target, origin).is_some();
         (declared.is_some() || found.iter().any(covers)).then_some(Self {
             target,
-            host,
+            origin,
             declared,
             found,
         })
     }
 
-    /// The host of the request.
-    pub fn host(&self) -> RequestedHost<'a> {
-        self.host
+    /// The origin of the request.
+    pub fn origin(&self) -> RequestedOrigin<'a> {
+        self.origin
     }
 
     /// The locations with precedence over the location `otherwise`, in order. Locations that
@@ -90,7 +90,7 @@ impl<'a> Covering<'a> {
         let below = otherwise.max(below).unwrap_or_default();
         let is_root = !below.exact && below.length == 0;
         let named = self.found.iter().filter_map(move |(_, files)| {
-            let (location, rest) = files.find(self.target, self.host)?;
+            let (location, rest) = files.find(self.target, self.origin)?;
             let rank = location.rank();
             let is_nearer = rank > below || is_root && rank.has_host >= below.has_host;
             is_nearer.then_some((&**files, location, rest))

@@ -18,7 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::front::body::Body;
 use crate::front::error::Rejection;
-use crate::front::routing::host::RequestedHost;
+use crate::front::routing::origin::RequestedOrigin;
 use crate::front::static_files::Location;
 use crate::front::static_files::internal::InternalFiles;
 
@@ -68,7 +68,7 @@ impl InternalTarget {
         let files = &internal.files;
         match self {
             Self::Url(url) => {
-                let (location, rest) = files.find(url, RequestedHost::ANY)?;
+                let (location, rest) = files.find(url, RequestedOrigin::ANY)?;
                 Some((location, rest.to_owned()))
             }
             Self::Path(path) => {

@@ -55,7 +55,7 @@ use super::admin::Probes;
 use super::body::Body;
 use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
-use super::context::{Client, RequestLabel, Scheme, host_without_port};
+use super::context::{Client, RequestLabel, host_without_port};
 use super::error;
 use super::error::Rejection;
 use super::header_case::HeaderNames;
@@ -63,10 +63,11 @@ use super::protocol::{forwarded, limits};
 use super::response_rules::error_pages::Maker;
 use super::response_rules::headers::change_request;
 use super::routing::fixed;
-use super::routing::host::RequestedHost;
 use super::routing::normal_target::{self, Unresolvable};
+use super::routing::origin::RequestedOrigin;
 use super::routing::router::Handler;
 use super::site::Site;
+use crate::config::Scheme;
 use crate::config::UnknownHost;
 use crate::config::tls::HttpsRedirect;
 use crate::observe::handled_by::HandledBy;
@@ -262,8 +263,8 @@ async fn route(
         .path_and_query()
         .map_or("*", |target| target.as_str());
     let target = &*normal_target::normal(raw).map_err(without_normal_form)?;
-    let host = site.hosts.find(&client.host);
-    let route = site.router.find(target, host);
+    let origin = site.hosts.find(client.scheme, &client.host);
+    let route = site.router.find(target, origin);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
@@ -271,7 +272,7 @@ async fn route(
     if let Some(answered) = before_locations(site, activity, client, head, (target, raw)) {
         return answered;
     }
-    let covering = Covering::of(site, target, host);
+    let covering = Covering::of(site, target, origin);
     let by_file = match covering.and_then(|files| files.answer(site, route, client, head, record)) {
         Some(answering) => answering.await,
         None => ByFile::Left,
@@ -292,10 +293,10 @@ async fn route(
         client.user = access.admit(client.address, &head.headers).await?;
     }
     let Some(route) = route else {
-        return Err(nothing(site, host));
+        return Err(nothing(site, origin));
     };
     record.located(route.prefix.as_str(), &route.rules);
-    let received = site.router.received(route, host, raw, target);
+    let received = site.router.received(route, origin, raw, target);
     let (mount, path) = route.mount(received);
     let asked = Asked {
         activity,
@@ -380,8 +381,8 @@ fn before_locations(
 const NO_HOST: Rejection = Rejection::BadRequest("the request names no host");
 
 /// The rejection of a request that no location covers.
-fn nothing(site: &Site, host: RequestedHost<'_>) -> Rejection {
-    if site.hosts.is_empty() || host.is_known() {
+fn nothing(site: &Site, origin: RequestedOrigin<'_>) -> Rejection {
+    if !site.hosts.are_without(origin) {
         return Rejection::NotFound;
     }
     match site.unknown_host {

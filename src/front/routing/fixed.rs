@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, Response, StatusCode};
 
+use crate::config::Scheme;
 use crate::config::locations::{HOST, Redirect, Respond};
 use crate::front::body::Body;
-use crate::front::context::{Client, Scheme, host_without_port};
+use crate::front::context::{Client, host_without_port};
 
 /// A response that is the same for every client, made once.
 pub struct Fixed {

@@ -1,7 +1,7 @@
 //! Routing: the location that answers a path.
 
 pub mod fixed;
-pub mod host;
 pub mod normal_target;
+pub mod origin;
 pub mod prefix;
 pub mod router;

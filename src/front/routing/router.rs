@@ -1,6 +1,5 @@
 //! Selects the component that answers a path, apart from files: the location with the highest rank,
-//! an exact path or the longest prefix, among those for the host.
-//!
+//! an exact path or the longest prefix, among those for the scheme and the host.
 //!
 //! It neither allocates nor waits. [`crate::front::request::files`] searches the files; the length
 //! of the prefix found here decides about precedence.
@@ -8,10 +7,10 @@
 use std::cmp::Reverse;
 
 use super::fixed::Fixed;
-use super::host::RequestedHost;
 use super::normal_target;
+use super::origin::RequestedOrigin;
 use crate::config::locations::Redirect;
-use crate::config::{HeaderRule, HostPattern, LocationSettings, Rank};
+use crate::config::{HeaderRule, HostPattern, LocationSettings, Rank, Scheme};
 use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
@@ -30,6 +29,8 @@ pub struct Router {
 pub struct Route {
     /// The paths that belong to it.
     pub prefix: Prefix,
+    /// Its scheme; `None` for both.
+    pub scheme: Option<Scheme>,
     /// Its hosts; none for every host.
     pub hosts: Vec<HostPattern>,
     /// Its precedence.
@@ -122,11 +123,12 @@ impl Router {
     }
 
     /// The location of a target, chosen by its normal form ([`super::normal_target`]).
-    pub fn find(&self, normal: &str, host: RequestedHost<'_>) -> Option<&Route> {
+    pub fn find(&self, normal: &str, origin: RequestedOrigin<'_>) -> Option<&Route> {
         // A target without a path, as in `OPTIONS *`, belongs to the location of the whole site.
         let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
         self.routes.iter().find(|route| {
-            (route.prefix.rest_of(normal).is_some() || is_whole(route)) && host.is_in(&route.hosts)
+            (route.prefix.rest_of(normal).is_some() || is_whole(route))
+                && origin.is_in(route.scheme, &route.hosts)
         })
     }
 
@@ -143,12 +145,12 @@ impl Router {
     pub fn received<'a>(
         &self,
         route: &Route,
-        host: RequestedHost<'_>,
+        origin: RequestedOrigin<'_>,
         raw: &'a str,
         normal: &'a str,
     ) -> RoutedTarget<'a> {
         let is_found = || {
-            let found = self.find(raw, host);
+            let found = self.find(raw, origin);
             found.is_some_and(|found| std::ptr::eq(found, route))
         };
         // An HTTP server resolves `..` itself, and must not leave the path in place of the prefix.
@@ -169,11 +171,12 @@ mod tests {
     use http::StatusCode;
     use std::time::Duration;
 
-    const ANY: RequestedHost<'static> = RequestedHost::ANY;
+    const ANY: RequestedOrigin<'static> = RequestedOrigin::ANY;
 
     fn router(prefixes: &[&str]) -> Router {
         let route = |prefix: &&str| Route {
             prefix: Prefix::new(prefix).unwrap(),
+            scheme: None,
             hosts: Vec::new(),
             rank: Scope::default().rank(prefix),
             handler: Handler::Redirect(Redirect {

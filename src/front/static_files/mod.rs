@@ -54,7 +54,7 @@ use super::sendfile::file_pool::FilePool;
 use super::sendfile::file_source::SharedFile;
 use crate::config::{Missing, StaticSettings};
 use crate::front::body::multipart::Bodies;
-use crate::front::routing::host::RequestedHost;
+use crate::front::routing::origin::RequestedOrigin;
 use crate::observe::metrics::METRICS;
 use crate::os::files;
 use compress::Background;
@@ -195,9 +195,9 @@ impl StaticFiles {
     pub fn find<'a>(
         &self,
         raw_path: &'a str,
-        host: RequestedHost<'_>,
+        origin: RequestedOrigin<'_>,
     ) -> Option<(&Location, &'a str)> {
-        self.locations.find(raw_path, host)
+        self.locations.find(raw_path, origin)
     }
 
     /// All locations.

@@ -18,7 +18,7 @@ use super::types::MediaType;
 use crate::config;
 use crate::config::{FileTypes, Immutable, Missing, Rank, Scope, StaticLocation};
 use crate::front::response_rules::ResponseRules;
-use crate::front::routing::host::RequestedHost;
+use crate::front::routing::origin::RequestedOrigin;
 use crate::front::routing::prefix::{Prefix, PrefixError, next_byte};
 
 /// The served directories, by the prefix of their paths.
@@ -105,11 +105,12 @@ impl Locations {
     pub fn find<'a>(
         &self,
         raw_path: &'a str,
-        host: RequestedHost<'_>,
+        origin: RequestedOrigin<'_>,
     ) -> Option<(&Location, &'a str)> {
         self.locations.iter().find_map(|location| {
             let rest = location.prefix.rest_of(raw_path)?;
-            host.is_in(&location.scope.hosts)
+            origin
+                .is_in(location.scope.scheme, &location.scope.hosts)
                 .then_some((location, rest))
         })
     }
@@ -421,7 +422,7 @@ mod tests {
             ("", None),
             ("*", None),
         ] {
-            let found = locations.find(path, RequestedHost::ANY);
+            let found = locations.find(path, RequestedOrigin::ANY);
             let found = found.map(|(location, rest)| (location.prefix(), rest));
             assert_eq!(found, expected, "{path}");
         }
@@ -431,10 +432,10 @@ mod tests {
     fn the_root_as_a_prefix_takes_every_path() {
         let locations = Locations::new([StaticLocation::new("/", "/srv")]).unwrap();
         for path in ["/", "/a/b", "/?q"] {
-            let (location, rest) = locations.find(path, RequestedHost::ANY).unwrap();
+            let (location, rest) = locations.find(path, RequestedOrigin::ANY).unwrap();
             assert_eq!((location.prefix(), rest), ("", path));
         }
-        assert!(locations.find("*", RequestedHost::ANY).is_none());
+        assert!(locations.find("*", RequestedOrigin::ANY).is_none());
     }
 
     #[test]
@@ -535,7 +536,7 @@ mod tests {
         let locations = locations();
         let url = |path: &str, relative: &str, query: Option<&str>| {
             locations
-                .find(path, RequestedHost::ANY)
+                .find(path, RequestedOrigin::ANY)
                 .unwrap()
                 .0
                 .directory_url(OsStr::new(relative), query)
@@ -550,7 +551,7 @@ mod tests {
             "/my%20files/%0D%0A%C3%A9/"
         );
         let all = Locations::new([StaticLocation::new("/", "")]).unwrap();
-        let (location, _) = all.find("/evil.com", RequestedHost::ANY).unwrap();
+        let (location, _) = all.find("/evil.com", RequestedOrigin::ANY).unwrap();
         assert_eq!(
             location.directory_url(OsStr::new("evil.com"), None),
             "/evil.com/"
@@ -579,7 +580,7 @@ mod tests {
         #[test]
         fn no_path_panics_or_escapes(raw in nasty()) {
             let locations = locations();
-            if let Some((_, rest)) = locations.find(&raw, RequestedHost::ANY) {
+            if let Some((_, rest)) = locations.find(&raw, RequestedOrigin::ANY) {
                 prop_assert!(raw.ends_with(rest));
             }
             for path in [false, true].map(|hidden| FilePath::decode(&raw, hidden)) {
@@ -607,7 +608,7 @@ mod tests {
                 .collect();
             let locations = locations();
             let reach = |path: &str| {
-                let (location, rest) = locations.find(path, RequestedHost::ANY)?;
+                let (location, rest) = locations.find(path, RequestedOrigin::ANY)?;
                 Some((location.clone(), FilePath::decode(rest, false).ok()))
             };
             prop_assert_eq!(reach(&path), reach(&encoded));

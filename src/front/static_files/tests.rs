@@ -75,7 +75,7 @@ impl Site {
             .collect();
         let (location, rest) = self
             .files
-            .find(path, RequestedHost::ANY)
+            .find(path, RequestedOrigin::ANY)
             .expect("belongs to the location");
         self.files.serve(location, rest, &method, &headers).await
     }

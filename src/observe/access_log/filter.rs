@@ -16,7 +16,8 @@ pub struct AccessLogLines {
 pub struct AccessLogFilter {
     /// Ranges of statuses; `None` for all.
     statuses: Option<Vec<(u16, u16)>>,
-    /// Paths without a line; those that end in `*` stand for all that begin so.
+    /// Paths without a line; those that end in `*` stand for all that begin so, those that begin with
+    /// it for all that end so, in any case.
     skipped: Vec<String>,
 }
 
@@ -42,13 +43,20 @@ impl AccessLogFilter {
         }
         let end = target.iter().position(|byte| matches!(byte, b'?' | b'#'));
         let path = &target[..end.unwrap_or(target.len())];
-        self.skipped
-            .iter()
-            .any(|skipped| match skipped.strip_suffix('*') {
-                Some(start) => path.starts_with(start.as_bytes()),
-                None => path == skipped.as_bytes(),
-            })
+        self.skipped.iter().any(|skipped| {
+            match (skipped.strip_suffix('*'), skipped.strip_prefix('*')) {
+                (Some(start), _) => path.starts_with(start.as_bytes()),
+                (None, Some(end)) => ends_with(path, end.as_bytes()),
+                (None, None) => path == skipped.as_bytes(),
+            }
+        })
     }
+}
+
+/// True if the path ends so, in upper or lower case.
+fn ends_with(path: &[u8], end: &[u8]) -> bool {
+    let from = path.len().checked_sub(end.len());
+    from.is_some_and(|from| path[from..].eq_ignore_ascii_case(end))
 }
 
 #[cfg(test)]
@@ -59,7 +67,7 @@ mod tests {
     fn statuses_and_paths_choose_the_requests_with_a_line() {
         let all = AccessLogFilter::default();
         assert!(all.is_logged(b"/a", 200));
-        let skipped = ["/health", "/probe/*"].map(str::to_owned).to_vec();
+        let skipped = ["/health", "/probe/*", "*.css"].map(str::to_owned).to_vec();
         let errors = AccessLogFilter::new(Some(vec![(400, 499), (502, 502)]), skipped);
         for (target, status, expected) in [
             ("/a", 200, false),
@@ -70,6 +78,10 @@ mod tests {
             ("/health?x=1", 404, false),
             ("/health/", 404, true),
             ("/probe/x", 404, false),
+            ("/a/b.CSS?v=1", 404, false),
+            ("/a.css/b", 404, true),
+            ("/a?x=.css", 404, true),
+            ("css", 404, true),
         ] {
             let logged = errors.is_logged(target.as_bytes(), status);
             assert_eq!(logged, expected, "{target} {status}");

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pyserve::internals::Scheme;
 use pyserve::internals::Trust;
-use pyserve::internals::context::{Client, Endpoints, Scheme};
+use pyserve::internals::context::{Client, Endpoints};
 use pyserve::internals::protocol::forwarded::resolve;
 use pyserve::internals::protocol::limits::valid_host;
 

@@ -18,7 +18,10 @@ pub fn run(input: &[u8]) {
         StaticLocation::new("/my files", "/srv/files"),
     ])
     .unwrap();
-    let found = locations.find(raw, pyserve::internals::routing::host::RequestedHost::ANY);
+    let found = locations.find(
+        raw,
+        pyserve::internals::routing::origin::RequestedOrigin::ANY,
+    );
     let path = raw.split('?').next().unwrap();
     let whole = decoded(path);
     if let Some((location, rest)) = found {

@@ -361,5 +361,5 @@ fn tls_is_translated() {
     assert_eq!(values("redirect_to_https"), ["yes"]);
     assert_eq!(reading.exit_code(), 0);
     let text = "server {\nlisten 443 ssl;\nssl_verify_client on;\n}\n";
-    assert!(matches!(verdict(text, 3), Verdict::Dangerous(_)));
+    assert!(matches!(verdict(text, 3), Verdict::Unsupported(_)));
 }

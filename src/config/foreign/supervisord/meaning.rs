@@ -219,7 +219,7 @@ impl Meaning<'_> {
             Err(problem) => {
                 let is_variable = problem.ends_with("is not set");
                 let verdict = match is_variable {
-                    true => Verdict::Unset(problem),
+                    true => Verdict::AtStart(problem),
                     false => Verdict::Wrong(problem),
                 };
                 self.say(Some(at), verdict);

@@ -118,7 +118,9 @@ fn lines_of_an_included_file_have_its_name() {
     assert_eq!(value(&read, "app"), "base.wsgi");
     assert_eq!(
         read.warnings(),
-        ["conf/base.ini:3: harakari = 3: unknown: no option of uWSGI, did you mean harakiri?"]
+        [
+            "conf/base.ini:3: harakari = 3: unknown: no option of uWSGI, which ignores it, did you mean harakiri?"
+        ]
     );
     let missing = reading(&files[..1], &[], &sources);
     let mistake = missing.mistake().unwrap().to_string();

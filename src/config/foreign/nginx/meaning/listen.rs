@@ -71,11 +71,6 @@ fn listen(args: &[&str]) -> Result<Listen, Verdict> {
             false => Verdict::Wrong(problem.to_owned()),
         }
     })?;
-    let bind = match has("ipv6only=off") && bind.starts_with("[::]:") {
-        // One socket for both families.
-        true => bind,
-        false => bind,
-    };
     Ok(Listen {
         at: None,
         bind,

@@ -85,9 +85,11 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
                     _ => Verdict::Unsupported("its location is not served".to_owned()),
                 };
                 let verdict = match verdict {
-                    Verdict::Unsupported(why) if is_restricted(meaning, at) => Verdict::Dangerous(
-                        format!("{why}; until then, its restriction is missing here"),
-                    ),
+                    Verdict::Unsupported(why) if is_restricted(meaning, at) => {
+                        Verdict::Unsupported(format!(
+                            "{why}; until then, its restriction is missing here"
+                        ))
+                    }
                     verdict => verdict,
                 };
                 meaning.say(at, verdict);
@@ -203,8 +205,11 @@ impl Context<'_> {
     }
 }
 
-/// Adds a table with the hosts of its server; false if others have its place.
+/// Adds a table with the scheme and the hosts of its server; false if others have its place.
 pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
+    if site.is_of_scheme {
+        table.set("scheme", site.scheme.as_str());
+    }
     if !site.hosts.is_empty() && table.value("host").is_none() {
         table.entries.push(("host", site.hosts.clone()));
     }
@@ -213,6 +218,7 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     let is_same = |other: &&Table| {
         other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
+            && other.value("scheme") == table.value("scheme")
             && other.values("host") == table.values("host")
             && other.values("extension").is_empty() == table.values("extension").is_empty()
             && !(is_files(other) != is_files(&table) && (is_open(other) || is_open(&table)))

@@ -89,7 +89,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
 }
 
 /// Settings for the requests that a table is for.
-const PLACE: [&str; 4] = ["path", "prefix", "extension", "host"];
+const PLACE: [&str; 5] = ["path", "prefix", "extension", "scheme", "host"];
 
 /// One `[[location]]` in the making.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,7 +317,7 @@ impl<'a> Meaning<'a> {
             if uses_app
                 && !is_files
                 && table.value("prefix") == Some("/")
-                && table.value("host").is_none()
+                && table.value("host").or(table.value("scheme")).is_none()
             {
                 table.set("host", "*");
             }
@@ -394,9 +394,9 @@ fn rank(verdict: &Verdict) -> u8 {
         Verdict::Honoured(_) | Verdict::Read(_) => 2,
         Verdict::Noted(_) | Verdict::Incomplete(_) => 3,
         Verdict::Unknown(_) => 4,
-        Verdict::Unsupported(_) => 5,
-        Verdict::Dangerous(_) => 6,
-        Verdict::Unset(_) => 7,
+        Verdict::Dangerous(_) => 5,
+        Verdict::Unsupported(_) => 6,
+        Verdict::AtStart(_) | Verdict::Unset(_) => 7,
         Verdict::Wrong(_) => 8,
     }
 }

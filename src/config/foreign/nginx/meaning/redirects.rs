@@ -2,7 +2,7 @@
 
 use super::served::Site;
 use super::try_files::without_file;
-use super::{Meaning, Table, tls};
+use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
 
 /// A response that is known now.
@@ -391,9 +391,6 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
         // It is a site of its own.
         return;
     }
-    if tls::condition(meaning, at) {
-        return;
-    }
     let block = meaning.tree.items[at].parent;
     if block.is_some_and(|block| without_file(meaning, block) == Some(at)) {
         // The files of its location decide.
@@ -469,7 +466,7 @@ pub fn constant(meaning: &Meaning<'_>, site: &Site, block: usize, text: &str) ->
 
 fn variable(meaning: &Meaning<'_>, site: &Site, block: usize, name: &str) -> Option<String> {
     match name {
-        "scheme" => Some(site.scheme.to_owned()),
+        "scheme" => Some(site.scheme.as_str().to_owned()),
         "server_name" => site
             .names
             .first()

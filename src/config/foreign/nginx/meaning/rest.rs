@@ -82,7 +82,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         return map(meaning, at);
     }
     if item.name == "ssl_verify_client" && item.arg(0) == "on" {
-        return Verdict::Dangerous(
+        return Verdict::Unsupported(
             "certificates of clients are asked for on all addresses with TLS or on none: as the servers do not agree, every client gets in (tls_client_ca)".to_owned(),
         );
     }

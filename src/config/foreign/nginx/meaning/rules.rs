@@ -484,24 +484,28 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
         return;
     }
     let is_everything = path == "/" && table.value("prefix").is_some();
-    if !context.site.hosts.is_empty() || is_everything {
-        meaning.say(
-            line,
-            Verdict::Noted("the access log has a line for every request of this host".to_owned()),
-        );
-        return;
-    }
-    let skip = match table.value("prefix") {
-        Some(prefix) => format!("{prefix}*"),
-        None => path,
+    let extensions = table.values("extension");
+    let is_of_some = !context.site.hosts.is_empty() || context.site.is_of_scheme;
+    let skipped: Vec<String> = match table.value("prefix") {
+        // The table of a longer prefix, which the same extensions have.
+        Some(_) if !extensions.is_empty() && !is_everything => return,
+        Some(_) if !extensions.is_empty() => {
+            let ends = extensions.iter();
+            ends.map(|extension| format!("*.{extension}")).collect()
+        }
+        Some(prefix) => vec![format!("{prefix}*")],
+        None => vec![path],
     };
-    let mut values = meaning
-        .layer
-        .entry("access_log_skip")
-        .map_or_else(Vec::new, |entry| entry.values.clone());
-    if !values.contains(&skip) {
-        values.push(skip.clone());
+    if is_of_some || is_everything && extensions.is_empty() {
+        let text = "the access log has a line for every request of this host";
+        return meaning.say(line, Verdict::Noted(text.to_owned()));
     }
-    meaning.set(line, "access_log_skip", values);
-    meaning.verdicts[line] = Some(Verdict::Honoured(format!("access_log_skip = {skip:?}")));
+    let shown = match &skipped[..] {
+        [one] => format!("access_log_skip = {one:?}"),
+        several => format!("access_log_skip = {several:?}"),
+    };
+    meaning.honoured(line, shown);
+    for skip in skipped {
+        meaning.append(line, "access_log_skip", skip);
+    }
 }

@@ -1,12 +1,15 @@
 //! A `server` block that is served.
 
-use super::Meaning;
 use super::listen::Listen;
+use crate::config::Scheme;
 
 /// One `server` block that is served.
+#[derive(Debug, Clone)]
 pub struct Site {
-    /// Its block.
+    /// The block that answers: the server's, or that of an `if` in it.
     pub at: usize,
+    /// The server's block.
+    pub server: usize,
     /// Its hosts as `[[location]] host` takes them; none for every host.
     pub hosts: Vec<String>,
     /// Its exact and wildcard names, the first first.
@@ -14,29 +17,19 @@ pub struct Site {
     /// Its addresses.
     pub listens: Vec<Listen>,
     /// The scheme by which clients ask for it.
-    pub scheme: &'static str,
+    pub scheme: Scheme,
+    /// True if other servers answer the other scheme.
+    pub is_of_scheme: bool,
 }
 
-/// True if a server does nothing but redirect to https, apart from certificates.
-pub fn redirects_to_https(meaning: &Meaning<'_>, server: usize) -> bool {
-    let tree = meaning.tree;
-    let mut found = false;
-    let mut open = vec![server];
-    while let Some(block) = open.pop() {
-        for at in tree.children(Some(block)) {
-            let args = meaning.args(at);
-            let is_https = args.iter().any(|arg| arg.starts_with("https://"));
-            match meaning.name(at) {
-                "return" | "rewrite" if is_https => found = true,
-                "return" if args.first() == Some(&"404") => {}
-                "if" => open.push(at),
-                "location" if args.iter().any(|arg| arg.contains("well-known")) => {}
-                "location" => open.push(at),
-                "return" | "rewrite" | "proxy_pass" | "uwsgi_pass" | "alias" | "fastcgi_pass"
-                | "try_files" => return false,
-                _ => {}
-            }
-        }
+impl Site {
+    /// True if one of its addresses has TLS.
+    pub fn has_tls(&self) -> bool {
+        self.listens.iter().any(|listen| listen.is_tls)
     }
-    found
+
+    /// True if one of its addresses has no TLS.
+    pub fn has_plain(&self) -> bool {
+        self.listens.iter().any(|listen| !listen.is_tls)
+    }
 }

@@ -1,14 +1,14 @@
 //! The `server` blocks that are served, with their addresses and hosts.
 //!
-//! pyserve has one set of addresses for all hosts. So servers on other ports than the first
-//! one are not served.
+//! pyserve has one set of addresses for all hosts of a scheme. So servers on other ports than the
+//! first one of their scheme are not served.
 
 use super::Meaning;
 use super::listen;
-use super::served::{Site, redirects_to_https};
+use super::served::Site;
 use super::{regex, tls};
-use crate::config::HostPattern;
 use crate::config::foreign::Verdict;
+use crate::config::{HostPattern, Scheme};
 
 /// The servers in order, the default server first.
 pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
@@ -26,17 +26,26 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
         let listens = listen::of(meaning, at);
         sites.push(Site {
             at,
+            server: at,
             hosts: Vec::new(),
             names: names(meaning, at),
             listens,
-            scheme: "http",
+            scheme: Scheme::Http,
+            is_of_scheme: false,
         });
     }
     let sites = tls::decide(meaning, sites);
-    let mut sites = on_one_port(meaning, sites);
-    hosts(meaning, &mut sites);
-    conditions(meaning, &mut sites);
-    sites
+    let (with_tls, plain) = sites
+        .into_iter()
+        .partition(|site| !site.is_of_scheme || site.scheme == Scheme::Https);
+    let mut all = Vec::new();
+    for sites in [with_tls, plain] {
+        let mut sites = on_one_port(meaning, sites);
+        hosts(meaning, &mut sites);
+        conditions(meaning, &mut sites);
+        all.append(&mut sites);
+    }
+    all
 }
 
 /// `if ($host = NAME) { return … }` in a server: a site of its own. With `!=`, the site of all other
@@ -45,6 +54,7 @@ fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
     let mut made: Vec<Site> = Vec::new();
     let named: Vec<String> = sites.iter().flat_map(|site| site.hosts.clone()).collect();
     for site in sites.iter_mut() {
+        // An `if` that is a site of its own has no other in it.
         let all: Vec<_> = meaning.tree.named(Some(site.at), "if").collect();
         for at in all {
             let Some(condition) = condition(&meaning.args(at)) else {
@@ -89,10 +99,12 @@ fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
             meaning.steers(at, format!("locations with host = {hosts:?}"));
             made.push(Site {
                 at,
+                server: site.server,
                 names: hosts.clone(),
                 hosts,
                 listens: Vec::new(),
                 scheme: site.scheme,
+                is_of_scheme: site.is_of_scheme,
             });
         }
     }
@@ -146,11 +158,8 @@ fn names(meaning: &Meaning<'_>, server: usize) -> Vec<String> {
 fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     let ports = |site: &Site| {
         // Plain addresses beside those with TLS are for all.
-        let has_tls = site.listens.iter().any(|listen| listen.is_tls);
-        let ports = site
-            .listens
-            .iter()
-            .filter(|listen| listen.is_tls == has_tls);
+        let is_tls = site.scheme == Scheme::Https;
+        let ports = site.listens.iter().filter(|listen| listen.is_tls == is_tls);
         let mut ports: Vec<_> = ports
             .map(|listen| {
                 listen
@@ -162,13 +171,10 @@ fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
         ports.dedup();
         ports
     };
-    let is_default = |site: &&Site| site.listens.iter().any(|listen| listen.is_default);
     let first = sites.iter().find(is_default).or(sites.first()).map(ports);
     let mut kept = Vec::new();
     for site in sites {
-        // A redirect to https is for both ports.
-        let is_redirect = redirects_to_https(meaning, site.at);
-        if Some(ports(&site)) == first || is_redirect {
+        if Some(ports(&site)) == first {
             kept.push(site);
             continue;
         }
@@ -182,36 +188,20 @@ fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     kept
 }
 
+fn is_default(site: &&Site) -> bool {
+    site.listens.iter().any(|listen| listen.is_default)
+}
+
 /// Gives each its hosts, if there are several, and the default server those that no other has.
 fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
-    let is_default = |site: &Site| site.listens.iter().any(|listen| listen.is_default);
-    if let Some(default) = sites.iter().position(is_default) {
+    if let Some(default) = sites.iter().position(|site| is_default(&site)) {
         let site = sites.remove(default);
         sites.insert(0, site);
     }
     let is_alone = sites.len() == 1;
     let mut seen: Vec<String> = Vec::new();
-    let mut unreachable = Vec::new();
     for (number, site) in sites.iter_mut().enumerate() {
-        let mut reasons: Vec<(usize, String)> = Vec::new();
-        for at in meaning.tree.named(Some(site.at), "server_name") {
-            for name in meaning.tree.items[at].texts() {
-                match patterns(name) {
-                    Ok(patterns) if !is_alone => site.hosts.extend(patterns),
-                    Ok(_) => {}
-                    Err(reason) => reasons.push((at, reason)),
-                }
-            }
-        }
-        site.names
-            .retain(|name| patterns(name).is_ok_and(|patterns| !patterns.is_empty()));
-        for (at, reason) in reasons {
-            match is_alone {
-                true => {}
-                false => meaning.unsupported(at, reason),
-            }
-        }
-        let own: Vec<_> = meaning.tree.named(Some(site.at), "server_name").collect();
+        own_hosts(meaning, site, is_alone);
         site.hosts.retain(|host| !seen.contains(host));
         let mut once = Vec::new();
         site.hosts.retain(|host| {
@@ -224,26 +214,37 @@ fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
         if number == 0 && !is_alone {
             site.hosts.push("*".to_owned());
         }
+        let own: Vec<_> = meaning
+            .tree
+            .named(Some(site.server), "server_name")
+            .collect();
         for at in own {
             match (is_alone, site.hosts.is_empty()) {
                 (true, _) => {
-                    meaning.no_effect(at, "the only server answers for every host, as in nginx")
+                    let text = match site.is_of_scheme {
+                        false => "the only server answers for every host, as in nginx",
+                        true => "the only server of its scheme answers for every host, as in nginx",
+                    };
+                    meaning.no_effect(at, text);
                 }
                 (false, true) => meaning.no_effect(at, "another server has the name"),
                 (false, false) => meaning.honoured(at, format!("host = {:?}", site.hosts)),
             }
         }
-        if !is_alone && site.hosts.is_empty() {
-            unreachable.push(number);
-        }
-        let shown = match is_alone {
-            true => "the site".to_owned(),
-            false => format!("locations with host = {:?}", site.hosts),
+        let shown = match (is_alone, site.is_of_scheme) {
+            (true, false) => "the site".to_owned(),
+            (true, true) => format!("locations with scheme = {:?}", site.scheme.as_str()),
+            (false, false) => format!("locations with host = {:?}", site.hosts),
+            (false, true) => format!(
+                "locations with scheme = {:?}, host = {:?}",
+                site.scheme.as_str(),
+                site.hosts
+            ),
         };
         meaning.steers(site.at, shown);
     }
-    for number in unreachable.into_iter().rev() {
-        let site = sites.remove(number);
+    let is_reached = |site: &Site| is_alone || !site.hosts.is_empty();
+    for site in sites.extract_if(.., |site| !is_reached(site)) {
         meaning.verdicts[site.at] = None;
         meaning.unsupported(
             site.at,
@@ -253,6 +254,27 @@ fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
             site.at,
             &Verdict::NoEffect("its server is not served".to_owned()),
         );
+    }
+}
+
+/// The hosts of a server's names.
+fn own_hosts(meaning: &mut Meaning<'_>, site: &mut Site, is_alone: bool) {
+    let mut reasons: Vec<(usize, String)> = Vec::new();
+    for at in meaning.tree.named(Some(site.server), "server_name") {
+        for name in meaning.tree.items[at].texts() {
+            match patterns(name) {
+                Ok(patterns) if !is_alone => site.hosts.extend(patterns),
+                Ok(_) => {}
+                Err(reason) => reasons.push((at, reason)),
+            }
+        }
+    }
+    site.names
+        .retain(|name| patterns(name).is_ok_and(|patterns| !patterns.is_empty()));
+    if !is_alone {
+        for (at, reason) in reasons {
+            meaning.unsupported(at, reason);
+        }
     }
 }
 

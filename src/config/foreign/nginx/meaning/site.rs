@@ -281,6 +281,10 @@ fn skipped_paths(keys: &[(&str, bool)]) -> Option<Vec<String>> {
                     super::regex::Shape::Prefixes(all) => {
                         Some(all.into_iter().map(|prefix| prefix + "*").collect())
                     }
+                    super::regex::Shape::Extensions(all, None) => {
+                        let ends = all.into_iter().map(|extension| format!("*.{extension}"));
+                        Some(ends.collect())
+                    }
                     _ => None,
                 }
             }
@@ -373,6 +377,13 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
 
 /// `limit_req` and `limit_conn` by address, for the whole site.
 fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
+    // Beside one server with TLS, those without mostly redirect to it.
+    let first = sites.first().map(|site| site.scheme);
+    let is_alone = sites
+        .iter()
+        .filter(|site| Some(site.scheme) == first)
+        .count()
+        == 1;
     for (name, zone, setting) in [
         ("limit_req", "limit_req_zone", "rate_limit"),
         ("limit_conn", "limit_conn_zone", "max_connections_per_ip"),
@@ -421,9 +432,7 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
                 _ => Some(meaning.arg(at, 1).to_owned()),
             };
             match value {
-                Some(value)
-                    if is_by_address && !in_location && (!in_server || sites.len() == 1) =>
-                {
+                Some(value) if is_by_address && !in_location && (!in_server || is_alone) => {
                     meaning.set(at, setting, vec![value]);
                     meaning.honoured(
                         found,

@@ -1,11 +1,13 @@
-//! TLS: addresses with `ssl`, certificates, and servers that redirect to https.
+//! TLS: addresses with `ssl`, certificates, and servers of one scheme alone.
 
 use std::path::Path;
 
 use super::access::beside_nginx_conf;
+use super::listen::Listen;
 use super::locations::plain;
-use super::served::{Site, redirects_to_https};
+use super::served::Site;
 use super::{Meaning, Table};
+use crate::config::Scheme;
 use crate::config::foreign::Verdict;
 
 /// True if the server around a directive has an address with TLS.
@@ -15,118 +17,152 @@ pub fn has_tls(meaning: &Meaning<'_>, at: usize) -> bool {
     server.is_some() && listens.any(|listen| meaning.args(listen).contains(&"ssl"))
 }
 
-/// Gives addresses with TLS their scheme, and puts `redirect_to_https` in the place of servers that do
-/// nothing else.
-pub fn decide(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
-    let is_tls = |site: &Site| site.listens.iter().any(|listen| listen.is_tls);
-    if !sites.iter().any(is_tls) {
+/// Gives addresses with TLS their scheme. Where nothing happens over plain HTTP but a redirect to the
+/// same host, `redirect_to_https` does it; where other servers answer there, each scheme has
+/// locations of its own.
+pub fn decide(meaning: &mut Meaning<'_>, mut sites: Vec<Site>) -> Vec<Site> {
+    if !sites.iter().any(Site::has_tls) {
         return sites;
     }
-    let mut redirects = Vec::new();
-    let mut kept = Vec::new();
-    for site in sites {
-        match !is_tls(&site) && redirects_to_https(meaning, site.at) && keeps_host(meaning, &site) {
-            true => redirects.push(site),
-            false => kept.push(site),
-        }
-    }
-    // `listen 80 default_server; return 444;` beside servers that redirect.
-    let refusing: Vec<_> = match redirects.is_empty() {
-        true => Vec::new(),
-        false => kept
-            .extract_if(.., |site| !is_tls(site) && refuses(meaning, site.at))
-            .collect(),
-    };
-    for site in &refusing {
-        let why =
-            "every host without TLS is redirected to https, where the servers with TLS decide";
-        meaning.say(site.at, Verdict::Noted(why.to_owned()));
-        meaning.say_inside(
-            site.at,
-            &Verdict::NoEffect("its server is not asked".to_owned()),
-        );
-    }
-    for site in &mut kept {
+    for site in sites.iter_mut().filter(|site| site.has_tls()) {
+        site.scheme = Scheme::Https;
         for listen in site.listens.iter_mut().filter(|listen| listen.is_tls) {
             listen.bind = format!("https://{}", listen.bind);
         }
-        if is_tls(site) {
-            site.scheme = "https";
+    }
+    let redirects = |site: &&Site| match site.has_tls() {
+        true => condition(meaning, site.at).is_some_and(|line| is_same_host(meaning, line)),
+        false => redirects_to_same_host(meaning, site.at),
+    };
+    let plain: Vec<&Site> = sites.iter().filter(|site| site.has_plain()).collect();
+    if !plain.is_empty() && plain.iter().all(redirects) {
+        return redirected(meaning, sites);
+    }
+    let is_split = |site: &&Site| !site.has_tls() || condition(meaning, site.at).is_some();
+    match plain.iter().any(is_split) {
+        true => by_scheme(meaning, sites),
+        false => sites,
+    }
+}
+
+/// The servers with TLS, and `redirect_to_https` in the place of those without.
+fn redirected(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
+    let (mut kept, plain): (Vec<_>, Vec<_>) = sites.into_iter().partition(Site::has_tls);
+    for site in &kept {
+        if let Some(line) = condition(meaning, site.at) {
+            let block = meaning.tree.items[line].parent.unwrap_or(site.at);
+            meaning.set(block, "redirect_to_https", vec!["yes".to_owned()]);
+            meaning.say_inside(block, &Verdict::Honoured(REDIRECTED.to_owned()));
         }
     }
-    for site in redirects {
+    for site in plain {
         redirect(meaning, &site);
-        let first = kept.iter_mut().find(|site| is_tls(site));
-        if let Some(first) = first {
-            let plain = site
-                .listens
-                .into_iter()
-                .map(|listen| super::listen::Listen {
-                    is_default: false,
-                    ..listen
-                });
-            first.listens.extend(plain);
+        let listens = site.listens.into_iter().map(|listen| Listen {
+            is_default: false,
+            ..listen
+        });
+        if let Some(first) = kept.first_mut() {
+            first.listens.extend(listens);
         }
     }
     kept
 }
 
-/// True for a server that answers all requests with the status of an error, and does nothing else.
-fn refuses(meaning: &Meaning<'_>, server: usize) -> bool {
-    let mut has_return = false;
+/// The servers of each scheme; one that has addresses of both is one of each.
+fn by_scheme(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
+    let (mut with_tls, mut plain) = (Vec::new(), Vec::new());
+    for site in sites {
+        let mut site = Site {
+            is_of_scheme: true,
+            ..site
+        };
+        if site.has_tls() && site.has_plain() {
+            let (own, others) = site.listens.into_iter().partition(|listen| listen.is_tls);
+            site.listens = own;
+            let line = condition(meaning, site.at);
+            let block = line.and_then(|line| meaning.tree.items[line].parent);
+            if let Some(block) = block {
+                meaning.steers(block, "locations with scheme = \"http\"");
+            }
+            plain.push(Site {
+                at: block.unwrap_or(site.at),
+                listens: others,
+                scheme: Scheme::Http,
+                ..site.clone()
+            });
+        }
+        match site.has_tls() {
+            true => with_tls.push(site),
+            false => plain.push(site),
+        }
+    }
+    with_tls.append(&mut plain);
+    with_tls
+}
+
+/// True for a server that redirects everything to the same host over https, with status 301, except
+/// the files for authorities of certificates, and does nothing else.
+fn redirects_to_same_host(meaning: &Meaning<'_>, server: usize) -> bool {
+    let mut found = 0;
     for at in meaning.tree.children(Some(server)) {
+        let args = meaning.args(at);
         match meaning.name(at) {
-            "return" if meaning.arg(at, 0).starts_with('4') => has_return = true,
             "listen" | "server_name" | "access_log" | "error_log" | "log_not_found"
-            | "server_tokens" | "root" | "index" => {}
+            | "server_tokens" | "root" | "index" | "charset" => {}
+            "location" if args.iter().any(|arg| arg.contains("well-known")) => {}
+            "return" | "rewrite" if is_same_host(meaning, at) => found += 1,
+            "location" if args == ["/"] => {
+                let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
+                match inside[..] {
+                    [line] if is_same_host(meaning, line) => found += 1,
+                    _ => return false,
+                }
+            }
             _ => return false,
         }
     }
-    has_return
+    found == 1
 }
 
-/// True unless a server with names redirects to a name that is none of them: that is a site of its own.
-fn keeps_host(meaning: &Meaning<'_>, site: &Site) -> bool {
-    let is_name = |name: &&String| name.contains('.') && !name.contains('*');
-    let names: Vec<_> = site.names.iter().filter(is_name).collect();
-    let is_own = |text: &str| {
-        let target = text.split_once("://").map_or("", |(_, rest)| rest);
-        let host = target.split(['/', '$']).next().unwrap_or_default();
-        host.is_empty() || names.is_empty() || names.iter().any(|name| *name == host)
-    };
-    let mut open = vec![site.at];
-    while let Some(block) = open.pop() {
-        for at in meaning.tree.children(Some(block)) {
-            let mut texts = meaning.tree.items[at].texts();
-            if texts.any(|text| text.starts_with("https://") && !is_own(text)) {
-                return false;
-            }
-            open.push(at);
+/// True for `return 301 https://$host$request_uri` and the like.
+fn is_same_host(meaning: &Meaning<'_>, line: usize) -> bool {
+    let args = meaning.args(line);
+    let to = match (meaning.name(line), &args[..]) {
+        ("return", ["301" | "308", to]) => *to,
+        ("rewrite", ["^", to, "permanent"]) => match to.strip_suffix("$request_uri?") {
+            Some(_) => to.trim_end_matches('?'),
+            None => return false,
+        },
+        ("rewrite", ["^(.*)$" | "^(.*)" | "(.*)", to, "permanent"]) => {
+            return ["https://$host$1", "https://$http_host$1"].contains(to);
         }
-    }
-    true
+        _ => return false,
+    };
+    [
+        "https://$host$request_uri",
+        "https://${host}$request_uri",
+        "https://${host}${request_uri}",
+        "https://$http_host$request_uri",
+        "https://$host$uri$is_args$args",
+    ]
+    .contains(&to)
 }
 
-/// Honours `if ($scheme = http) { return 301 https://$host$request_uri; }`; false for others.
-pub fn condition(meaning: &mut Meaning<'_>, at: usize) -> bool {
-    let text = meaning.args(at).concat().replace(['"', '\''], "");
-    let is_plain = matches!(&*text, "($scheme=http)" | "($scheme!=https)");
-    let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
-    let is_same_host = |line: &usize| {
-        let to = meaning.args(*line).last().copied().unwrap_or_default();
-        let hosts = [
-            "https://$host$request_uri",
-            "https://$server_name$request_uri",
-            "https://$http_host$request_uri",
-        ];
-        meaning.name(*line) == "return" && hosts.contains(&to)
-    };
-    if !is_plain || !has_tls(meaning, at) || inside.len() != 1 || !inside.iter().all(is_same_host) {
-        return false;
-    }
-    meaning.set(at, "redirect_to_https", vec!["yes".to_owned()]);
-    meaning.say_inside(at, &Verdict::Honoured(REDIRECTED.to_owned()));
-    true
+/// The redirect in `if ($scheme = http) { return … }` of a server.
+fn condition(meaning: &Meaning<'_>, server: usize) -> Option<usize> {
+    let mut all = meaning.tree.named(Some(server), "if");
+    all.find_map(|at| {
+        let text = meaning.args(at).concat().replace(['"', '\''], "");
+        let is_plain = matches!(
+            &*text,
+            "($scheme=http)" | "($scheme!=https)" | "($https=)" | "($https!=on)"
+        );
+        let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
+        match inside[..] {
+            [line] if is_plain && matches!(meaning.name(line), "return" | "rewrite") => Some(line),
+            _ => None,
+        }
+    })
 }
 
 const REDIRECTED: &str = "redirect_to_https = true (the host stays that of the request)";
@@ -146,7 +182,7 @@ fn redirect(meaning: &mut Meaning<'_>, site: &Site) {
             {
                 challenge(meaning, at);
             }
-            "return" | "rewrite" | "if" | "location" => {
+            "return" | "rewrite" | "location" => {
                 meaning.honoured(at, REDIRECTED);
                 let inside = Verdict::Honoured(REDIRECTED.to_owned());
                 meaning.say_inside(at, &inside);
@@ -199,7 +235,7 @@ fn challenge(meaning: &mut Meaning<'_>, at: usize) {
 /// The certificates and the versions of all servers.
 pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
     let (mut certificates, mut keys, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-    for site in sites.iter().filter(|site| site.scheme == "https") {
+    for site in sites.iter().filter(|site| site.scheme == Scheme::Https) {
         let all = meaning.nearest(Some(site.at), "ssl_certificate");
         let all_keys = meaning.nearest(Some(site.at), "ssl_certificate_key");
         for (certificate, key) in all.iter().zip(&all_keys) {
@@ -239,7 +275,7 @@ fn clients(meaning: &mut Meaning<'_>, sites: &[Site]) {
         ("ssl_client_certificate", "tls_client_ca"),
         ("ssl_crl", "tls_client_crl"),
     ];
-    let servers = sites.iter().filter(|site| site.scheme == "https");
+    let servers = sites.iter().filter(|site| site.scheme == Scheme::Https);
     let servers: Vec<_> = servers.map(|site| Some(site.at)).collect();
     let mut value = |server: &Option<usize>, name: &str| {
         let text = meaning.scalar_value(*server, name);

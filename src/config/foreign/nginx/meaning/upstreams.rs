@@ -91,7 +91,7 @@ pub fn enter(
         meaning.honoured(line, format!("replace_prefix = {to:?}"));
     }
     if let Some(to) = target.path {
-        replace_path(meaning, pass, (path, &to), table)?;
+        replace_path(meaning, pass, (path, &to), table);
     }
     options_of_servers(meaning, context, (pass, &shown), target.tls.as_ref(), table);
     Ok(())
@@ -187,11 +187,12 @@ fn replace_path(
     pass: usize,
     (path, to): (&str, &str),
     table: &mut Table,
-) -> Result<(), Verdict> {
+) {
     if table.value("prefix").is_none() {
-        return Err(Verdict::Unsupported(
-            "a path in proxy_pass of one exact path: use a prefix".to_owned(),
-        ));
+        if to != path {
+            table.set("replace_prefix", to);
+        }
+        return;
     }
     if plain(to) != plain(path) {
         table.set("replace_prefix", plain(to));
@@ -208,7 +209,6 @@ fn replace_path(
             ),
         );
     }
-    Ok(())
 }
 
 fn target(

@@ -23,9 +23,15 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
         }
         if let Some(problem) = unset(item.value.as_deref().unwrap_or_default(), is_shell) {
             let is_needed = NEEDED.contains(&&*item.key);
-            let verdict = match is_needed {
-                true => Verdict::Unset(problem),
-                false => Verdict::Incomplete(problem),
+            let verdict = match (problem, is_needed) {
+                (Gap::Variable(name), true) => {
+                    Verdict::AtStart(format!("the variable {name} is not set now"))
+                }
+                (Gap::Variable(name), false) => {
+                    Verdict::Incomplete(format!("the variable {name} is not set now"))
+                }
+                (Gap::Text(problem), true) => Verdict::Unset(problem),
+                (Gap::Text(problem), false) => Verdict::Unsupported(problem),
             };
             // The application may look for it: uWSGI passes the value as it stands.
             if item.key == "env" && item.value.as_deref().is_some_and(|pair| pair.contains('=')) {
@@ -66,29 +72,37 @@ const NEEDED: &[&str] = &[
     "gid",
 ];
 
+/// A part of a value that was not filled in.
+enum Gap {
+    /// An environment variable of this name.
+    Variable(String),
+    /// Anything else; the problem.
+    Text(String),
+}
+
 /// The part of a value that was not filled in.
-fn unset(value: &str, is_shell: bool) -> Option<String> {
+fn unset(value: &str, is_shell: bool) -> Option<Gap> {
     let inside = |start: &str, end: char| {
         let from = value.find(start)? + start.len();
         let length = value[from..].find(end)?;
         Some(value[from..from + length].to_owned())
     };
     if value.contains("{{") || value.contains("{%") {
-        return Some("a template: fill it in first".to_owned());
+        return Some(Gap::Text("a template: fill it in first".to_owned()));
     }
     // A shell replaces these itself.
     if is_shell {
         return None;
     }
     if let Some(name) = inside("$(", ')') {
-        return Some(format!("the variable {name} is not set"));
+        return Some(Gap::Variable(name));
     }
     if let Some(name) = inside("${", '}') {
-        return Some(format!(
+        return Some(Gap::Text(format!(
             "uWSGI does not replace ${{{name}}}: write $({name}), or fill the template in first"
-        ));
+        )));
     }
-    inside("%(", ')').map(|name| format!("no line sets {name}"))
+    inside("%(", ')').map(|name| Gap::Text(format!("no line sets {name}")))
 }
 
 /// Most misspelt names for which the likely one is searched.
@@ -217,9 +231,11 @@ fn unknown(item: &Item, hints: &mut usize) -> Verdict {
     let is_variable = item.place.line == 0 && item.place.source.starts_with("UWSGI_");
     match meant {
         _ if item.key.starts_with('{') || item.key.starts_with("<%") => {
-            Verdict::Unknown("a line of a template: fill the template in first".to_owned())
+            Verdict::Unsupported("a line of a template: fill the template in first".to_owned())
         }
-        Some(meant) => Verdict::Unknown(format!("no option of uWSGI, did you mean {meant}?")),
+        Some(meant) => Verdict::Unknown(format!(
+            "no option of uWSGI, which ignores it, did you mean {meant}?"
+        )),
         // Other programs of the image have variables of this kind.
         None if is_variable => Verdict::NoEffect("no option of uWSGI".to_owned()),
         None => Verdict::Unknown(elsewhere(&item.key)),

@@ -228,7 +228,7 @@ fn basic_auth(
             _ => protect(meaning, at, area, &closed).map_err(|_| open_without_password())?,
         }
         let why = "access = \"deny all\" closes these paths: write the user with `htpasswd -B`, and give the [[location]] basic_auth = FILE";
-        meaning.say(at, Verdict::Dangerous(why.to_owned()));
+        meaning.say(at, Verdict::Unsupported(why.to_owned()));
         return Ok(());
     }
     let path = meaning.around.current_dir.join(native::path(file));
@@ -537,7 +537,7 @@ fn report(
     let assigned: Vec<_> = assigned.collect();
     let text = format!("[[location]] {place}, {}", assigned.join(", "));
     let verdict = match area {
-        Area::Start(path) if keeps_out => Verdict::Dangerous(format!(
+        Area::Start(path) if keeps_out => Verdict::Unsupported(format!(
             "{text}; the pattern also covers {path}X, the location has whole segments alone"
         )),
         Area::Start(path) => Verdict::Honoured(format!("{text} (not for {path}X: whole segments)")),

@@ -67,7 +67,7 @@ fn listen(meaning: &mut Meaning<'_>, at: usize, given: &Given, shared: &[(usize,
     meaning.say(
         at,
         match given.checks_clients {
-            true => Verdict::Dangerous(format!(
+            true => Verdict::Unsupported(format!(
                 "certificates of clients are not checked here, so every client gets in: {text}"
             )),
             false => Verdict::Honoured(text),
