@@ -103,14 +103,8 @@ pub async fn answer(
         &ends,
         &site.trust,
     );
-    let mut record = Record::begin(
-        &site.access_log,
-        &identity,
-        &client,
-        head.version,
-        &head.headers,
-    )
-    .inside(activity.tls.as_ref().map(|tls| tls.session()));
+    let mut record = Record::begin(&site.access_log, &identity, &client, &head)
+        .inside(activity.tls.as_ref().map(|tls| tls.session()));
     let unread = body.is_unread();
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
