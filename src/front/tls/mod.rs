@@ -15,6 +15,7 @@ pub mod client_auth;
 pub mod facts;
 pub mod files;
 pub mod pair;
+pub mod roots;
 pub mod pem;
 pub mod stand_ins;
 pub mod stream;
