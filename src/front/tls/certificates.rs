@@ -17,11 +17,12 @@ use parking_lot::{Mutex, RwLock};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::pair::{Pair, SharedPair, Stamp};
-use super::{TlsError, files};
+use super::TlsError;
+use super::pair::{Pair, SharedPair, Stamp, problem, why_unread};
 use crate::config::tls::CertificateFiles;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
+use crate::os::key_files;
 
 /// Interval between two looks at the files.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -94,7 +95,9 @@ impl Certificates {
                 let below = shared.iter().map(SharedPair::files);
                 found.extend(below.filter(|(cert, _)| cert.starts_with(dir)));
             }
-            if found.is_empty() {
+            if let (CertificateFiles::Directory(dir), true) = (one, found.is_empty()) {
+                let names = key_files::names(dir);
+                names.map_err(|error| problem("look into", dir, why_unread(&error)))?;
                 return Err(TlsError::new(format!(
                     "no certificates in {one} (tls.crt with tls.key, fullchain.pem with privkey.pem, or NAME.crt with NAME.key, there or in its directories)"
                 )));
@@ -345,7 +348,7 @@ fn is_denied(cert: &Path, key: &Path) -> bool {
     let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     [cert, key]
         .iter()
-        .any(|file| files::read(file).is_err_and(refused))
+        .any(|file| key_files::read(file).is_err_and(refused))
 }
 
 /// The pairs of files at a place.
@@ -398,14 +401,14 @@ fn pairs_in(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
 
 /// The entries of a directory, sorted: the first pair is the default.
 fn entries(dir: &Path) -> Vec<PathBuf> {
-    let names = files::names(dir).unwrap_or_default();
+    let names = key_files::names(dir).unwrap_or_default();
     names.into_iter().map(|name| dir.join(name)).collect()
 }
 
 fn is_file(path: &Path) -> bool {
-    files::state(path).is_ok_and(|state| state.is_file())
+    key_files::state(path).is_ok_and(|state| state.is_file())
 }
 
 fn is_dir(path: &Path) -> bool {
-    files::state(path).is_ok_and(|state| state.is_dir())
+    key_files::state(path).is_ok_and(|state| state.is_dir())
 }

@@ -16,9 +16,10 @@ use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
 use super::x509::Certificate;
-use super::{TlsError, files, provider};
+use super::{TlsError, provider};
 use crate::config::native;
 use crate::os::key_reader::FileState;
+use crate::os::{identity, key_files};
 
 /// Days before the expiry from which on a certificate with a long lifetime is worth a warning.
 const DAYS_OF_WARNING: i64 = 14;
@@ -74,7 +75,7 @@ pub struct Stamp([FileState; 2]);
 impl Stamp {
     /// The state of these files; zeros for one that is missing.
     pub fn of(cert: &Path, key: &Path) -> Self {
-        Self([cert, key].map(|path| files::state(path).unwrap_or_default()))
+        Self([cert, key].map(|path| key_files::state(path).unwrap_or_default()))
     }
 }
 
@@ -205,7 +206,7 @@ impl Pair {
             ));
         }
         defects.extend(self.defect_of_chain());
-        let mode = files::state(&self.key).map_or(0, |file| file.mode);
+        let mode = key_files::state(&self.key).map_or(0, |file| file.mode);
         if mode & 0o004 != 0 {
             defects.push(format!(
                 "every user can read the key {} (chmod o-r)",
@@ -283,13 +284,26 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, TlsError> {
-    files::read(path).map_err(|error| {
+    key_files::read(path).map_err(|error| {
         let doing = format!("read the {what}");
         match error.kind() {
             io::ErrorKind::InvalidData => problem(&doing, path, "not a file in PEM"),
-            _ => problem(&doing, path, error),
+            _ => problem(&doing, path, why_unread(&error)),
         }
     })
+}
+
+/// The error, with the remedy where this user may not read a file.
+pub(super) fn why_unread(error: &io::Error) -> String {
+    match (error.kind(), identity::own()) {
+        (io::ErrorKind::PermissionDenied, (0, _)) => format!(
+            "{error} (root has no CAP_DAC_READ_SEARCH here: change the owner, or start the server as that one)"
+        ),
+        (io::ErrorKind::PermissionDenied, (uid, gid)) => format!(
+            "{error} (uid {uid} reads it once it belongs to group {gid}, by chgrp, and has mode 640; with --uid, root reads it at a restart, and new pairs in a directory that is a --tls-cert since the start)"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 fn of_file<T>(path: &Path, read: Result<T, TlsError>) -> Result<T, TlsError> {
