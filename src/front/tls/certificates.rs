@@ -167,7 +167,7 @@ impl Certificates {
             watch.warned.insert(pair.cert.clone(), Instant::now());
         }
         let warnings = pairs.iter().flat_map(|pair| &pair.warnings);
-        warnings.cloned().collect()
+        warnings.cloned().chain(unused(&pairs)).collect()
     }
 
     /// Reads pairs whose files have changed, and logs what came of it. Blocks.
@@ -330,6 +330,31 @@ impl ResolvesServerCert for Certificates {
         let chosen = std::iter::once(first).chain(candidates).find(is_usable);
         Some(Arc::clone(&chosen.unwrap_or(first).certified))
     }
+}
+
+/// Warnings of pairs that no client gets: others before them have all of their names, and a key of the
+/// same kind.
+fn unused(pairs: &[Arc<Pair>]) -> Vec<String> {
+    let mut first: HashMap<_, &Pair> = HashMap::new();
+    let mut warnings = Vec::new();
+    for pair in pairs {
+        let kind = pair.kind_of_key();
+        let names = &pair.certificate.names;
+        let hides = names.iter().map(|name| first.get(&(kind, name)).copied());
+        let hides: Option<Vec<_>> = hides.collect();
+        if let Some(hides) = hides.as_ref().and_then(|hides| hides.first()) {
+            warnings.push(format!(
+                "the certificate {} for {} is not used: {} before it has its names, and a key of the same kind (remove one of them)",
+                pair.cert.display(),
+                pair.names(),
+                hides.cert.display()
+            ));
+        }
+        for name in names {
+            first.entry((kind, name)).or_insert(pair);
+        }
+    }
+    warnings
 }
 
 /// A pair in a file that ACME writes. One that cannot be used is ordered anew.
