@@ -165,6 +165,33 @@ fn a_broken_new_pair_keeps_the_old_one_and_is_reported_once() {
 }
 
 #[test]
+fn a_pair_whose_files_are_gone_is_dropped_and_reported() {
+    let dir = temp_dir();
+    let [first, other] = ["localhost", "other.test"].map(|name| authority().issue(&[name]));
+    let [_, used] = [(&first, "a"), (&other, "b")].map(|(pair, name)| {
+        let below = dir.path().join(name);
+        std::fs::create_dir(&below).unwrap();
+        copies(pair, &below)
+    });
+    let server = Pyserve::app("environ.py")
+        .args(["--bind", "127.0.0.1:0", "--bind", "https://127.0.0.1:0"])
+        .arg_file("--tls-cert", dir.path())
+        .ready();
+    let sent = |expected: &Issued| {
+        text(&expected.cert).contains(&certificate_for(&server, Some("other.test")))
+    };
+    assert!(sent(&other));
+    std::fs::remove_file(&used.key).unwrap();
+    let line = server.stderr.wait_for("its files are gone");
+    assert!(line.contains(&*used.cert.to_string_lossy()), "{line}");
+    assert!(sent(&first));
+    std::fs::copy(&other.key, &used.key).unwrap();
+    server.stderr.wait_for("certificate read: ");
+    assert!(sent(&other));
+    assert_eq!(server.stderr.count("its files are gone"), 1);
+}
+
+#[test]
 fn a_certificate_that_expires_soon_is_a_warning() {
     let soon = std::process::Command::new("date")
         .args(["-u", "-d", "+13 days", "+%Y%m%d%H%M%SZ"])

@@ -26,7 +26,7 @@ use crate::os::key_files;
 
 /// Interval between two looks at the files.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// Time for which a broken pair is taken for one that is being written.
+/// Time for which a broken pair, or one without files, is taken for one that is being written.
 const SETTLES: Duration = Duration::from_secs(2);
 /// Interval of the warnings that a certificate expires.
 const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
@@ -44,6 +44,8 @@ pub struct Certificates {
 struct Watch {
     /// Changed pairs that cannot be used, by the certificate's file.
     broken: HashMap<PathBuf, Broken>,
+    /// Pairs whose files are gone, and since when, by the certificate's file.
+    gone: HashMap<PathBuf, Instant>,
     /// Times of the last warnings of an expiry, by the certificate's file.
     warned: HashMap<PathBuf, Instant>,
 }
@@ -193,8 +195,10 @@ impl Certificates {
                 None => pairs.extend(old.cloned()),
             }
         }
-        // A directory whose links are just being exchanged may seem empty.
-        if has_changed || pairs.len() != before.len() && !pairs.is_empty() {
+        let kept = watch.missing(&before, &pairs, now);
+        has_changed |= pairs.len() + kept.len() < before.len();
+        pairs.extend(kept);
+        if has_changed {
             *self.current.write() = Arc::new(Named::new(pairs, &self.files));
             self.publish();
         }
@@ -226,6 +230,30 @@ impl Certificates {
 }
 
 impl Watch {
+    /// Of the pairs of before those whose files are gone, and that stay in use: a directory may lack
+    /// one for a moment, or seem empty, while its links are exchanged. The others are logged.
+    fn missing(
+        &mut self,
+        before: &[Arc<Pair>],
+        found: &[Arc<Pair>],
+        now: Instant,
+    ) -> Vec<Arc<Pair>> {
+        let is_missing = |old: &&Arc<Pair>| !found.iter().any(|pair| pair.cert == old.cert);
+        let missing: Vec<_> = before.iter().filter(is_missing).cloned().collect();
+        let is_known = |cert: &PathBuf| missing.iter().any(|old| old.cert == *cert);
+        self.gone.retain(|cert, _| is_known(cert));
+        let mut stays = |old: &Arc<Pair>| {
+            let since = *self.gone.entry(old.cert.clone()).or_insert(now);
+            let stays = found.is_empty() || now.duration_since(since) < SETTLES;
+            if !stays {
+                tracing::warn!(code = codes::CERTIFICATE, names = old.names(), file = %old.cert.display(),
+                    "certificate no longer used: its files are gone");
+            }
+            stays
+        };
+        missing.iter().filter(|old| stays(old)).cloned().collect()
+    }
+
     /// Reads a pair that is new or has changed. `None`: it cannot be used, which is logged once.
     fn read(
         &mut self,
