@@ -15,7 +15,6 @@ use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::tls::TlsError;
-use crate::front::tls::files as tls_files;
 use crate::gunicorn_link;
 use crate::init;
 use crate::manual;
@@ -317,9 +316,6 @@ fn read_only(config: &Config) -> anyhow::Result<Bound> {
 
 fn bind(config: &Config, mut inherited: Option<Inherited>) -> anyhow::Result<Bound> {
     tls_start::prepare_acme(config)?;
-    if let Some(reader) = inherited.as_mut().and_then(Inherited::key_reader) {
-        tls_files::use_reader(reader);
-    }
     let known = inherited.as_ref();
     let known = known.map_or(&[][..], |inherited| &inherited.secrets().certificates);
     let certificates = tls_start::read(config, known)?;

@@ -1,6 +1,8 @@
 //! The files of TLS at the start: certificates and authorities are read and checked while this
 //! process may still be root, and the directory of ACME is created.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,11 +12,11 @@ use crate::config::tls::CertificateFiles;
 use crate::config::upstream::UpstreamTls;
 use crate::front::acme::store;
 use crate::front::tls::certificates::Certificates;
+use crate::front::tls::client_auth;
 use crate::front::tls::pair::SharedPair;
 use crate::front::tls::upstream::TlsToServers;
-use crate::front::tls::{client_auth, files};
 use crate::observe::codes;
-use crate::os::identity;
+use crate::os::{identity, key_files};
 
 /// Reads the certificates, and logs their defects. Those for upstream servers are only checked.
 /// `known` are those of the server whose place this one takes.
@@ -23,10 +25,18 @@ pub fn read(config: &Config, known: &[SharedPair]) -> anyhow::Result<Option<Arc<
         TlsToServers::new(tls)?;
     }
     let certificates = certificates_of_listeners(config, known)?;
-    // Only root can look with the eyes of another user.
-    let run_as = config.run_as.as_ref();
-    if let Some(run_as) = run_as.filter(|_| identity::own().0 == 0) {
-        stay_able_to_read(config, certificates.as_deref(), (run_as.uid, run_as.gid))?;
+    let files = Files::of(config, certificates.as_deref());
+    match &config.run_as {
+        // Only root can look with the eyes of another user.
+        Some(run_as) if identity::own().0 == 0 => {
+            stay_able_to_read(&files, (run_as.uid, run_as.gid))?;
+        }
+        // Others have just read all files themselves, but for pairs of the server before.
+        _ => {
+            if !known.is_empty() {
+                warn_of_unreadable(&files.unreadable(), identity::own());
+            }
+        }
     }
     Ok(certificates)
 }
@@ -56,56 +66,80 @@ fn certificates_of_listeners(
     Ok(Some(Arc::new(certificates)))
 }
 
+/// The files of TLS that have to be readable after the start.
+struct Files {
+    /// Those of the settings.
+    named: Vec<PathBuf>,
+    /// Directories of pairs.
+    directories: Vec<PathBuf>,
+    /// The files of the current pairs, also of those in directories.
+    of_pairs: Vec<PathBuf>,
+}
+
+impl Files {
+    fn of(config: &Config, certificates: Option<&Certificates>) -> Self {
+        let (mut named, mut directories) = (Vec::new(), Vec::new());
+        for tls in tls_to_servers(config) {
+            named.extend(tls.ca.clone());
+            let own = tls.own.iter();
+            named.extend(own.flat_map(|own| [own.cert.clone(), own.key.clone()]));
+        }
+        if let Some(tls) = &config.https.tls {
+            for one in &tls.certificates {
+                match one {
+                    CertificateFiles::Pair { cert, key } => {
+                        named.extend([cert.clone(), key.clone()]);
+                    }
+                    CertificateFiles::Directory(dir) => directories.push(dir.clone()),
+                    // It belongs to the user of the server.
+                    CertificateFiles::Managed { .. } => {}
+                }
+            }
+            let client = tls.client.iter();
+            named.extend(client.flat_map(|client| client.crls.iter().chain([&client.ca]).cloned()));
+        }
+        let pairs = certificates.map(Certificates::pairs).unwrap_or_default();
+        let of_pairs = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        Self {
+            named,
+            directories,
+            of_pairs: of_pairs.cloned().collect(),
+        }
+    }
+
+    /// Those that cannot be read now, with the reason.
+    fn unreadable(&self) -> Vec<(PathBuf, io::Error)> {
+        let all: BTreeSet<_> = self.named.iter().chain(&self.of_pairs).collect();
+        let error_of = |file: &PathBuf| Some((file.clone(), key_files::read(file).err()?));
+        all.into_iter().filter_map(error_of).collect()
+    }
+}
+
 /// Sees to it that files of TLS can be read when this process is that user, if need be by a process
 /// that stays root.
-fn stay_able_to_read(
-    config: &Config,
-    certificates: Option<&Certificates>,
-    (uid, gid): (u32, u32),
-) -> anyhow::Result<()> {
-    let (mut paths, mut directories) = (Vec::new(), Vec::new());
-    for tls in tls_to_servers(config) {
-        paths.extend(tls.ca.clone());
-        let own = tls.own.iter();
-        paths.extend(own.flat_map(|own| [own.cert.clone(), own.key.clone()]));
-    }
-    if let Some(tls) = &config.https.tls {
-        for one in &tls.certificates {
-            match one {
-                CertificateFiles::Pair { cert, key } => paths.extend([cert.clone(), key.clone()]),
-                CertificateFiles::Directory(dir) => directories.push(dir.clone()),
-                // It belongs to that user.
-                CertificateFiles::Managed { .. } => {}
-            }
-        }
-        let client = tls.client.iter();
-        paths.extend(client.flat_map(|client| client.crls.iter().chain([&client.ca]).cloned()));
-    }
-    let pairs = certificates.map(Certificates::pairs).unwrap_or_default();
-    let of_pairs = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-    let all: Vec<_> = of_pairs.chain(&paths).cloned().collect();
-    let look = || -> Vec<_> {
-        let error_of = |file: &PathBuf| Some((file.clone(), files::read(file).err()?));
-        all.iter().filter_map(error_of).collect()
-    };
-    let unreadable = || identity::acting_as(uid, gid, look);
+fn stay_able_to_read(files: &Files, (uid, gid): (u32, u32)) -> anyhow::Result<()> {
+    let unreadable = || identity::acting_as(uid, gid, || files.unreadable());
     if unreadable()?.is_empty() {
         return Ok(());
     }
-    match files::start_reader(&paths, &directories) {
+    match key_files::start_reader(&files.named, &files.directories) {
         Ok(()) => {
             tracing::info!("a process that stays root reads keys that uid {uid} cannot read");
         }
         Err(error) => tracing::debug!(%error, "no process that stays root"),
     }
-    for (file, error) in unreadable()? {
+    warn_of_unreadable(&unreadable()?, (uid, gid));
+    Ok(())
+}
+
+fn warn_of_unreadable(files: &[(PathBuf, io::Error)], (uid, gid): (u32, u32)) {
+    for (file, error) in files {
         tracing::warn!(
             code = codes::CERTIFICATE,
-            "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to a group of that user with chgrp and chmod 640, or restart the server after each renewal)",
+            "a renewed certificate cannot be read after the start: uid {uid} may not read {}: {error} (give the file to its group {gid} with chgrp and chmod 640, or restart the server after each renewal)",
             file.display()
         );
     }
-    Ok(())
 }
 
 /// Creates the directory of ACME while this is possible, and says at the start if the server is not

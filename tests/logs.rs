@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::http2::Http2;
 use crate::support::raw::End;
 use crate::support::server::{self, Pyserve, Server};
 use crate::support::write_files;
@@ -37,6 +38,21 @@ fn json_lines_tell_what_happened() {
     assert_eq!(line["request_id"], response.header("X-Request-ID").unwrap());
     assert_eq!(line["protocol"], "HTTP/1.1");
     assert_eq!(line["handled_by"], "app");
+}
+
+#[test]
+fn the_host_of_an_http2_request_is_logged() {
+    let server = server("json");
+    let mut client = Http2::new(server.connect());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/lengths?as=one"),
+        (":authority", "example.org:8080"),
+    ];
+    client.headers(1, &fields, true);
+    assert_eq!(client.response_to(1, 10).0, 200);
+    assert_eq!(json_line(&server, "/lengths")["host"], "example.org:8080");
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Activity {
     pub ends: Endpoints,
     /// The facts about its TLS session; `None` without one.
     pub tls: Option<Arc<TlsFacts>>,
+    /// True for plain HTTP on an address with TLS.
+    pub lacks_tls: bool,
     /// The memory and descriptors that the connection holds.
     pub account: Arc<Account>,
     /// Bytes of responses that hyper holds and has not sent.
@@ -128,6 +130,7 @@ impl Activity {
         Self {
             ends,
             tls: None,
+            lacks_tls: false,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
             unsent: UnsentStreams::default(),
@@ -170,6 +173,12 @@ impl Activity {
     /// Sets the TLS session.
     pub fn inside(mut self, tls: Option<Arc<TlsFacts>>) -> Self {
         self.tls = tls;
+        self
+    }
+
+    /// Marks plain HTTP on an address with TLS, whose requests are refused.
+    pub fn lacking_tls(mut self, lacks_tls: bool) -> Self {
+        self.lacks_tls = lacks_tls;
         self
     }
 

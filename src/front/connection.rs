@@ -71,12 +71,12 @@ pub async fn serve(
     let mut _of_session = None;
     if is_tls {
         _of_session = Some(account.hold(memory_budget::TLS));
-        let early = std::mem::take(&mut early);
+        let received = std::mem::take(&mut early);
         // Boxed: plain connections have no room for it in their tasks.
         let secured = Box::pin(handshake::secure(
             &site,
             socket,
-            early,
+            received,
             address,
             &account,
             deadlines.header,
@@ -85,13 +85,15 @@ pub async fn serve(
         let Some(secured) = secured.await else {
             return;
         };
-        socket = secured.socket;
-        tls = Some(secured.facts);
-        ends.scheme = Scheme::Https;
+        (socket, tls, early) = (secured.socket, secured.facts, secured.early);
+        if tls.is_some() {
+            ends.scheme = Scheme::Https;
+        }
     }
+    let lacks_tls = is_tls && tls.is_none();
     let access_log = Arc::clone(&site.access_log);
     let activity = Activity::new(ends, deadlines.send).charged_to(account);
-    let activity = Arc::new(activity.inside(tls));
+    let activity = Arc::new(activity.inside(tls).lacking_tls(lacks_tls));
     let _listed = site
         .connections
         .listed

@@ -35,6 +35,9 @@ pub enum Rejection {
     /// The client broke a rule of HTTP.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// nginx has the status 497 for it, which clients get as 400.
+    #[error("plain HTTP on an address with TLS")]
+    NoTls,
     /// RFC 9110 §15.6.6: another major version of HTTP.
     #[error("the request line names a version of HTTP other than 1")]
     Version,
@@ -204,6 +207,7 @@ impl Rejection {
         matches!(
             self,
             Self::BadRequest(_)
+                | Self::NoTls
                 | Self::Version
                 | Self::Coding
                 | Self::Expectation
@@ -347,6 +351,7 @@ impl Rejection {
                 tracing::debug!(request_id = %id, %method, %path, status, "not found")
             }
             Self::BadRequest(_)
+            | Self::NoTls
             | Self::Version
             | Self::Coding
             | Self::Expectation
@@ -380,7 +385,11 @@ impl Rejection {
                 StaticError::Io(_) => "static_file",
                 _ => return None,
             },
-            Self::BadRequest(_) | Self::Version | Self::Coding | Self::Expectation => "bad_request",
+            Self::BadRequest(_)
+            | Self::NoTls
+            | Self::Version
+            | Self::Coding
+            | Self::Expectation => "bad_request",
             Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } | Self::TooManyFields { .. } => {
                 "head_too_large"
             }

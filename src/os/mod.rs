@@ -15,6 +15,7 @@ pub mod handover;
 pub mod identity;
 pub mod idle_cpus;
 pub mod inotify;
+pub mod key_files;
 pub mod key_reader;
 pub mod listening;
 pub mod log_file;

@@ -12,9 +12,8 @@ use super::app::App;
 use super::signals::Signals;
 use super::startup;
 use super::{Outcome, Successor, Supervisor, before_start, plan};
-use crate::front::tls::files;
 use crate::observe::codes;
-use crate::os::child;
+use crate::os::{child, key_files};
 
 /// Longest wait for cancelled requests to end: tasks on hung file systems do not end.
 const LAST_REQUESTS: Duration = Duration::from_millis(200);
@@ -187,7 +186,7 @@ impl Supervisor {
         // Both end soon, and have nothing left to delay. A hung file system may hold all threads
         // for files.
         self.front.access_log.close();
-        files::end_reader();
+        key_files::end_reader();
         for (pid, status) in child::reap_the_killed(LAST_REAP) {
             self.upgrade_ended(pid, status);
         }

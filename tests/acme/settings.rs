@@ -1,7 +1,12 @@
 //! Settings of ACME: errors, and the output of `pyserve check`.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::backend::{Backend, page};
 use crate::support::server::Pyserve;
-use crate::support::temp_dir;
+use crate::support::tls::{self, authority};
+use crate::support::{DEADLINE, temp_dir};
 
 #[test]
 fn settings_that_cannot_work_are_errors() {
@@ -76,4 +81,37 @@ fn a_check_shows_the_state_of_each_host_and_defects_of_the_directory() {
     assert!(!dir.path().join("lock").exists());
     let shown = check(&file);
     assert!(shown.contains("cannot write to the directory"), "{shown}");
+}
+
+/// As towards upstream servers, and as OpenSSL does.
+#[test]
+fn the_authority_is_verified_by_the_roots_of_the_system_and_its_variables() {
+    let own = authority().issue(&["127.0.0.1"]);
+    let dir = temp_dir();
+    let hashed = dir.path().join("hashed");
+    std::fs::create_dir(&hashed).unwrap();
+    std::fs::copy(authority().root(), hashed.join("root.pem")).unwrap();
+    let rehashed = Command::new("openssl").arg("rehash").arg(&hashed).output();
+    assert!(rehashed.unwrap().status.success());
+    for (variable, path) in [
+        ("SSL_CERT_DIR", &hashed),
+        ("SSL_CERT_FILE", &authority().root()),
+    ] {
+        let backend = Backend::tls_with(tls::server(&own, None), |mut call| {
+            while call.http_head().is_some() {
+                call.send(page("not a directory of ACME"));
+            }
+        });
+        let _server = Pyserve::app("environ.py")
+            .args(["--bind", "https://127.0.0.1:0", "--acme", "a.test"])
+            .args(["--acme-directory", &backend.url()])
+            .arg_file("--acme-dir", &dir.path().join(variable))
+            .env(variable, path)
+            .ready();
+        let began = Instant::now();
+        while backend.calls() == 0 {
+            assert!(began.elapsed() < DEADLINE, "{variable}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }

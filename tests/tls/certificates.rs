@@ -101,6 +101,12 @@ fn pairs_that_cannot_be_used_end_the_start_with_a_remedy() {
         ],
     );
     let missing = dir.path().join("missing.pem");
+    let [binary, part, reversed] = ["binary", "part", "reversed"].map(|name| dir.path().join(name));
+    std::fs::write(&binary, [0x30, 0x82, 1, 0]).unwrap();
+    let chain = text(&one.cert);
+    std::fs::write(&part, &chain[..300]).unwrap();
+    let (leaf, root) = chain.split_at(chain.rfind("-----BEGIN").unwrap());
+    std::fs::write(&reversed, format!("{root}{leaf}")).unwrap();
     let check = |cert: &Path, key: &Path, expected: &[&str]| {
         let ended = refused(&[Path::new("--tls-cert"), cert, Path::new("--tls-key"), key]);
         assert_eq!(ended.code, 78, "{}", ended.stderr);
@@ -120,7 +126,15 @@ fn pairs_that_cannot_be_used_end_the_start_with_a_remedy() {
     );
     check(&one.cert, &missing, &["cannot read the key", "missing.pem"]);
     check(&empty, &one.key, &["empty.pem", "BEGIN CERTIFICATE"]);
-    check(&one.cert, &empty, &["cannot use the key", "empty.pem"]);
+    check(
+        &one.cert,
+        &empty,
+        &["cannot use the key", "empty.pem", "BEGIN PRIVATE KEY"],
+    );
+    check(&binary, &one.key, &["not PEM", "openssl x509 -inform der"]);
+    check(&one.cert, &binary, &["not PEM", "openssl pkey -inform der"]);
+    check(&part, &one.key, &["it is incomplete"]);
+    check(&reversed, &one.key, &["has to be the first"]);
     check(
         &one.cert,
         &encrypted,
@@ -194,6 +208,39 @@ fn a_chain_out_of_order_is_a_warning() {
     };
     let server = serving(&[&broken]).ready();
     server.stderr.wait_for("is out of order");
+}
+
+#[test]
+fn files_of_windows_are_read() {
+    let own = authority().issue(&["own.test"]);
+    let dir = temp_dir();
+    let [cert, key] = [&own.cert, &own.key].map(|file| {
+        let copy = dir.path().join(file.file_name().unwrap());
+        let lines = text(file).replace('\n', "\r\n");
+        // A chain of files that each had a byte order mark.
+        let lines = lines.replace("-----BEGIN", "\u{feff}-----BEGIN");
+        std::fs::write(&copy, lines).unwrap();
+        copy
+    });
+    let server = serving(&[&Issued { cert, key }]).ready();
+    check(&server, Some("own.test"), &own);
+}
+
+#[test]
+fn a_pair_that_no_client_gets_is_a_warning() {
+    let names = [
+        &["a.test", "b.test"][..],
+        &["c.test"],
+        &["b.test"],
+        &["b.test", "d.test"],
+    ];
+    let [first, other, hidden, part] = names.map(|names| authority().issue(names));
+    let server = serving(&[&first, &other, &hidden, &part]).ready();
+    let warning = server.stderr.wait_for("is not used");
+    for file in [&hidden.cert, &first.cert] {
+        assert!(warning.contains(&*file.to_string_lossy()), "{warning}");
+    }
+    assert_eq!(server.stderr.count("is not used"), 1);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_silent_and_a_slow_handshake_are_bounded_as_a_slow_head_is() {
 fn what_is_no_tls_is_counted_and_closed() {
     let server = Pyserve::app("environ.py").with_tls().watched().ready();
     let mut connection = server.connect_tls_port();
-    connection.send(get("/"));
+    connection.send([0, 1, 2, 3, 4, 5]);
     assert_ne!(connection.rest().1, End::TimedOut);
     server.wait_for_metric(
         "pyserve_tls_handshakes_total{version=\"\",outcome=\"failed\"}",
@@ -284,4 +284,37 @@ fn unfinished_handshakes_stay_within_the_memory_budget() {
     drop(crowd);
     let mut client = server.connect_tls();
     assert_eq!(client.exchange(get("/")).status(), 200);
+}
+
+/// As nginx, which has the status 497 for it inside.
+#[test]
+fn plain_http_on_an_address_with_tls_gets_a_400_that_says_so() {
+    let dir = temp_dir();
+    write_files(dir.path(), &[("page.txt", "a file in memory")]);
+    let server = Pyserve::app("environ.py")
+        .with_tls()
+        .watched()
+        .args(["--proxy-protocol", "127.0.0.1"])
+        .args(["--static", &format!("/static={}", dir.path().display())])
+        .ready();
+    let refused = |mut connection: Connection, target: &str| {
+        let response = connection.exchange(get(target));
+        assert_eq!(response.status(), 400, "{target}");
+        let page = response.text();
+        assert!(page.contains("https:// in place of http://"), "{page}");
+        assert_eq!(response.header("strict-transport-security"), None);
+        assert_eq!(connection.rest().1, End::Closed, "{target}");
+    };
+    for target in ["/", "/static/page.txt"] {
+        let port = server.tls_port();
+        refused(Connection::tcp_from([127, 0, 0, 2], port), target);
+        // With the header of a balancer, and the request at once behind it.
+        let mut connection = server.connect_tls_port();
+        connection.send("PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n");
+        refused(connection, target);
+    }
+    server.wait_for_metric(
+        "pyserve_tls_handshakes_total{version=\"\",outcome=\"failed\"}",
+        4.0,
+    );
 }

@@ -165,6 +165,33 @@ fn a_broken_new_pair_keeps_the_old_one_and_is_reported_once() {
 }
 
 #[test]
+fn a_pair_whose_files_are_gone_is_dropped_and_reported() {
+    let dir = temp_dir();
+    let [first, other] = ["localhost", "other.test"].map(|name| authority().issue(&[name]));
+    let [_, used] = [(&first, "a"), (&other, "b")].map(|(pair, name)| {
+        let below = dir.path().join(name);
+        std::fs::create_dir(&below).unwrap();
+        copies(pair, &below)
+    });
+    let server = Pyserve::app("environ.py")
+        .args(["--bind", "127.0.0.1:0", "--bind", "https://127.0.0.1:0"])
+        .arg_file("--tls-cert", dir.path())
+        .ready();
+    let sent = |expected: &Issued| {
+        text(&expected.cert).contains(&certificate_for(&server, Some("other.test")))
+    };
+    assert!(sent(&other));
+    std::fs::remove_file(&used.key).unwrap();
+    let line = server.stderr.wait_for("its files are gone");
+    assert!(line.contains(&*used.cert.to_string_lossy()), "{line}");
+    assert!(sent(&first));
+    std::fs::copy(&other.key, &used.key).unwrap();
+    server.stderr.wait_for("certificate read: ");
+    assert!(sent(&other));
+    assert_eq!(server.stderr.count("its files are gone"), 1);
+}
+
+#[test]
 fn a_certificate_that_expires_soon_is_a_warning() {
     let soon = std::process::Command::new("date")
         .args(["-u", "-d", "+13 days", "+%Y%m%d%H%M%SZ"])
@@ -242,6 +269,54 @@ fn keys_of_root_are_renewed_after_privileges_were_dropped() {
             assert!(began.elapsed() < DEADLINE, "the reader outlives the server");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+}
+
+#[test]
+fn a_reload_that_adds_a_key_of_root_is_refused_with_the_remedy() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::skipped("keys of root", "only root can drop privileges");
+    }
+    let dir = temp_dir();
+    set_mode(dir.path(), 0o755);
+    let [first, second] = ["first", "second"].map(|name| {
+        let below = dir.path().join(name);
+        std::fs::create_dir(&below).unwrap();
+        let issued = copies(&authority().issue(&["localhost"]), &below);
+        set_mode(&issued.key, 0o600);
+        issued
+    });
+    std::fs::create_dir(dir.path().join("static")).unwrap();
+    let settings = dir.path().join("pyserve.toml");
+    let of = |pair: &Issued| {
+        let [cert, key] = [&pair.cert, &pair.key].map(|file| file.display());
+        format!("[[certificate]]\ncert = '{cert}'\nkey = '{key}'\n")
+    };
+    std::fs::write(&settings, of(&first)).unwrap();
+    let server = Pyserve::new()
+        .args(["--bind", "https://127.0.0.1:0", "--uid", "nobody"])
+        .arg_file("--root", dir.path())
+        .arg_file("--config", &settings)
+        .env("PYSERVE_CONTROL", "off")
+        .started();
+    server.stderr.wait_for("ready in ");
+    let directory = second.cert.parent().unwrap().display().to_string();
+    let added = [
+        of(&second),
+        // A directory in which the user cannot look.
+        format!("[[certificate]]\ncert = '{directory}'\n"),
+    ];
+    for (at, added) in added.iter().enumerate() {
+        set_mode(&dir.path().join("second"), 0o700);
+        std::fs::write(&settings, of(&first) + added).unwrap();
+        server.signal(rustix::process::Signal::HUP);
+        let failed = "reload failed, the old code and settings keep serving";
+        server.stderr.wait_for_nth(failed, at + 1);
+        let said = server.stderr.wait_for_nth("Permission denied", at + 1);
+        for part in ["mode 640", "restart", "second"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        wait_for(&server, &first);
     }
 }
 

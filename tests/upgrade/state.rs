@@ -211,14 +211,16 @@ fn a_server_that_has_dropped_privileges_is_upgraded_with_keys_and_files_of_root(
     }
     let site = Site::new();
     let issued = tls::authority().issue(&["localhost"]);
-    let private = site.path("private");
-    std::fs::create_dir(&private).unwrap();
+    // As `live/example.org` of certbot: the user cannot even look.
+    let private = site.path("closed/private");
+    std::fs::create_dir_all(&private).unwrap();
     for (from, name) in [(&issued.cert, "tls.crt"), (&issued.key, "tls.key")] {
         std::fs::copy(from, private.join(name)).unwrap();
     }
     let run = site.path("run");
     std::fs::create_dir(&run).unwrap();
-    for (dir, mode) in [(&private, 0o700), (&run, 0o755), (&site.path("."), 0o755)] {
+    let closed = site.path("closed");
+    for (dir, mode) in [(&closed, 0o700), (&run, 0o755), (&site.path("."), 0o755)] {
         std::fs::set_permissions(dir, PermissionsExt::from_mode(mode)).unwrap();
     }
     let (unix, pidfile) = (run.join("web.sock"), run.join("site.pid"));
@@ -239,6 +241,8 @@ fn a_server_that_has_dropped_privileges_is_upgraded_with_keys_and_files_of_root(
         let written = std::fs::read_to_string(&pidfile).unwrap();
         assert_eq!(written, format!("{pid}\n"));
     }
+    let reloaded = verb(&server, &["reload"]);
+    assert_eq!(reloaded.code, 0, "{}", reloaded.stderr);
     // The process that stays root reads the renewed key for the new process, too.
     let renewed = tls::authority().issue(&["localhost", "renewed.test"]);
     for (from, name) in [(&renewed.cert, "tls.crt"), (&renewed.key, "tls.key")] {
@@ -269,4 +273,48 @@ fn a_server_that_has_dropped_privileges_is_upgraded_with_keys_and_files_of_root(
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
     wait_until("the reader ends with the server", || readers() == 0);
+}
+
+/// Without the process that stays root, which was killed here, the pairs come from the old process.
+#[test]
+fn an_upgraded_server_warns_of_keys_that_it_cannot_read() {
+    if !is_root("an upgrade with --uid") {
+        return;
+    }
+    let site = Site::new();
+    let issued = tls::authority().issue(&["localhost"]);
+    let key = site.path("tls.key");
+    std::fs::copy(&issued.key, &key).unwrap();
+    let cert = site.path("tls.crt");
+    std::fs::copy(&issued.cert, &cert).unwrap();
+    for (file, mode) in [(&key, 0o600), (&cert, 0o644), (&site.path("."), 0o755)] {
+        std::fs::set_permissions(file, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let builder = site.pyserve();
+    let probe = builder.path(".");
+    std::fs::set_permissions(&probe, PermissionsExt::from_mode(0o777)).unwrap();
+    let server = builder
+        .args(["--uid", "65534", "--gid", "65534"])
+        .arg_file("--tls-cert", &cert)
+        .arg_file("--tls-key", &key)
+        .args(["--bind", "127.0.0.1:0", "--bind", "https://127.0.0.1:0"])
+        .ready();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let reader: i32 = pids
+        .find(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.contains("read-keys") && line.contains(&*key.to_string_lossy())
+        })
+        .expect("the process that stays root");
+    let reader = Pid::from_raw(reader).unwrap();
+    kill(reader, Signal::KILL);
+    wait_until("the process ends", || has_ended(reader));
+    upgrade(&server);
+    let warning = server
+        .stderr
+        .wait_for("a renewed certificate cannot be read after the start");
+    assert!(warning.contains(&*key.to_string_lossy()), "{warning}");
+    assert_eq!(server.connect_tls().exchange(get("/")).status(), 200);
 }

@@ -1,5 +1,6 @@
 //! TLS on the listeners: pairs of certificates and keys, and the addresses that need them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::config::tls::{
     CertificateFiles, ClientAuth, HttpsRedirect, HttpsSettings, TlsSettings, TlsVersion,
 };
 use crate::config::{ListenAddress, native, values};
+use crate::os::key_files;
 
 impl Resolver<'_> {
     pub(super) fn https(
@@ -191,7 +193,7 @@ fn pairs(certs: Vec<PathBuf>, keys: Vec<PathBuf>) -> Result<Vec<CertificateFiles
     let mut keys = keys.into_iter();
     let mut all = Vec::new();
     for cert in certs {
-        if cert.is_dir() {
+        if is_directory(&cert, keys.len() > 0) {
             all.push(CertificateFiles::Directory(cert));
             continue;
         }
@@ -212,6 +214,14 @@ fn pairs(certs: Vec<PathBuf>, keys: Vec<PathBuf>) -> Result<Vec<CertificateFiles
     }
 }
 
+/// True for a directory of pairs. A path at which this user may not look is one if it has no key.
+fn is_directory(cert: &Path, has_key: bool) -> bool {
+    match key_files::state(cert) {
+        Ok(state) => state.is_dir(),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied && !has_key,
+    }
+}
+
 fn of_table(table: &SettingsTable, chdir: &Path) -> Result<CertificateFiles, ConfigError> {
     let path = |name: &str, entry: &SettingEntry| single(name, entry, |text| file(text, chdir));
     let refuse = |problem: Invalid| wrong("certificate", "", &table.origin, problem);
@@ -222,7 +232,8 @@ fn of_table(table: &SettingsTable, chdir: &Path) -> Result<CertificateFiles, Con
         )));
     };
     let cert = path("cert", cert)?;
-    match (cert.is_dir(), table.entry("key")) {
+    let key = table.entry("key");
+    match (is_directory(&cert, key.is_some()), key) {
         (true, None) => Ok(CertificateFiles::Directory(cert)),
         (true, Some(_)) => Err(refuse(invalid(
             "a `key` beside a directory of pairs",

@@ -1,7 +1,7 @@
 //! Requests to the authority: HTTP/1.1 by hyper inside a TLS session, one connection at a time.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::error::AcmeError;
 use crate::front::tls;
+use crate::front::tls::roots;
 use crate::front::tls::stream::TlsStream;
 
 /// Longest time of one request with its answer; a connection is a part of it.
@@ -27,15 +28,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: usize = 1 << 20;
 /// RFC 8555 §6.1 wants one.
 const AGENT: &str = concat!("pyserve/", env!("CARGO_PKG_VERSION"));
-
-/// The roots of the system, as distributions and OpenSSL name them.
-const SYSTEM_ROOTS: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Sends requests to the authority.
 pub struct Client {
@@ -90,37 +82,12 @@ impl Client {
     ///
     /// # Errors
     /// There are no roots.
-    #[allow(clippy::disallowed_methods, reason = "called in the FilePool")]
     pub fn new(ca: Option<&PathBuf>) -> Result<Self, AcmeError> {
-        let own = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-        let system = SYSTEM_ROOTS.iter().map(PathBuf::from);
-        let file = match ca {
-            Some(ca) => ca.clone(),
-            None => own
-                .into_iter()
-                .chain(system)
-                .find(|file| file.is_file())
-                .ok_or_else(|| {
-                    AcmeError::Settings("this system has no root certificates (install ca-certificates, or give --acme-ca FILE)".to_owned())
-                })?,
+        let roots = match ca {
+            Some(ca) => Arc::new(roots_in(ca)?),
+            None => roots::of_system("give --acme-ca FILE")
+                .map_err(|error| AcmeError::Settings(error.to_string()))?,
         };
-        let problem = |why: String| {
-            let file = file.display();
-            AcmeError::Settings(format!("cannot use the root certificates in {file}: {why}"))
-        };
-        let text = std::fs::read(&file).map_err(|error| problem(error.to_string()))?;
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(&text) {
-            let root = root.map_err(|error| problem(error.to_string()))?;
-            let added = roots.add(root);
-            // Those of the system may have old ones that rustls does not read.
-            if let (Err(error), Some(_)) = (added, ca) {
-                return Err(problem(error.to_string()));
-            }
-        }
-        if roots.is_empty() {
-            return Err(problem("there is none".to_owned()));
-        }
         let config = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| AcmeError::internal("cannot use TLS", error))?
@@ -244,5 +211,26 @@ impl Client {
             sender,
             _task: Task(task),
         })
+    }
+}
+
+/// The roots in a file in PEM. Blocks.
+#[allow(clippy::disallowed_methods, reason = "called in the FilePool")]
+fn roots_in(file: &Path) -> Result<RootCertStore, AcmeError> {
+    let problem = |why: String| {
+        let file = file.display();
+        AcmeError::Settings(format!("cannot use the root certificates in {file}: {why}"))
+    };
+    let text = std::fs::read(file).map_err(|error| problem(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(&text) {
+        let root = root.map_err(|error| problem(error.to_string()))?;
+        roots
+            .add(root)
+            .map_err(|error| problem(error.to_string()))?;
+    }
+    match roots.is_empty() {
+        true => Err(problem("there is none".to_owned())),
+        false => Ok(roots),
     }
 }

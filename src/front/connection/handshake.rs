@@ -25,7 +25,22 @@ use crate::observe::metrics::METRICS;
 /// A connection inside its session.
 pub struct Secured {
     pub socket: Socket,
-    pub facts: Arc<TlsFacts>,
+    /// The facts about the session; `None`: the client sends plain HTTP.
+    pub facts: Option<Arc<TlsFacts>>,
+    /// Plain bytes that were received before those of the socket.
+    pub early: Bytes,
+}
+
+impl Secured {
+    /// A connection whose client sends plain HTTP.
+    fn not(stream: TlsStream) -> Self {
+        let (tcp, early) = stream.into_plain();
+        Self {
+            socket: Socket::Tcp(tcp),
+            facts: None,
+            early,
+        }
+    }
 }
 
 /// The reason why there is no session.
@@ -39,6 +54,8 @@ enum Failure {
     TooLong(usize),
     #[error("the memory of clients is in use")]
     NoMemory,
+    #[error("it is plain HTTP")]
+    PlainHttp,
 }
 
 /// Longest handshake of a client without a certificate: a ClientHello, once more after a
@@ -49,8 +66,8 @@ const LONGEST: usize = 32 << 10;
 /// contains it, have up to 64 KiB each (the limit of rustls for a message).
 const LONGEST_WITH_CERTIFICATES: usize = 192 << 10;
 
-/// Carries the handshake out within `limit`; `early` has been received already. `None`: the
-/// connection is closed.
+/// Carries the handshake out within `limit`; `early` has been received already. Plain HTTP is left
+/// as it is, to be refused with a page. `None`: the connection is closed.
 pub async fn secure(
     site: &Site,
     socket: Socket,
@@ -90,12 +107,17 @@ pub async fn secure(
     };
     match done {
         Ok(()) => {}
+        Err(Failure::PlainHttp) => {
+            counted.failed.inc();
+            return Some(Secured::not(stream));
+        }
         Err(failure) => {
             match failure {
                 Failure::Socket(_) => counted.aborted.inc(),
-                Failure::Protocol(_) | Failure::TooLong(_) | Failure::NoMemory => {
-                    counted.failed.inc();
-                }
+                Failure::Protocol(_)
+                | Failure::TooLong(_)
+                | Failure::NoMemory
+                | Failure::PlainHttp => counted.failed.inc(),
             }
             tracing::debug!(?client, error = %failure, "TLS handshake failed");
             return None;
@@ -118,7 +140,11 @@ pub async fn secure(
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     counted.completed(facts.protocol, is_resumed);
     let socket = Socket::Tls(Box::new(stream));
-    Some(Secured { socket, facts })
+    Some(Secured {
+        socket,
+        facts: Some(facts),
+        early: Bytes::new(),
+    })
 }
 
 async fn shake_hands(
@@ -127,6 +153,9 @@ async fn shake_hands(
     longest: usize,
     memory: &mut Reservation,
 ) -> Result<(), Failure> {
+    if stream.begins_with_letter().await? {
+        return Err(Failure::PlainHttp);
+    }
     while stream.receive_handshake().await? {
         let received = stream.received();
         if received > longest {

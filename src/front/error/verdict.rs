@@ -21,6 +21,9 @@ pub(super) struct Verdict {
     pub(super) header: Option<(HeaderName, HeaderValue)>,
 }
 
+/// For plain HTTP on an address with TLS.
+const NO_TLS: &str = "This address needs TLS: use https:// in place of http://.";
+
 impl Rejection {
     /// Its status, words and fields.
     pub(super) fn verdict(&self) -> Verdict {
@@ -29,6 +32,7 @@ impl Rejection {
                 StatusCode::BAD_REQUEST,
                 "Your browser sent a request that this server cannot understand.",
             ),
+            Self::NoTls => closing(StatusCode::BAD_REQUEST, NO_TLS),
             Self::Version => closing(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 "This server does not support that version of HTTP.",

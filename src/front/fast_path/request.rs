@@ -63,6 +63,9 @@ pub fn answer<'a>(
     memo: &mut ConnectionMemo,
     out: &mut Vec<u8>,
 ) -> Recognised<AtOnce<'a>> {
+    if activity.lacks_tls {
+        return Recognised::NotEligible;
+    }
     let target = match plain::target(bytes) {
         Recognised::Plain(target) => target,
         Recognised::Incomplete => return Recognised::Incomplete,

@@ -99,7 +99,7 @@ fn note(site: &Site, activity: &Activity, mut head: request::Parts, refused: Opt
     let authority = head.uri.authority().map(Authority::as_str);
     let client = forwarded::resolve(&mut head.headers, authority, ends, &site.trust);
     let log = &site.access_log;
-    let mut record = Record::begin(log, &identity, &client, head.version, &head.headers);
+    let mut record = Record::begin(log, &identity, &client, &head);
     record.ends(StatusCode::SERVICE_UNAVAILABLE);
     if refused.is_some() && refusals::refused(client.address) != Logged::Line {
         record.leave_unlogged();

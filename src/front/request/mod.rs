@@ -104,18 +104,12 @@ pub async fn answer(
         &ends,
         &site.trust,
     );
-    let mut record = Record::begin(
-        &site.access_log,
-        &identity,
-        &client,
-        head.version,
-        &head.headers,
-    )
-    .inside(activity.tls.as_ref().map(|tls| tls.session()));
+    let mut record = Record::begin(&site.access_log, &identity, &client, &head)
+        .inside(activity.tls.as_ref().map(|tls| tls.session()));
     let unread = body.is_unread();
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
-        admit(&site, &client).and(Err(refused.rejection))
+        admit(&site, &activity, &client).and(Err(refused.rejection))
     } else if !has_memory {
         Err(Rejection::NoMemory)
     } else {
@@ -253,7 +247,7 @@ async fn route(
     body: Received,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
-    admit(site, client)?;
+    admit(site, activity, client)?;
     let host = limits::check(head)?;
     if client.host.is_empty() {
         client.host = host;
@@ -392,13 +386,15 @@ fn nothing(site: &Site, origin: RequestedOrigin<'_>) -> Rejection {
     }
 }
 
-/// Counts the request towards its client's rate.
-fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
-    match (&site.rate_limit, client.address) {
-        (Some(limit), Some(address)) => limit
-            .admit(address)
-            .map_err(|wait| Rejection::TooManyRequests { wait }),
-        _ => Ok(()),
+/// Counts the request towards its client's rate, and refuses one that should be inside a TLS session.
+fn admit(site: &Site, activity: &Activity, client: &Client) -> Result<(), Rejection> {
+    if let (Some(limit), Some(address)) = (&site.rate_limit, client.address) {
+        let admitted = limit.admit(address);
+        admitted.map_err(|wait| Rejection::TooManyRequests { wait })?;
+    }
+    match activity.lacks_tls {
+        true => Err(Rejection::NoTls),
+        false => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request, response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::ended::{Answer, Ended};
@@ -87,15 +87,19 @@ impl Record {
         log: &Arc<AccessLog>,
         identity: &Arc<RequestLabel>,
         client: &Client,
-        version: Version,
-        headers: &HeaderMap,
+        head: &request::Parts,
     ) -> Self {
-        let keep = |name: HeaderName| headers.get(name).cloned();
+        let keep = |name: HeaderName| head.headers.get(name).cloned();
+        // Over HTTP/2 the host is in the target (RFC 9113 §8.3.1).
+        let authority = || {
+            let authority = head.uri.authority()?.as_str();
+            HeaderValue::from_str(authority).ok()
+        };
         let headers = match log.is_off() {
             true => Kept::default(),
             false => Kept {
                 authorization: keep(AUTHORIZATION),
-                host: keep(HOST),
+                host: keep(HOST).or_else(authority),
                 referer: keep(REFERER),
                 user_agent: keep(USER_AGENT),
             },
@@ -105,7 +109,7 @@ impl Record {
             identity: Arc::clone(identity),
             remote: client.address,
             tls: None,
-            version,
+            version: head.version,
             headers,
             began: Instant::now(),
             time: SystemTime::now(),

@@ -17,15 +17,16 @@ use parking_lot::{Mutex, RwLock};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::pair::{Pair, SharedPair, Stamp};
-use super::{TlsError, files};
+use super::TlsError;
+use super::pair::{Pair, SharedPair, Stamp, problem, why_unread};
 use crate::config::tls::CertificateFiles;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
+use crate::os::key_files;
 
 /// Interval between two looks at the files.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// Time for which a broken pair is taken for one that is being written.
+/// Time for which a broken pair, or one without files, is taken for one that is being written.
 const SETTLES: Duration = Duration::from_secs(2);
 /// Interval of the warnings that a certificate expires.
 const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
@@ -43,6 +44,8 @@ pub struct Certificates {
 struct Watch {
     /// Changed pairs that cannot be used, by the certificate's file.
     broken: HashMap<PathBuf, Broken>,
+    /// Pairs whose files are gone, and since when, by the certificate's file.
+    gone: HashMap<PathBuf, Instant>,
     /// Times of the last warnings of an expiry, by the certificate's file.
     warned: HashMap<PathBuf, Instant>,
 }
@@ -94,7 +97,9 @@ impl Certificates {
                 let below = shared.iter().map(SharedPair::files);
                 found.extend(below.filter(|(cert, _)| cert.starts_with(dir)));
             }
-            if found.is_empty() {
+            if let (CertificateFiles::Directory(dir), true) = (one, found.is_empty()) {
+                let names = key_files::names(dir);
+                names.map_err(|error| problem("look into", dir, why_unread(&error)))?;
                 return Err(TlsError::new(format!(
                     "no certificates in {one} (tls.crt with tls.key, fullchain.pem with privkey.pem, or NAME.crt with NAME.key, there or in its directories)"
                 )));
@@ -164,7 +169,7 @@ impl Certificates {
             watch.warned.insert(pair.cert.clone(), Instant::now());
         }
         let warnings = pairs.iter().flat_map(|pair| &pair.warnings);
-        warnings.cloned().collect()
+        warnings.cloned().chain(unused(&pairs)).collect()
     }
 
     /// Reads pairs whose files have changed, and logs what came of it. Blocks.
@@ -190,8 +195,10 @@ impl Certificates {
                 None => pairs.extend(old.cloned()),
             }
         }
-        // A directory whose links are just being exchanged may seem empty.
-        if has_changed || pairs.len() != before.len() && !pairs.is_empty() {
+        let kept = watch.missing(&before, &pairs, now);
+        has_changed |= pairs.len() + kept.len() < before.len();
+        pairs.extend(kept);
+        if has_changed {
             *self.current.write() = Arc::new(Named::new(pairs, &self.files));
             self.publish();
         }
@@ -223,6 +230,30 @@ impl Certificates {
 }
 
 impl Watch {
+    /// Of the pairs of before those whose files are gone, and that stay in use: a directory may lack
+    /// one for a moment, or seem empty, while its links are exchanged. The others are logged.
+    fn missing(
+        &mut self,
+        before: &[Arc<Pair>],
+        found: &[Arc<Pair>],
+        now: Instant,
+    ) -> Vec<Arc<Pair>> {
+        let is_missing = |old: &&Arc<Pair>| !found.iter().any(|pair| pair.cert == old.cert);
+        let missing: Vec<_> = before.iter().filter(is_missing).cloned().collect();
+        let is_known = |cert: &PathBuf| missing.iter().any(|old| old.cert == *cert);
+        self.gone.retain(|cert, _| is_known(cert));
+        let mut stays = |old: &Arc<Pair>| {
+            let since = *self.gone.entry(old.cert.clone()).or_insert(now);
+            let stays = found.is_empty() || now.duration_since(since) < SETTLES;
+            if !stays {
+                tracing::warn!(code = codes::CERTIFICATE, names = old.names(), file = %old.cert.display(),
+                    "certificate no longer used: its files are gone");
+            }
+            stays
+        };
+        missing.iter().filter(|old| stays(old)).cloned().collect()
+    }
+
     /// Reads a pair that is new or has changed. `None`: it cannot be used, which is logged once.
     fn read(
         &mut self,
@@ -329,6 +360,31 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// Warnings of pairs that no client gets: others before them have all of their names, and a key of the
+/// same kind.
+fn unused(pairs: &[Arc<Pair>]) -> Vec<String> {
+    let mut first: HashMap<_, &Pair> = HashMap::new();
+    let mut warnings = Vec::new();
+    for pair in pairs {
+        let kind = pair.kind_of_key();
+        let names = &pair.certificate.names;
+        let hides = names.iter().map(|name| first.get(&(kind, name)).copied());
+        let hides: Option<Vec<_>> = hides.collect();
+        if let Some(hides) = hides.as_ref().and_then(|hides| hides.first()) {
+            warnings.push(format!(
+                "the certificate {} for {} is not used: {} before it has its names, and a key of the same kind (remove one of them)",
+                pair.cert.display(),
+                pair.names(),
+                hides.cert.display()
+            ));
+        }
+        for name in names {
+            first.entry((kind, name)).or_insert(pair);
+        }
+    }
+    warnings
+}
+
 /// A pair in a file that ACME writes. One that cannot be used is ordered anew.
 fn managed(file: &Path, now: SystemTime) -> Option<Arc<Pair>> {
     match Pair::read(file, file, now) {
@@ -345,7 +401,7 @@ fn is_denied(cert: &Path, key: &Path) -> bool {
     let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     [cert, key]
         .iter()
-        .any(|file| files::read(file).is_err_and(refused))
+        .any(|file| key_files::read(file).is_err_and(refused))
 }
 
 /// The pairs of files at a place.
@@ -398,14 +454,14 @@ fn pairs_in(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
 
 /// The entries of a directory, sorted: the first pair is the default.
 fn entries(dir: &Path) -> Vec<PathBuf> {
-    let names = files::names(dir).unwrap_or_default();
+    let names = key_files::names(dir).unwrap_or_default();
     names.into_iter().map(|name| dir.join(name)).collect()
 }
 
 fn is_file(path: &Path) -> bool {
-    files::state(path).is_ok_and(|state| state.is_file())
+    key_files::state(path).is_ok_and(|state| state.is_file())
 }
 
 fn is_dir(path: &Path) -> bool {
-    files::state(path).is_ok_and(|state| state.is_dir())
+    key_files::state(path).is_ok_and(|state| state.is_dir())
 }

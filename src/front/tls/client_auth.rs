@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 
 use super::pair::{self, Stamp, problem};
+use super::pem::why_unusable;
 use super::{TlsError, provider};
 use crate::config::tls::ClientAuth;
 
@@ -30,12 +31,14 @@ pub fn verifier(settings: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, Tl
     for path in &settings.crls {
         let text = pair::read(path, "revocation list")?;
         let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
-        let read = read.map_err(|error| problem("use the revocation list", path, error))?;
-        if read.is_empty() {
-            let why = "it has no `BEGIN X509 CRL` (give a file in PEM)";
-            return Err(problem("use the revocation list", path, why));
-        }
-        lists.extend(read);
+        let read = read.and_then(|read| match read.is_empty() {
+            true => Err(pem::Error::NoItemsFound),
+            false => Ok(read),
+        });
+        lists.extend(read.map_err(|error| {
+            let why = why_unusable(&error, &text, "X509 CRL", "crl");
+            problem("use the revocation list", path, why)
+        })?);
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     // An outdated list may lack what was revoked since, as for OpenSSL.

@@ -13,9 +13,9 @@
 pub mod certificates;
 pub mod client_auth;
 pub mod facts;
-pub mod files;
 pub mod pair;
 pub mod pem;
+pub mod roots;
 pub mod stand_ins;
 pub mod stream;
 pub mod tickets;

@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
+use super::pem::{why_unusable, without_marks};
 use super::x509::Certificate;
-use super::{TlsError, files, provider};
+use super::{TlsError, provider};
 use crate::config::native;
 use crate::os::key_reader::FileState;
+use crate::os::{identity, key_files};
 
 /// Days before the expiry from which on a certificate with a long lifetime is worth a warning.
 const DAYS_OF_WARNING: i64 = 14;
@@ -74,7 +76,7 @@ pub struct Stamp([FileState; 2]);
 impl Stamp {
     /// The state of these files; zeros for one that is missing.
     pub fn of(cert: &Path, key: &Path) -> Self {
-        Self([cert, key].map(|path| files::state(path).unwrap_or_default()))
+        Self([cert, key].map(|path| key_files::state(path).unwrap_or_default()))
     }
 }
 
@@ -132,20 +134,22 @@ impl Pair {
         let signer = provider()
             .key_provider
             .load_private_key(private.clone_key());
-        let signer = signer.map_err(|error| {
-            problem(
-                "use the key",
-                key,
-                format!("{error} (give an RSA, ECDSA or Ed25519 key in PEM)"),
-            )
+        // The errors of the provider name neither kind nor size.
+        let signer = signer.map_err(|_error| {
+            let why = "its kind is not supported (give RSA with 2048 to 8192 bits, ECDSA with P-256, P-384 or P-521, or Ed25519)";
+            problem("use the key", key, why)
         })?;
         let certified = CertifiedKey::new(certs, signer);
         match certified.keys_match() {
             // A key without a public part to compare.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(_) => {
+                let order = match has_it_later(&certified) {
+                    true => ", but to a later one in that file, which has to be the first",
+                    false => "",
+                };
                 return Err(TlsError::new(format!(
-                    "the key {} does not belong to the certificate {} for {}",
+                    "the key {} does not belong to the certificate {} for {}{order}",
                     key.display(),
                     cert.display(),
                     certificate.name()
@@ -177,7 +181,9 @@ impl Pair {
     pub fn validity(&self, now: SystemTime) -> String {
         match self.certificate.days_left(now) {
             _ if now < self.certificate.not_before => "not valid yet".to_owned(),
-            left @ ..0 => format!("expired {} ago", days(-left)),
+            // Whole days: the first one begins with the expiry.
+            -1 => "expired within the last day".to_owned(),
+            left @ ..-1 => format!("expired {} ago", days(-left - 1)),
             left => format!("{} left", days(left)),
         }
     }
@@ -205,7 +211,7 @@ impl Pair {
             ));
         }
         defects.extend(self.defect_of_chain());
-        let mode = files::state(&self.key).map_or(0, |file| file.mode);
+        let mode = key_files::state(&self.key).map_or(0, |file| file.mode);
         if mode & 0o004 != 0 {
             defects.push(format!(
                 "every user can read the key {} (chmod o-r)",
@@ -218,26 +224,58 @@ impl Pair {
     /// RFC 8446 §4.4.2: each certificate certifies the one before it; the root may be left out.
     fn defect_of_chain(&self) -> Option<String> {
         let cert = self.cert.display();
-        let mut issuer = &self.certificate.issuer;
+        let mut issuer = self.certificate.issuer.clone();
         if self.certified.cert.len() == 1 && !self.certificate.is_self_issued() {
             return Some(format!(
                 "the file {cert} has no intermediate certificate: clients that do not know {issuer} refuse it (give the file with the chain, as fullchain.pem of certbot)"
             ));
         }
-        let chain = self.certified.cert.iter().skip(1);
-        let chain: Vec<_> = chain.map(|der| Certificate::read(der)).collect();
-        for next in &chain {
-            match next {
-                Ok(next) if next.subject == *issuer => issuer = &next.issuer,
-                _ => {
+        for (at, der) in self.certified.cert.iter().enumerate().skip(1) {
+            let number = at + 1;
+            let next = match Certificate::read(der) {
+                Ok(next) => next,
+                Err(error) => {
                     return Some(format!(
-                        "the chain in {cert} is out of order: behind a certificate of {issuer} that one has to follow"
+                        "the chain in {cert} is out of order: certificate {number} cannot be read: {error}"
                     ));
                 }
+            };
+            if self.certified.cert[..at].contains(der) {
+                return Some(format!(
+                    "the chain in {cert} is out of order: certificate {number}, {}, is there twice (remove it)",
+                    next.subject
+                ));
             }
+            if next.subject != issuer {
+                return Some(format!(
+                    "the chain in {cert} is out of order: certificate {number} is {}, where {issuer} has to be, which issued the one before it",
+                    next.subject
+                ));
+            }
+            issuer = next.issuer;
         }
         None
     }
+
+    /// The kind of the key: the number (RFC 8446 §4.2.3) of the signature that it makes for a client of
+    /// all kinds.
+    pub fn kind_of_key(&self) -> Option<u16> {
+        let all = provider()
+            .signature_verification_algorithms
+            .supported_schemes();
+        self.certified
+            .key
+            .choose_scheme(&all)
+            .map(|signer| signer.scheme().into())
+    }
+}
+
+/// True if the key belongs to a certificate behind the first one.
+fn has_it_later(certified: &CertifiedKey) -> bool {
+    certified.cert.iter().skip(1).any(|one| {
+        let alone = CertifiedKey::new(vec![one.clone()], Arc::clone(&certified.key));
+        alone.keys_match().is_ok()
+    })
 }
 
 fn days(days: i64) -> String {
@@ -251,15 +289,14 @@ fn days(days: i64) -> String {
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(path, "certificate")?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let all = all.map_err(|error| problem("use the certificate", path, error))?;
-    match all.is_empty() {
-        true => Err(problem(
-            "use the certificate",
-            path,
-            "it has no `BEGIN CERTIFICATE` (give a file in PEM)",
-        )),
+    let all = all.and_then(|all| match all.is_empty() {
+        true => Err(pem::Error::NoItemsFound),
         false => Ok(all),
-    }
+    });
+    all.map_err(|error| {
+        let why = why_unusable(&error, &text, "CERTIFICATE", "x509");
+        problem("use the certificate", path, why)
+    })
 }
 
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -268,14 +305,12 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
         let is_encrypted = text
             .windows(ENCRYPTED.len())
             .any(|bytes| bytes == ENCRYPTED);
-        match is_encrypted {
-            true => problem(
-                "use the key",
-                path,
-                "it is encrypted with a password (decrypt it: openssl pkey -in FILE -out FILE)",
-            ),
-            false => problem("use the key", path, error),
-        }
+        let why = match is_encrypted {
+            true => "it is encrypted with a password (decrypt it: openssl pkey -in FILE -out NEW)"
+                .to_owned(),
+            false => why_unusable(&error, &text, "PRIVATE KEY", "pkey"),
+        };
+        problem("use the key", path, why)
     })
 }
 
@@ -283,13 +318,27 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>, TlsError> {
-    files::read(path).map_err(|error| {
+    let text = key_files::read(path).map_err(|error| {
         let doing = format!("read the {what}");
         match error.kind() {
             io::ErrorKind::InvalidData => problem(&doing, path, "not a file in PEM"),
-            _ => problem(&doing, path, error),
+            _ => problem(&doing, path, why_unread(&error)),
         }
-    })
+    })?;
+    Ok(without_marks(text))
+}
+
+/// The error, with the remedy where this user may not read a file.
+pub(super) fn why_unread(error: &io::Error) -> String {
+    match (error.kind(), identity::own()) {
+        (io::ErrorKind::PermissionDenied, (0, _)) => format!(
+            "{error} (root has no CAP_DAC_READ_SEARCH here: change the owner, or start the server as that one)"
+        ),
+        (io::ErrorKind::PermissionDenied, (uid, gid)) => format!(
+            "{error} (uid {uid} reads it once it belongs to group {gid}, by chgrp, and has mode 640; with --uid, root reads it at a restart, and new pairs in a directory that is a --tls-cert since the start)"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 fn of_file<T>(path: &Path, read: Result<T, TlsError>) -> Result<T, TlsError> {

@@ -68,6 +68,25 @@ impl TlsStream {
         self.tcp
     }
 
+    /// The socket before the session, and what was received from it.
+    pub fn into_plain(self) -> (TcpStream, Bytes) {
+        (self.tcp, self.early)
+    }
+
+    /// True if the first byte, which is awaited, is a letter, as that of an HTTP/1 method and of the
+    /// preface of HTTP/2. A session begins with a record of type 22 (RFC 8446 §5.1).
+    ///
+    /// # Errors
+    /// The error of the socket.
+    pub async fn begins_with_letter(&self) -> io::Result<bool> {
+        if let Some(first) = self.early.first() {
+            return Ok(first.is_ascii_alphabetic());
+        }
+        let mut first = [0];
+        let received = self.tcp.peek(&mut first).await?;
+        Ok(received > 0 && first[0].is_ascii_alphabetic())
+    }
+
     /// Number of bytes received, while the handshake is not complete.
     pub fn received(&self) -> usize {
         self.received

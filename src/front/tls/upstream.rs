@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
@@ -21,7 +20,7 @@ use rustls::{
 
 use super::pair::{self, Stamp, problem};
 use super::x509::Certificate;
-use super::{TlsError, provider};
+use super::{TlsError, provider, roots};
 use crate::config::upstream::UpstreamTls;
 use crate::observe::codes;
 
@@ -212,7 +211,8 @@ fn authorities(
     settings: &UpstreamTls,
 ) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
     let Some(file) = &settings.ca else {
-        return Ok((authorities_of_system()?, Vec::new()));
+        let remedy = "give a file as upstream_ca";
+        return Ok((roots::of_system(remedy)?, Vec::new()));
     };
     let mut roots = RootCertStore::empty();
     let given = pair::certificates(file)?;
@@ -222,31 +222,6 @@ fn authorities(
             .map_err(|error| problem("use the authorities of upstream_ca", file, error))?;
     }
     Ok((Arc::new(roots), given))
-}
-
-/// The authorities of the system: more than a hundred files, read once for all upstreams of a reload.
-fn authorities_of_system() -> Result<Arc<RootCertStore>, TlsError> {
-    static KNOWN: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
-    const SAME_RELOAD: Duration = Duration::from_secs(1);
-    let mut known = KNOWN.lock();
-    if let Some((when, roots)) = &*known
-        && when.elapsed() < SAME_RELOAD
-    {
-        return Ok(Arc::clone(roots));
-    }
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let why = found.errors.first().map(|error| format!(": {error}"));
-        return Err(TlsError::new(format!(
-            "the system has no certificates of authorities, which https:// servers need{} (install ca-certificates, or give a file as upstream_ca)",
-            why.unwrap_or_default()
-        )));
-    }
-    let roots = Arc::new(roots);
-    *known = Some((Instant::now(), Arc::clone(&roots)));
-    Ok(roots)
 }
 
 /// The state of the files.

@@ -15,6 +15,7 @@ use super::protocol::{self, FromNew, FromOld, Inheritance, PROTOCOL, Role, Socke
 use crate::config::{ListenAddress, native};
 use crate::front::accept::listener::{Listener, SharedSocket};
 use crate::os::handover::{self, Channel};
+use crate::os::key_files;
 use crate::os::key_reader::KeyReader;
 use crate::os::pidfile::PidFile;
 use crate::os::unix_listener::Ownership;
@@ -35,7 +36,6 @@ pub struct Inherited {
     /// The descriptors of directory and file.
     pidfile: Option<(PathBuf, [OwnedFd; 2])>,
     pub(super) guardian: Option<Channel>,
-    key_reader: Option<KeyReader>,
 }
 
 /// Reports to the old process why this one cannot serve.
@@ -104,10 +104,10 @@ impl Inherited {
             true => Some(Channel::from_descriptor(next()?)),
             false => None,
         };
-        let key_reader = match facts.has_key_reader {
-            true => Some(KeyReader::joined(next()?)?),
-            false => None,
-        };
+        // Before the settings are read: it may be needed to look at their paths.
+        if facts.has_key_reader {
+            key_files::use_reader(KeyReader::joined(next()?)?);
+        }
         if facts.is_init {
             handover::stand_for_init();
         }
@@ -120,7 +120,6 @@ impl Inherited {
                 control: None,
                 pidfile,
                 guardian,
-                key_reader,
             };
             inherited.take_control();
             inherited
@@ -135,11 +134,6 @@ impl Inherited {
     /// Keys of session tickets, and certificates.
     pub fn secrets(&self) -> &Inheritance {
         &self.facts
-    }
-
-    /// The process that reads keys of root for the old process, and now for this one.
-    pub fn key_reader(&mut self) -> Option<KeyReader> {
-        self.key_reader.take()
     }
 
     /// Another end of the channel.

@@ -10,12 +10,11 @@ use super::protocol::{self, Address, FromOld, Inheritance, PROTOCOL, Role, Socke
 use crate::config::foreign::found;
 use crate::config::{HostFacts, ListenAddress, native};
 use crate::front::accept::listener::{Listener, SharedSocket};
-use crate::front::tls::files;
 use crate::os::handover::{Channel, MOST_DESCRIPTORS};
 use crate::os::pidfile::PidFile;
 use crate::os::service_manager::Notifications;
 use crate::os::unix_listener::Ownership;
-use crate::os::{handover, own_program};
+use crate::os::{handover, key_files, own_program};
 use crate::supervisor::app::SizeState;
 use crate::supervisor::control::SharedControl;
 use crate::supervisor::{AbortOnDrop, Supervisor};
@@ -157,7 +156,7 @@ impl Supervisor {
         descriptors.extend(pidfile.iter().flat_map(|(_, descriptors)| descriptors));
         descriptors.extend(guardian.map(AsFd::as_fd));
         // This process is not root any more, and so the new one cannot start such a process.
-        let key_reader = files::join_reader();
+        let key_reader = key_files::join_reader();
         descriptors.extend(key_reader.iter().map(AsFd::as_fd));
         if descriptors.len() > MOST_DESCRIPTORS {
             let text = format!("{} listening sockets are too many", sockets.len());

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::os::key_reader::{self, FileState, KeyReader};
+use super::key_reader::{self, FileState, KeyReader};
 
 static READER: OnceLock<KeyReader> = OnceLock::new();
 
