@@ -389,3 +389,34 @@ fn the_environment_gives_exactly_the_settings_that_it_names() {
     let (done, said) = python("import pyserve.django_settings", &[("DEBUG", "maybe")]);
     assert!(!done && said.contains("ValueError: DEBUG=maybe"), "{said}");
 }
+    check("postgres://db:0/site", "'PORT': ''");
+    check(
+        "postgres://u@tenant:a:b@db/site",
+        "'USER': 'u@tenant', 'PASSWORD': 'a:b', 'HOST': 'db'",
+    );
+    // The beginning of the password must not become a port, and the user the host.
+    for character in ["/", "?", "#"] {
+        let say = format!(
+            "ValueError: the database URL has a raw {}",
+            match character {
+                "#" => "#",
+                _ => "@",
+            }
+        );
+        for url in [
+            format!("postgres://user:12{character}34@db.example:5432/site"),
+            format!("postgres://user:@12{character}34@db.example/site"),
+            format!("postgres://user:{character}@db.example/site?sslmode=require"),
+            format!("mysql://user:12{character}?a=b@db.example/site"),
+        ] {
+            check(&url, &say);
+        }
+    }
+    check("postgres://user:secret#", "percent-encode");
+    let urls = "from pyserve.django_settings import *; print(STATIC_URL, MEDIA_URL)";
+    let given = [
+        ("STATIC_URL", "/static"),
+        ("MEDIA_URL", " https://cdn.example/media/ "),
+    ];
+    let (_, said) = python(urls, &given);
+    assert_eq!(said.trim(), "/static/ https://cdn.example/media/");
