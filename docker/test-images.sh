@@ -342,13 +342,16 @@ recipes() {
     done
 }
 
-# The Dockerfile of the README's "Moving over", as it stands there; with a stand-in as base it gets what pip needs.
+# The Dockerfile of the README's "Moving over", as it stands there, with the image of the command beside it; with a stand-in as base it gets what pip needs.
 readme() {
-    target runtime || return
-    d tag pyserve:runtime pyserve:latest
+    local words
+    words=$(sed -n 's/.*`docker build -f docker\/Dockerfile \(.*\) \.`.*/\1/p' README.md | head -n 1)
+    d rmi -f pyserve:latest >/dev/null 2>&1
+    # shellcheck disable=SC2086
+    build docker/Dockerfile "${release[@]}" $words . >/dev/null || { wrong "its command does not build: $words"; return; }
     cp -r docker/recipes/django "$work/readme"
     echo 'Django>=4.2,<6' >"$work/readme/requirements.txt"
-    awk '/^After:/ { found = 1 } found && /^```dockerfile/ { inside = 1; next } inside && /^```/ { exit } inside' README.md >"$work/readme/Dockerfile"
+    awk '/^After[:,]/ { found = 1 } found && /^```dockerfile/ { inside = 1; next } inside && /^```/ { exit } inside' README.md >"$work/readme/Dockerfile"
     if [ -n "$is_private" ]; then
         sed -i -e 's#^FROM .*#FROM stand-in/python\nENV PIP_BREAK_SYSTEM_PACKAGES=1#' \
             -e 's#^RUN #RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt #' "$work/readme/Dockerfile"
