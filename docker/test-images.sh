@@ -277,6 +277,13 @@ appservice() {
     run appservice 80 -p 127.0.0.1::2222 -e SSH_PASSWD=root:of-the-test pyserve:appservice && answers "$address/" ||
         { logs appservice; return; }
     expect "the default page" "$(get /)" '*Your Python site is running*'
+    local picture
+    picture=$(docker/appservice/screenshot.sh "http://$address/" "$work/hostingstart.png" 2>&1)
+    case $? in
+    0) ok "its screenshot" ;;
+    3) echo "$picture" >&2 ;;
+    *) wrong "its screenshot: $picture" ;;
+    esac
     expect "entrypoint.log" "$(d exec appservice cat /home/LogFiles/entrypoint.log)" '*listening on*'
     expect "the log on stdout" "$(logs appservice)" '*GET / HTTP*'
     expect "the sample" "$(d exec appservice cat /tmp/uwsgi_django.ini)" '*module = hello.wsgi*'
@@ -306,6 +313,15 @@ appservice() {
     expect "an old site and its uwsgi.ini" "$(get /)" 'an old site of user 33'
     expect "its images" "$(get /images/a.svg)" '<svg/>'
     expect "no sshd without a password" "$(d exec appservice sh -c 'ps ax | grep -c "[s]shd -D"')" 0
+    # The same, read-only and without the sample; and a directory without a file.
+    rm -f "$work/uwsgi/uwsgi_django.ini"
+    run appservice 80 -v "$work/wwwroot:/home/site/wwwroot:ro" -v "$work/uwsgi:/etc/uwsgi:ro" pyserve:appservice && answers "$address/" ||
+        { logs appservice; return; }
+    expect "a read-only UWSGI_INI_DIR" "$(get /)" 'an old site of user 33'
+    expect "the log has a note" "$(logs appservice)" '*/etc/uwsgi cannot be written: it gets no uwsgi_django.ini*'
+    mkdir "$work/empty"
+    run appservice 80 -v "$work/empty:/etc/uwsgi:ro" pyserve:appservice && answers "$address/" || { logs appservice; return; }
+    expect "an empty read-only UWSGI_INI_DIR" "$(get /)" '*Your Python site is running*'
     d rm -f appservice >/dev/null
 }
 
@@ -326,13 +342,16 @@ recipes() {
     done
 }
 
-# The Dockerfile of the README's "Moving over", as it stands there; with a stand-in as base it gets what pip needs.
+# The Dockerfile of the README's "Moving over", as it stands there, with the image of the command beside it; with a stand-in as base it gets what pip needs.
 readme() {
-    target runtime || return
-    d tag pyserve:runtime pyserve:latest
+    local words
+    words=$(sed -n 's/.*`docker build -f docker\/Dockerfile \(.*\) \.`.*/\1/p' README.md | head -n 1)
+    d rmi -f pyserve:latest >/dev/null 2>&1
+    # shellcheck disable=SC2086
+    build docker/Dockerfile "${release[@]}" $words . >/dev/null || { wrong "its command does not build: $words"; return; }
     cp -r docker/recipes/django "$work/readme"
     echo 'Django>=4.2,<6' >"$work/readme/requirements.txt"
-    awk '/^After:/ { found = 1 } found && /^```dockerfile/ { inside = 1; next } inside && /^```/ { exit } inside' README.md >"$work/readme/Dockerfile"
+    awk '/^After[:,]/ { found = 1 } found && /^```dockerfile/ { inside = 1; next } inside && /^```/ { exit } inside' README.md >"$work/readme/Dockerfile"
     if [ -n "$is_private" ]; then
         sed -i -e 's#^FROM .*#FROM stand-in/python\nENV PIP_BREAK_SYSTEM_PACKAGES=1#' \
             -e 's#^RUN #RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt #' "$work/readme/Dockerfile"

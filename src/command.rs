@@ -129,9 +129,9 @@ fn as_gunicorn(words: &[String]) -> ExitCode {
 /// Runs the server to its end.
 fn served(flags: Layer) -> ExitCode {
     own_program::remember();
-    // First: it executes this program again, which takes the channel of an upgrade.
-    let sourced = prestart::source(&flags);
     let ready = supervisor::signals::survive_start().context("cannot handle signals");
+    // Before the channel of an upgrade is taken: it executes this program again.
+    let sourced = prestart::source(&flags);
     let inherited = match Inherited::take() {
         Ok(inherited) => inherited,
         Err(why) => return complain(&anyhow::Error::msg(why)),

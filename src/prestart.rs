@@ -13,6 +13,7 @@ use crate::config::environment::PRESTARTED;
 use crate::config::error::invalid;
 use crate::config::layers::Layer;
 use crate::config::{self, ConfigError, HostFacts, native};
+use crate::supervisor::signals;
 
 /// Shells, the preferred one first: the images run such scripts with bash.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
@@ -34,7 +35,13 @@ pub fn source(flags: &Layer) -> anyhow::Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let mut script = BEGIN.as_bytes().to_vec();
+    let ignored: Vec<_> = signals::ignored_at_start()
+        .map(|number| number.to_string())
+        .collect();
+    let ignored = ignored.join(" ");
+    // A shell without a trap ends by these signals, also as process 1: bash handles them to run the trap of its
+    // exit. Commands of the scripts get the default actions, which `trap ''` would deny them.
+    let mut script = format!("trap : {ignored}\n{BEGIN}").into_bytes();
     for file in files {
         let path = host.current_dir.join(native::path(&file));
         if !path.is_file() {
@@ -45,6 +52,8 @@ pub fn source(flags: &Layer) -> anyhow::Result<()> {
         script.push(b'\n');
     }
     script.extend_from_slice(END.as_bytes());
+    // The server begins with these signals ignored, until it handles them.
+    script.extend_from_slice(format!("trap '' {ignored}\n").as_bytes());
     script.extend_from_slice(b"exec");
     for word in std::env::args_os() {
         script.push(b' ');

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, get};
-use crate::support::{python, skipped};
+use crate::support::{python, skipped, source};
 
 fn watched(app: &str) -> Pyserve {
     Pyserve::app(app).watched()
@@ -207,6 +207,40 @@ fn metrics_count_what_happened() {
     let memory = r#"pyserve_worker_memory_bytes{application="hello.py",worker="0"}"#;
     assert!(sample(&page, memory).unwrap() > 1e6);
     assert!(sample(&page, "process_cpu_seconds_total").unwrap() > 0.0);
+}
+
+/// Every series `METRIC{LABEL="VALUE"}` whose increase an alert rule asks for.
+fn series_of_alert_rules() -> Vec<String> {
+    let rules = std::fs::read_to_string(source("docker/grafana/alerts.yaml")).unwrap();
+    let mut series = Vec::new();
+    for text in rules.split("increase(").skip(1) {
+        let (selector, _) = text.split_once('[').unwrap();
+        let Some((name, labels)) = selector.split_once('{') else {
+            series.push(selector.to_owned());
+            continue;
+        };
+        let (label, values) = labels.trim_end_matches('}').split_once('=').unwrap();
+        let values = values.trim_start_matches('~').trim_matches('"');
+        let all = values.split('|');
+        series.extend(all.map(|value| format!("{name}{{{label}=\"{value}\"}}")));
+    }
+    series
+}
+
+#[test]
+fn counters_of_alert_rules_are_exported_before_their_first_event() {
+    let server = watched("hello.py").ready();
+    let page = ask(&server, "/-/metrics").text();
+    let series = series_of_alert_rules();
+    assert!(series.len() > 6, "{series:?}");
+    for name in series {
+        // A rule without a label takes every series of the metric.
+        let is_zero = |line: &str| {
+            let rest = line.strip_prefix(&*name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']) && rest.ends_with(" 0"))
+        };
+        assert!(page.lines().any(is_zero), "{name} is missing in: {page}");
+    }
 }
 
 #[test]

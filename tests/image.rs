@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::frameworks::venv;
 use crate::support::server::{Ended, Pyserve, Server};
-use crate::support::{python, skipped, source, temp_dir, write_files};
+use crate::support::{make_fifo, python, skipped, source, temp_dir, write_files};
 
 /// Says variables of its environment.
 const APP: &str = r#"
@@ -55,7 +57,7 @@ fn exports_of_a_prestart_script_reach_the_application_and_the_settings() {
     // The shell is replaced by the server.
     let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
     assert_eq!(pid.trim(), server.pid().as_raw_nonzero().to_string());
-    server.signal(rustix::process::Signal::TERM);
+    server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
 }
 
@@ -90,6 +92,74 @@ fn a_failing_prestart_script_ends_the_start() {
         .args(["--prestart", "it's.sh", "--app", "main:app"])
         .ready();
     assert!(body(&server, "/").starts_with("quoted "));
+}
+
+/// The shell that sources the script has the traps of the server's start.
+#[test]
+fn signals_that_the_start_ignores_do_not_end_a_prestart_script() {
+    let dir = temp_dir();
+    let gate = dir.path().join("gate");
+    make_fifo(&gate);
+    let script = "echo the script begins >&2\nexport GREETING=$(cat gate)\nsh -c 'kill -HUP $$' || export GREETING=$GREETING-$?\n";
+    write_files(dir.path(), &[("main.py", APP), ("prestart.sh", script)]);
+    let server = image(dir.path()).started();
+    server.stderr.wait_for("the script begins");
+    // All whose default action ends a process and which do not stop the server.
+    for signal in [
+        Signal::HUP,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::XCPU,
+    ] {
+        server.signal(signal);
+    }
+    std::fs::write(gate, "released").unwrap();
+    server.stderr.wait_for("ready in ");
+    // Its commands have the default actions.
+    let environ = format!("/proc/{}/environ", server.pid().as_raw_nonzero());
+    let environ = String::from_utf8_lossy(&std::fs::read(environ).unwrap()).into_owned();
+    assert!(environ.contains("GREETING=released-129"), "{environ}");
+}
+
+#[test]
+fn variables_of_an_env_file_keep_their_meaning_with_quotes_and_white_space() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[("main.py", APP), ("static/a.txt", "a file\n")],
+    );
+    let mut server = image(dir.path())
+        .without("PYSERVE_BIND")
+        .without("PYSERVE_WORKERS")
+        .env("PORT", " '0' ")
+        .env("LISTEN_PORT", "")
+        .env("NGINX_MAX_UPLOAD", "\"1k\"")
+        .env("UWSGI_PROCESSES", " ")
+        .env("UWSGI_CHEAPER", "\"\"")
+        .env("WEB_CONCURRENCY", "1 ")
+        .env("STATIC_URL", "'/assets'")
+        .env("STATIC_PATH", "")
+        .env("STATIC_INDEX", "\"0\"")
+        .env("PRE_START_PATH", "gone.sh")
+        .ready();
+    let lines = server.stderr.so_far().join("\n");
+    for part in [
+        "WARN  the value of the variable NGINX_MAX_UPLOAD has quotes around it",
+        "WARN  PRE_START_PATH:",
+        "there is no such file",
+    ] {
+        assert!(lines.contains(part), "{part:?} is missing in: {lines}");
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    let ended = image(dir.path())
+        .env("LISTEN_PORT", "0")
+        .args(["check"])
+        .run();
+    says(&ended, 78, "not the number of a port, 1 to 65535");
 }
 
 #[test]
@@ -389,3 +459,34 @@ fn the_environment_gives_exactly_the_settings_that_it_names() {
     let (done, said) = python("import pyserve.django_settings", &[("DEBUG", "maybe")]);
     assert!(!done && said.contains("ValueError: DEBUG=maybe"), "{said}");
 }
+    check("postgres://db:0/site", "'PORT': ''");
+    check(
+        "postgres://u@tenant:a:b@db/site",
+        "'USER': 'u@tenant', 'PASSWORD': 'a:b', 'HOST': 'db'",
+    );
+    // The beginning of the password must not become a port, and the user the host.
+    for character in ["/", "?", "#"] {
+        let say = format!(
+            "ValueError: the database URL has a raw {}",
+            match character {
+                "#" => "#",
+                _ => "@",
+            }
+        );
+        for url in [
+            format!("postgres://user:12{character}34@db.example:5432/site"),
+            format!("postgres://user:@12{character}34@db.example/site"),
+            format!("postgres://user:{character}@db.example/site?sslmode=require"),
+            format!("mysql://user:12{character}?a=b@db.example/site"),
+        ] {
+            check(&url, &say);
+        }
+    }
+    check("postgres://user:secret#", "percent-encode");
+    let urls = "from pyserve.django_settings import *; print(STATIC_URL, MEDIA_URL)";
+    let given = [
+        ("STATIC_URL", "/static"),
+        ("MEDIA_URL", " https://cdn.example/media/ "),
+    ];
+    let (_, said) = python(urls, &given);
+    assert_eq!(said.trim(), "/static/ https://cdn.example/media/");

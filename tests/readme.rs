@@ -227,6 +227,31 @@ fn the_image_of_the_readme_copies_the_binary_from_where_docker_puts_it() {
     assert!(text("docker/Dockerfile").contains(&format!("/pyserve {place}\n")));
 }
 
+#[test]
+fn images_in_documents_are_made_by_their_commands() {
+    for path in ["README.md", "src/docs/images.md"] {
+        let document = text(path);
+        let copied = document.split("--from=").skip(1);
+        let bases = document.split("\nFROM ").skip(1);
+        let words = copied
+            .chain(bases)
+            .filter_map(|rest| rest.split_whitespace().next());
+        let own: Vec<_> = words.filter(|word| word.starts_with("pyserve")).collect();
+        assert!(!own.is_empty(), "{path}");
+        for name in own {
+            let mut commands = document.split("docker build -f docker/Dockerfile ").skip(1);
+            let tag = format!("-t {name} .");
+            let is_made = commands.any(|rest| {
+                rest.split(['\n', '`'])
+                    .next()
+                    .unwrap_or_default()
+                    .ends_with(&tag)
+            });
+            assert!(is_made, "{path}: no command makes the image {name}");
+        }
+    }
+}
+
 /// The lines of the blocks marked `sh`, without their comments.
 fn commands() -> Vec<String> {
     let readme = text("README.md");

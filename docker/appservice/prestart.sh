@@ -7,16 +7,27 @@ appservice=/usr/local/lib/pyserve/appservice
 log() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | tee -a "${PYSERVE_STARTUP_LOG:-/dev/null}" >&2; }
 
 # /home may be a volume that is empty, or that lets only its owner write.
-mkdir -p /home/site/wwwroot "$(dirname "${PYSERVE_STARTUP_LOG:-/home/LogFiles/entrypoint.log}")" "$UWSGI_INI_DIR"
+mkdir -p /home/site/wwwroot "$(dirname "${PYSERVE_STARTUP_LOG:-/home/LogFiles/entrypoint.log}")"
 touch "${PYSERVE_STARTUP_LOG:-/home/LogFiles/entrypoint.log}"
 chown www-data:www-data "$(dirname "$PYSERVE_STARTUP_LOG")" "$PYSERVE_STARTUP_LOG" 2>/dev/null || true
+# Volumes may be read-only: what is in them is used as it is.
+mkdir -p "$UWSGI_INI_DIR" 2>/dev/null || true
 for name in uwsgi.ini uwsgi_django.ini; do
-    [ -e "$UWSGI_INI_DIR/$name" ] || cp "$appservice/$name" "$UWSGI_INI_DIR/$name"
+    [ -e "$UWSGI_INI_DIR/$name" ] || cp "$appservice/$name" "$UWSGI_INI_DIR/$name" 2>/dev/null ||
+        log "$UWSGI_INI_DIR cannot be written: it gets no $name"
 done
-[ -e /tmp/uwsgi_django.ini ] || cp "$appservice/uwsgi_django.ini" /tmp/uwsgi_django.ini
+if [ ! -e "$UWSGI_INI_DIR/uwsgi.ini" ]; then
+    log "$appservice/uwsgi.ini is read in place of $UWSGI_INI_DIR/uwsgi.ini"
+    export UWSGI_INI_DIR=$appservice
+fi
+[ -e /tmp/uwsgi_django.ini ] || cp "$appservice/uwsgi_django.ini" /tmp/uwsgi_django.ini 2>/dev/null ||
+    log "/tmp cannot be written: it gets no uwsgi_django.ini"
 if [ -z "$(ls -A /home/site/wwwroot)" ]; then
-    cp "$appservice/index.py" "$appservice/hostingstart.html" /home/site/wwwroot/
-    chown www-data:www-data /home/site/wwwroot /home/site/wwwroot/* 2>/dev/null || true
+    if cp "$appservice/index.py" "$appservice/hostingstart.html" /home/site/wwwroot/ 2>/dev/null; then
+        chown www-data:www-data /home/site/wwwroot /home/site/wwwroot/* 2>/dev/null || true
+    else
+        log "/home/site/wwwroot is empty and cannot be written: there is no default page"
+    fi
 fi
 log "$(python --version), $(pyserve --version)"
 

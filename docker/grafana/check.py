@@ -1,4 +1,4 @@
-"""Checks docker/grafana/pyserve.json: its structure, and that each metric in it is one of pyserve.
+"""Checks docker/grafana: the dashboard's structure, and that its metrics, and metrics and labels of the rules, are pyserve's.
 
 python3 docker/grafana/check.py
 """
@@ -38,6 +38,16 @@ for metric in sorted(set(re.findall(r"pyserve_\w+", text))):
     base = re.sub(r"_(bucket|sum|count)$", "", metric)
     if "`%s" % base not in documented:
         wrong.append("no metric %s in the manual" % metric)
+
+# The rules select by values of labels: each is in the manual, beside its metric.
+for metric, label, values in re.findall(r'(pyserve_\w+)\{(\w+)=~?"([^"]*)"\}', rules):
+    line = next((line for line in documented.splitlines() if "`%s{" % metric in line), "")
+    names_of_metric = line.partition("{")[2].partition("}")[0].split(",")
+    if label not in names_of_metric:
+        wrong.append("%s has no label %s in the manual" % (metric, label))
+    for value in values.split("|"):
+        if label != "status" and "`%s`" % value not in line:
+            wrong.append("%s has no %s %s in the manual" % (metric, label, value))
 
 print("\n".join(wrong) or "ok: %d panels" % len(ids))
 sys.exit(bool(wrong))

@@ -21,7 +21,7 @@ ALLOWED_HOSTS             ALLOWED_HOSTS, between commas
 CSRF_TRUSTED_ORIGINS      CSRF_TRUSTED_ORIGINS, between commas
 DEBUG                     DEBUG
 LOG_LEVEL                 level of LOGGING, which goes to standard output
-STATIC_URL, STATIC_ROOT   the same; pyserve serves STATIC_ROOT without a setting
+STATIC_URL, STATIC_ROOT   the same; pyserve serves STATIC_ROOT without a setting. A URL gets its last slash
 MEDIA_URL, MEDIA_ROOT     the same
 USE_X_FORWARDED_HOST      the same: only behind a proxy that overwrites X-Forwarded-Host
 SECURE_PROXY_SSL_HEADER   `yes`: believe X-Forwarded-Proto, which pyserve removes unless the peer is in --trust
@@ -90,7 +90,8 @@ def parse(url: str) -> Dict[str, Any]:
     `sqlite:////data/name.db` absolute, `sqlite://:memory:` in memory. Parameters in upper or lower case that Django
     has as keys (`conn_max_age`, `atomic_requests`) become these; all others go to OPTIONS.
 
-    Raises ValueError for an unknown scheme or a port that is no number.
+    Raises ValueError for an unknown scheme, a port that is no number, and a raw `#` or `@` behind the host: with a
+    raw `/`, `?` or `#` in the password, its beginning would be the port and the user the host.
     """
     scheme, colon, rest = url.partition("://")
     engine = ENGINES.get(scheme.lower()) if colon else None
@@ -101,24 +102,41 @@ def parse(url: str) -> Dict[str, Any]:
         path, _, query = rest.partition("?")
         name = ":memory:" if path in ("", ":memory:", "/:memory:") else path[1:] if path.startswith("/") else path
         return _with_parameters({"ENGINE": engine, "NAME": urllib.parse.unquote(name)}, query)
-    split = urllib.parse.urlsplit("//" + rest)
-    host = split.hostname or ""
-    # A socket's directory, as in postgres://%2Fvar%2Frun%2Fpostgresql/name.
-    if "%" in host:
-        host = urllib.parse.unquote(split.netloc.rpartition("@")[2].partition(":")[0])
-    try:
-        port = split.port
-    except ValueError:
-        raise ValueError("the port of the database URL is no number up to 65535") from None
+    # RFC 3986, section 3.2: the authority ends at the first of these.
+    end = next((at for at, character in enumerate(rest) if character in "/?#"), len(rest))
+    authority, behind = rest[:end], rest[end:]
+    for character in "#@":
+        if character in behind:
+            raise ValueError(
+                "the database URL has a raw %s behind its host: percent-encode special characters of the user, the"
+                " password, the name and parameters (/ is %%2F, ? is %%3F, # is %%23, @ is %%40)" % character
+            )
+    path, _, query = behind.partition("?")
+    userinfo, _, place = authority.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    host, port = _host_and_port(place)
     entry = {
         "ENGINE": engine,
-        "NAME": urllib.parse.unquote(split.path[1:]),
-        "USER": urllib.parse.unquote(split.username or ""),
-        "PASSWORD": urllib.parse.unquote(split.password or ""),
+        "NAME": urllib.parse.unquote(path[1:]),
+        "USER": urllib.parse.unquote(user),
+        "PASSWORD": urllib.parse.unquote(password),
         "HOST": host,
-        "PORT": str(port) if port else "",
+        "PORT": port,
     }
-    return _with_parameters(entry, split.query)
+    return _with_parameters(entry, query)
+
+
+def _host_and_port(place: str) -> Tuple[str, str]:
+    if place.startswith("["):
+        host, _, rest = place[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+    else:
+        host, colon, port = place.partition(":")
+    if (colon and colon != ":") or (port and not (port.isascii() and port.isdigit() and int(port) <= 65535)):
+        raise ValueError("the port of the database URL is no number up to 65535")
+    # A socket's directory, as in postgres://%2Fvar%2Frun%2Fpostgresql/name.
+    host = urllib.parse.unquote(host) if "%" in host else host.lower()
+    return host, str(int(port)) if port.strip("0") else ""
 
 
 #: Keys of DATABASES that a parameter may set, and their types.
@@ -224,9 +242,14 @@ def settings() -> Dict[str, Any]:
     for name in ("DEBUG", "USE_X_FORWARDED_HOST"):
         if os.environ.get(name):
             found[name] = flag(name)
-    for name in ("STATIC_URL", "STATIC_ROOT", "MEDIA_URL", "MEDIA_ROOT"):
+    for name in ("STATIC_ROOT", "MEDIA_ROOT"):
         if os.environ.get(name):
             found[name] = os.environ[name]
+    for name in ("STATIC_URL", "MEDIA_URL"):
+        url = os.environ.get(name, "").strip()
+        if url:
+            # Django refuses to start without the slash, which the variables of other images lack.
+            found[name] = url if url.endswith("/") else url + "/"
     header = secure_proxy_header()
     if header:
         found["SECURE_PROXY_SSL_HEADER"] = header

@@ -15,9 +15,41 @@ use super::{native, suggest};
 /// The process id of the server that the prestart scripts started: they have been sourced.
 pub const PRESTARTED: &str = "PYSERVE_PRESTARTED";
 
-/// The variables of a process, or of a test.
+/// Variables of other images and of platforms that give settings. Files with variables (`docker run --env-file`)
+/// keep quotes and white space around a value, templates leave empty values.
+const OF_IMAGES: [&str; 22] = [
+    "APP_CONFIG",
+    "APP_FILE",
+    "APP_HOME",
+    "APP_MODULE",
+    "APP_SCRIPT",
+    "DISABLE_MIGRATE",
+    "GUNICORN_CMD_ARGS",
+    "LISTEN_PORT",
+    "NGINX_MAX_UPLOAD",
+    "NGINX_WORKER_CONNECTIONS",
+    "NGINX_WORKER_OPEN_FILES",
+    "NGINX_WORKER_PROCESSES",
+    "PORT",
+    "PRE_START_PATH",
+    "STATIC_INDEX",
+    "STATIC_PATH",
+    "STATIC_URL",
+    "UWSGI_CHEAPER",
+    "UWSGI_INI",
+    "UWSGI_INI_DIR",
+    "UWSGI_PROCESSES",
+    "WEB_CONCURRENCY",
+];
+
+/// The variables of a process, or of a test. Of a variable of another image, an empty value counts as unset, and
+/// white space and one pair of quotes around the value are removed.
 #[derive(Debug, Clone, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    /// Names of variables whose quotes were removed.
+    unquoted: Vec<&'static str>,
+}
 
 impl Environment {
     /// The variables of this process.
@@ -27,7 +59,7 @@ impl Environment {
 
     /// The value of a variable, also an empty one, as text ([`native`]).
     pub fn raw(&self, name: &str) -> Option<String> {
-        self.0
+        self.variables
             .get(OsStr::new(name))
             .map(|value| native::text(value))
     }
@@ -37,7 +69,7 @@ impl Environment {
         let text = |(name, value): (&OsString, &OsString)| {
             Some((name.to_str()?.to_owned(), native::text(value)))
         };
-        self.0.iter().filter_map(text)
+        self.variables.iter().filter_map(text)
     }
 
     /// The same with more variables.
@@ -45,28 +77,58 @@ impl Environment {
     pub fn with(&self, variables: &[(String, String)]) -> Self {
         let mut all = self.clone();
         for (name, value) in variables {
-            all.0.insert(name.into(), native::string(value));
+            all.variables.insert(name.into(), native::string(value));
         }
         all
     }
 
     /// The value of a variable, unless it is empty.
     pub fn variable(&self, name: &str) -> Option<&OsStr> {
-        self.0
+        self.variables
             .get(OsStr::new(name))
             .map(OsString::as_os_str)
             .filter(|value| !value.is_empty())
     }
+
+    fn tidy(&mut self) {
+        for name in OF_IMAGES {
+            let given = self.variables.get(OsStr::new(name));
+            let Some(given) = given.and_then(|value| value.to_str()) else {
+                continue;
+            };
+            let trimmed = given.trim();
+            let value = without_quotes(trimmed);
+            if value.len() < trimmed.len() {
+                self.unquoted.push(name);
+            }
+            match value {
+                "" => self.variables.remove(OsStr::new(name)),
+                value => self.variables.insert(name.into(), value.to_owned().into()),
+            };
+        }
+    }
+}
+
+/// The text between two quotes that enclose all of it, without white space around it; else the text itself.
+fn without_quotes(text: &str) -> &str {
+    let inside = |quote: char| {
+        let inside = text.strip_prefix(quote)?.strip_suffix(quote)?;
+        (!inside.contains(quote)).then_some(inside.trim())
+    };
+    inside('"').or_else(|| inside('\'')).unwrap_or(text)
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let mut environment = Self {
+            variables: variables.collect(),
+            unquoted: Vec::new(),
+        };
+        environment.tidy();
+        environment
     }
 }
 
@@ -100,8 +162,11 @@ pub fn layer(environment: &Environment) -> (Layer, Vec<String>) {
 
 fn warnings(environment: &Environment) -> Vec<String> {
     let names = settings::all().map(|setting| setting.name);
-    environment
-        .0
+    let unquoted = environment.unquoted.iter().map(|name| {
+        format!("the value of the variable {name} has quotes around it, which are left out (write {name}=VALUE without them)")
+    });
+    let unknown = environment
+        .variables
         .iter()
         .filter_map(|(name, value)| Some((name.to_str()?, value.to_string_lossy())))
         .filter(|(name, _)| name.starts_with(PREFIX))
@@ -122,8 +187,8 @@ fn warnings(environment: &Environment) -> Vec<String> {
                 },
             };
             format!("the variable {name} is no setting and has no effect ({hint})")
-        })
-        .collect()
+        });
+    unquoted.chain(unknown).collect()
 }
 
 /// True if Kubernetes set the variable for a Service whose name begins with "pyserve" (Kubernetes,
@@ -175,6 +240,35 @@ mod tests {
             SettingOrigin::Variable("PYSERVE_WORKERS".into())
         );
         assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn values_of_other_images_variables_lose_white_space_and_quotes() {
+        let check = |given: &str, expected: Option<&str>, is_warned: bool| {
+            let environment: Environment = [("LISTEN_PORT", given)].into_iter().collect();
+            assert_eq!(
+                environment.raw("LISTEN_PORT").as_deref(),
+                expected,
+                "{given:?}"
+            );
+            let (_, warnings) = layer(&environment);
+            let said = warnings.iter().any(|text| text.contains("LISTEN_PORT"));
+            assert_eq!(said, is_warned, "{given:?}: {warnings:?}");
+        };
+        check("8080", Some("8080"), false);
+        check(" 8080\r\n", Some("8080"), false);
+        check("\"8080\"", Some("8080"), true);
+        check(" ' 8080 ' ", Some("8080"), true);
+        for empty in ["", " \t", "\"\"", "' '"] {
+            check(empty, None, empty.contains(['"', '\'']));
+        }
+        for other in ["\"", "\"8080", "'8080\"", "\"a\" \"b\""] {
+            check(other, Some(other), false);
+        }
+        let other = [("GREETING", "\" hi \"")]
+            .into_iter()
+            .collect::<Environment>();
+        assert_eq!(other.raw("GREETING").as_deref(), Some("\" hi \""));
     }
 
     #[test]

@@ -8,6 +8,15 @@ use super::counters::{Counter, ReasonCounter};
 /// Largest number of servers with counters of their own; they come from the settings, not from
 /// clients.
 const SERVERS: usize = 64;
+/// Reasons of failures.
+const FAILURES: &[&str] = &[
+    "unreachable",
+    "queue_full",
+    "too_slow",
+    "closed_early",
+    "bad_answer",
+    "speaks_http",
+];
 
 /// The servers.
 #[derive(Debug)]
@@ -56,7 +65,7 @@ impl UpstreamServer {
             in_flight: Counter::new(),
             requests: Counter::new(),
             connections: Counter::new(),
-            failures: ReasonCounter::new(),
+            failures: ReasonCounter::new(FAILURES),
         }
     }
 

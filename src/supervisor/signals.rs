@@ -23,12 +23,9 @@ const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGSTKFLT", Number::STKFLT),
 ];
 
-/// Ignores, from before the settings are read until the server serves, the signals that do not stop
-/// it later. There is nothing to reload or to upgrade yet.
-///
-/// # Errors
-/// The error of the system call for a signal.
-pub fn survive_start() -> io::Result<()> {
+/// Numbers of the signals that do not stop the server, and that are ignored from before the settings are
+/// read until it serves: there is nothing to reload or to upgrade yet.
+pub fn ignored_at_start() -> impl Iterator<Item = i32> {
     let obeyed = [
         Number::HUP,
         Number::USR1,
@@ -38,10 +35,15 @@ pub fn survive_start() -> io::Result<()> {
     ];
     let meaningless = MEANINGLESS.map(|(_, number)| number);
     let named = obeyed.into_iter().chain(meaningless);
-    named
-        .map(Number::as_raw)
-        .chain(signals::real_time())
-        .try_for_each(signals::pass_over)
+    named.map(Number::as_raw).chain(signals::real_time())
+}
+
+/// Ignores [`ignored_at_start`].
+///
+/// # Errors
+/// The error of the system call for a signal.
+pub fn survive_start() -> io::Result<()> {
+    ignored_at_start().try_for_each(signals::pass_over)
 }
 
 /// Ignores the signal for a file that has reached `ulimit -f`. The write fails too.

@@ -13,8 +13,7 @@ mod s2i;
 use super::drafting::{self, Draft};
 use super::{Line, Place, Reading, Surroundings, Verdict, origin, secrets};
 use crate::config::layers::{Layer, SettingsTable};
-use crate::config::{Environment, HostFacts};
-use crate::config::{locations, settings};
+use crate::config::{Environment, HostFacts, locations, native, settings};
 
 /// The value of the setting `image`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +136,8 @@ impl<'a> Reader<'a> {
 
     /// The value of a variable, unless it is empty.
     fn variable(&self, name: &str) -> Option<String> {
-        self.environment().raw(name).filter(|text| !text.is_empty())
+        let value = self.environment().variable(name);
+        value.map(native::text)
     }
 
     /// True if a stronger layer, or this one, has the setting.
@@ -190,6 +190,11 @@ impl<'a> Reader<'a> {
         for file in prestart::files(self.layers, self.around) {
             let text = "sourced before the start";
             self.say(&file, &file, Verdict::Read(text.to_owned()));
+        }
+        if let Some(file) = prestart::missing(self.layers, self.around) {
+            let text = format!("{}={file}", prestart::VARIABLE);
+            let why = "there is no such file, so no script runs before the start".to_owned();
+            self.say(prestart::VARIABLE, &text, Verdict::Noted(why));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Images of the family of tiangolo/uwsgi-nginx-flask: nginx before uWSGI, configured by variables, and by
 //! `main.py`, `uwsgi.ini` and `nginx.conf` in the directory of the application.
 
+use std::num::NonZeroU16;
+
 use super::{Reader, procfile};
 use crate::config::discovery;
 use crate::config::foreign::Verdict;
@@ -99,14 +101,15 @@ fn address(reader: &mut Reader<'_>, has_site: bool) {
         return;
     };
     let text = format!("LISTEN_PORT={port}");
-    match (has_site, port.parse::<u16>()) {
+    match (has_site, port.parse::<NonZeroU16>()) {
         (true, _) => reader.say("LISTEN_PORT", &text, of_site("address")),
         (false, Ok(number)) => {
             reader.set("LISTEN_PORT", &text, "bind", format!("0.0.0.0:{number}"));
         }
         (false, Err(_)) => {
-            let why = "not the number of a port (give one, as in LISTEN_PORT=8080)".to_owned();
-            reader.say("LISTEN_PORT", &text, Verdict::Wrong(why));
+            // nginx: "invalid port in "0" of the "listen" directive".
+            let why = "not the number of a port, 1 to 65535 (give one, as in LISTEN_PORT=8080)";
+            reader.say("LISTEN_PORT", &text, Verdict::Wrong(why.to_owned()));
         }
     }
 }

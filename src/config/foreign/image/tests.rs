@@ -153,6 +153,34 @@ fn variables_of_images_with_nginx_and_uwsgi_are_settings() {
 }
 
 #[test]
+fn values_that_nginx_or_a_shell_would_read_otherwise_are_read_so() {
+    let check = |variables: &[(&str, &str)], expected: &[(&str, &str)], line: &str| {
+        let case = Case {
+            files: &[],
+            variables,
+            image: "yes",
+        };
+        super::tests::check(&case, expected, line);
+    };
+    // nginx refuses it as well; here it would be any free port.
+    check(
+        &[("LISTEN_PORT", "0")],
+        &[("bind", "")],
+        "LISTEN_PORT=0: wrong: not the number of a port, 1 to 65535",
+    );
+    check(
+        &[("LISTEN_PORT", "\"8081\""), ("NGINX_MAX_UPLOAD", " 1m ")],
+        &[("bind", "0.0.0.0:8081"), ("max_body", "1M")],
+        "LISTEN_PORT=8081: honoured",
+    );
+    check(
+        &[("PRE_START_PATH", "gone.sh"), ("LISTEN_PORT", "")],
+        &[("bind", "")],
+        "PRE_START_PATH=gone.sh: no effect here: there is no such file",
+    );
+}
+
+#[test]
 fn directories_of_static_files_are_locations() {
     let check = |files: &[(&str, &str)], variables: &[(&str, &str)], expected: &[&str]| {
         let image = "yes";
