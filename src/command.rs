@@ -32,6 +32,7 @@ use crate::os::pidfile::PidFile;
 use crate::os::process;
 use crate::os::scheduling;
 use crate::os::service_manager::{PassedSocket, ServiceManager};
+use crate::os::signals;
 use crate::os::standard::Standard;
 use crate::os::temporary;
 use crate::prestart;
@@ -55,6 +56,7 @@ const LAST_FILE_JOBS: Duration = Duration::from_millis(200);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    signals::block_none();
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
