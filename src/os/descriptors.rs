@@ -79,6 +79,10 @@ pub fn explain(error: &io::Error) -> String {
         Some(Errno::FBIG) => {
             format!("{error}: raise this process's limit of file sizes (ulimit -f)")
         }
+        // clone(2): no further process or thread.
+        Some(Errno::AGAIN) => {
+            format!("{error}: check `ulimit -u` and the container's pids.max")
+        }
         _ => error.to_string(),
     }
 }
