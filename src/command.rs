@@ -269,8 +269,9 @@ fn run(
     // Done while this is the only thread: each thread has its own credentials.
     drop_privileges(&resolved.config)?;
     diagnostics::begin();
-    let runtime =
-        runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
+    let runtime = runtime(resolved.config.front_threads)
+        .map_err(|error| anyhow::Error::msg(descriptors::explain(&error)))
+        .context("cannot start the threads of the front")?;
     let reload = move || -> Result<Loaded, ConfigError> {
         let loaded = load()?;
         loaded.1.iter().try_for_each(reach::check)?;
@@ -300,6 +301,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .thread_name("pyserve-front")
         .on_thread_start(scheduling::never_preempt)
         .enable_all();
+    descriptors::room_for_runtime()?;
     FilePool::try_threads(if threads > 1 { threads } else { 0 })?;
     memory::use_small_pages();
     // A runtime of one thread runs in this one.

@@ -70,6 +70,18 @@ pub fn room_for_client() -> io::Result<()> {
     for_client(eventfd(0, EventfdFlags::CLOEXEC)?).map(drop)
 }
 
+/// Checks that some descriptors are free: tokio panics where it gets none for its signals.
+///
+/// # Errors
+/// The error of the system call that got none.
+pub fn room_for_runtime() -> io::Result<()> {
+    // Those of its event queue and its signals, and one for each of their copies.
+    const NEEDED: usize = 8;
+    let opened = (0..NEEDED).map(|_| eventfd(0, EventfdFlags::CLOEXEC));
+    opened.collect::<Result<Vec<_>, _>>()?;
+    Ok(())
+}
+
 /// An error in words, with what to do where a limit of the process or the machine is reached.
 pub fn explain(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
