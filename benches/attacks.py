@@ -52,6 +52,8 @@ LOGGED = 2_000_000
 OTHER_ADDRESS = "127.0.0.2"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
 UPLOAD = 100_000_000
+# What the application answers to `/long`.
+LONG_BODY = 4 << 20
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 
@@ -605,6 +607,45 @@ def unread(connections, path, per_connection=0, window=1, receive=4096):
     return attack
 
 
+def readers(addresses, each, path):
+    """A connection from each of so many addresses that asks so often, and reads as fast as it may."""
+    request = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path
+
+    def attack(port, part, parts, until):
+        answers, buffer = 0, bytearray(1 << 20)
+        with selectors.DefaultSelector() as selector:
+            for at in range(part, addresses, parts):
+                connection = secure(connect(port, f"127.0.1.{1 + at}"), request)
+                connection.sendall(request)
+                connection.setblocking(False)
+                # Bytes of this answer, its head counted as well, and answers to come.
+                selector.register(connection, selectors.EVENT_READ, [0, each])
+            while time.monotonic() < until and selector.get_map():
+                for key, _events in selector.select(0.1):
+                    connection, state = key.fileobj, key.data
+                    try:
+                        length = connection.recv_into(buffer)
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        length = 0
+                    state[0] += length
+                    if state[0] >= LONG_BODY:
+                        answers += 1
+                        state[:] = [0, state[1] - 1]
+                    if length == 0 or state[1] == 0:
+                        selector.unregister(connection)
+                        connection.close()
+                    elif state[0] == 0:
+                        # The last bytes of the answer, as many as its head has, count as the next one's.
+                        connection.setblocking(True)
+                        connection.sendall(request)
+                        connection.setblocking(False)
+        return {"answers": answers}
+
+    return attack
+
+
 def unread_responses():
     """Attacks by readers of responses from every source."""
     sources = {
@@ -889,6 +930,8 @@ ATTACKS = {
     "1,100 requests of 50 ms from another address": Attack(
         often(1100, SLOW_HEAD + b"\r\n\r\n", address=OTHER_ADDRESS), 1, {"/slow"}, limits=MEMORY, floor=150
     ),
+    # Four threads that make 4 MiB each: the normal client waits for one of them.
+    "10,000 responses of 4 MiB to 100 addresses": Attack(readers(100, 100, b"/long"), 1, {"/long"}, limits=MEMORY, floor=20),
     "1,500 connections that never send their PROXY header": Attack(idle(1500, address=OTHER_ADDRESS), 1, limits=UNSAID),
     # The normal client waits until some of them are a tenth of a second old.
     "1,200 silent connections for 1,000 places": Attack(refilled(1200, b"", OTHER_ADDRESS), 1, limits=FULL, floor=150),

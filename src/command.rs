@@ -31,6 +31,7 @@ use crate::os::pidfile::PidFile;
 use crate::os::process;
 use crate::os::scheduling;
 use crate::os::service_manager::{PassedSocket, ServiceManager};
+use crate::os::signals;
 use crate::os::standard::Standard;
 use crate::os::temporary;
 use crate::prestart;
@@ -54,6 +55,7 @@ const LAST_FILE_JOBS: Duration = Duration::from_millis(200);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    signals::block_none();
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
@@ -266,8 +268,9 @@ fn run(
     // Done while this is the only thread: each thread has its own credentials.
     drop_privileges(&resolved.config)?;
     diagnostics::begin();
-    let runtime =
-        runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
+    let runtime = runtime(resolved.config.front_threads)
+        .map_err(|error| anyhow::Error::msg(descriptors::explain(&error)))
+        .context("cannot start the threads of the front")?;
     let reload = move || -> Result<Loaded, ConfigError> {
         let loaded = load()?;
         loaded.1.iter().try_for_each(reach::check)?;
@@ -297,6 +300,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .thread_name("pyserve-front")
         .on_thread_start(scheduling::never_preempt)
         .enable_all();
+    descriptors::room_for_runtime()?;
     FilePool::try_threads(if threads > 1 { threads } else { 0 })?;
     memory::use_small_pages();
     // A runtime of one thread runs in this one.

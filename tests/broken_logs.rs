@@ -328,3 +328,14 @@ fn the_startup_log_may_be_a_fifo_whoever_reads_it() {
         }
     }
 }
+
+#[test]
+fn a_log_file_that_is_a_fifo_without_a_reader_is_named_as_that() {
+    let server = Pyserve::app("hello.py");
+    let fifo = server.path("fifo");
+    make_fifo(&fifo);
+    let ended = server.args(["--access-log-file"]).args([fifo]).run();
+    assert_eq!(ended.code, 78);
+    let log = ended.stderr;
+    assert!(log.contains("a FIFO needs a reader first"), "{log}");
+}

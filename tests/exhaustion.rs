@@ -358,3 +358,14 @@ def application(environ, start_response):
         assert!(began.elapsed() < DEADLINE);
     }
 }
+
+#[test]
+fn a_limit_of_descriptors_that_is_too_low_for_the_start_is_an_error() {
+    for limit in 6..=24 {
+        let ended = Pyserve::app("hello.py").with_descriptors(limit).run();
+        let log = ended.stderr;
+        assert_ne!(ended.code, 0, "{limit}: {log}");
+        assert!(!log.contains("panicked"), "{limit}: {log}");
+        assert!(log.contains("ulimit -n"), "{limit}: {log}");
+    }
+}

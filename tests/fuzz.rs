@@ -1,14 +1,18 @@
 //! A short run of what is fuzzed (`tests/fuzz/`): the cases in its corpus, and some thousand
 //! inputs made of them, always the same ones.
+//!
+//! `FUZZ_SECONDS=180 cargo test --test main fuzz::replies` goes on with others for so long, where
+//! there is no libFuzzer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use crate::support::source;
 
 mod targets;
 
 /// Inputs for each target beside its corpus.
-const MADE: u32 = 4000;
+const MADE: u64 = 4000;
 /// Longest input: what is checked at every cut takes the square of it.
 const LONGEST: usize = 600;
 
@@ -107,9 +111,15 @@ fn check(name: &str) {
     }
     let inputs: Vec<&[u8]> = corpus.iter().map(|(_, input)| &input[..]).collect();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
-    for count in 0..MADE {
+    let seconds = std::env::var("FUZZ_SECONDS").map(|seconds| seconds.parse().expect("a number"));
+    let most = seconds.map_or(Duration::ZERO, Duration::from_secs);
+    let began = Instant::now();
+    let mut count = 0;
+    while count < MADE || began.elapsed() < most {
         run(&made_of(&inputs, &mut dice), &format!("input {count}"));
+        count += 1;
     }
+    println!("{name}: {count} inputs");
 }
 
 /// Names and contents, in the same order on every machine.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
+use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, post};
 use crate::support::{is_root, temp_dir, write_files};
 
@@ -110,5 +111,44 @@ fn a_limit_that_is_too_low_for_the_start_is_an_error() {
                 "{limit}: {log}"
             );
         }
+    }
+}
+
+#[test]
+fn a_worker_that_gets_no_thread_names_the_limit_and_one_that_is_ready_serves() {
+    if !is_root("running as another user") {
+        return;
+    }
+    for (threads, user) in [("1", 64_400), ("4", 64_440)] {
+        let is_served = |limit: u32| {
+            let dir = temp_dir();
+            write_files(dir.path(), &[("app.py", ECHO)]);
+            open_to_all(dir.path());
+            // One user for each case, as above.
+            let number = (user + limit).to_string();
+            let server = Pyserve::new()
+                .without("PYSERVE_CONTROL")
+                .env("PYSERVE_FRONT_THREADS", "1")
+                .env("TMPDIR", dir.path())
+                .current_dir(dir.path())
+                .args(["--uid", &number, "--gid", &number, "--app", "app.py"])
+                .args(["--workers", "1", "--threads", threads]);
+            let socket = dir.path().join("http");
+            let bind = format!("unix:{}", socket.display());
+            let server = server.env("PYSERVE_BIND", bind).with_processes(limit);
+            let mut server = server.started();
+            let said = server.stderr.wait_for_any(&["ready in ", "`ulimit -u`"]);
+            if said.contains("ready in ") {
+                let body = Connection::unix(&socket).exchange(post("/", "ab")).text();
+                assert_eq!(body, "2", "{limit}");
+                assert_eq!(server.stderr.count("worker died"), 0, "{limit}");
+                return true;
+            }
+            assert_ne!(server.wait_exit(), 0, "{limit}");
+            let log = server.stderr.to_end();
+            assert!(!log.contains("Traceback"), "{limit}: {log}");
+            false
+        };
+        assert!((4..40).any(is_served), "{threads}");
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::support::behind::{Behind, program};
 use crate::support::curl;
 use crate::support::nginx::Nginx;
+use crate::support::process_tree::{descendants, wait_for_the_end};
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, get, post};
 use crate::support::{apps, skipped, temp_dir};
@@ -28,6 +29,15 @@ fn uwsgi(args: &[&str]) -> Option<Behind> {
         .arg(dir.path().join("socket"))
         .args(args);
     Some(Behind::start(&mut command, dir, "spawned uWSGI worker 2"))
+}
+
+#[test]
+fn no_worker_of_uwsgi_is_left_where_its_master_was_killed() {
+    let Some(behind) = uwsgi(&[]) else { return };
+    let all = descendants(behind.pid());
+    assert!(all.len() >= 2, "{all:?}");
+    drop(behind);
+    wait_for_the_end(&all);
 }
 
 fn before(behind: &Behind) -> Pyserve {

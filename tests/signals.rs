@@ -257,6 +257,23 @@ fn pkill_finds_all_processes_and_exact_matches_the_server() {
     }
 }
 
+#[test]
+fn signals_that_the_parent_has_blocked_or_ignored_reach_the_server() {
+    let script = "import os, signal, sys\n\
+        for number in (1, 2, 10, 15): signal.signal(number, signal.SIG_IGN)\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n\
+        os.execv(sys.argv[1], sys.argv[1:])";
+    let python = crate::support::python::default();
+    let server = Pyserve::binary(&python).args(["-c", script, env!("CARGO_BIN_EXE_pyserve")]);
+    let server = server.args(["--app", "hello.py", "--chdir"]);
+    let mut server = server.args([crate::support::apps()]).quick().ready();
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").status(), 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+}
+
 /// A server whose `before_start` runs until [`goes_on`].
 fn before_the_start() -> Server {
     // No commands in the loop: a shell that is stopped while it starts one by vfork waits in the

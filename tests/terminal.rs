@@ -7,6 +7,7 @@ use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::lines::Lines;
+use crate::support::process_tree::{descendants, wait_for_the_end};
 use crate::support::server::{Pyserve, Server};
 use crate::support::{DEADLINE, temp_dir, write_files};
 
@@ -158,16 +159,6 @@ fn job_of_a_shell(script: &str, terminal: &File, app: &str) -> Pyserve {
         .stdout_to(terminal.try_clone().unwrap())
 }
 
-fn descendants(pid: Pid) -> Vec<Pid> {
-    let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_nonzero());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let children = text.split_ascii_whitespace();
-    let children = children.filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-    children
-        .flat_map(|pid| [pid].into_iter().chain(descendants(pid)))
-        .collect()
-}
-
 pub fn is_stopped(pid: &Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
@@ -231,6 +222,11 @@ fn a_worker_that_uses_the_terminal_from_the_background_is_not_stopped() {
     // SIGTTIN the input is an error.
     assert_eq!(server.get("/").text(), "Input/output error");
     lines.wait_for("from a worker");
+    // The shell, which is the child, is killed; the server ends with it.
+    let all = descendants(server.pid());
+    assert_eq!(all.len(), 3, "server, template and worker: {all:?}");
+    drop(server);
+    wait_for_the_end(&all);
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub use crate::observe::log_files::LogFiles;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
-use crate::os::{cgroup, handover, process};
+use crate::os::{cgroup, handover, process, settings_file};
 use layers::Layer;
 use sizing::Machine;
 
@@ -603,10 +603,11 @@ fn read_own(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError>
         None => (Layer::default(), None),
         Some(path) => {
             let absolute = surroundings.current_dir.join(path);
-            let bytes = std::fs::read(&absolute).map_err(|cause| ConfigError::Unreadable {
-                path: path.clone(),
-                cause,
-            })?;
+            let bytes =
+                settings_file::read(&absolute).map_err(|cause| ConfigError::Unreadable {
+                    path: path.clone(),
+                    cause,
+                })?;
             let text = str::from_utf8(&bytes).map_err(|error| ConfigError::NotUtf8 {
                 path: path.clone(),
                 line: file::line_of(&bytes, error.valid_up_to()),

@@ -362,7 +362,7 @@ const LOG: Log = Log {
         tracing::warn!(
             code = codes::LOG_DROPPED,
             lines,
-            "access log lines dropped: standard output did not take them"
+            "access log lines dropped: standard output, or the file of this log, did not take them"
         );
     },
     reports_elsewhere: true,

@@ -85,7 +85,7 @@ static WRITER: LazyLock<LineWriter> = LazyLock::new(|| {
             tracing::warn!(
                 code = codes::LOG_DROPPED,
                 lines,
-                "log lines dropped: standard error did not take them"
+                "log lines dropped: standard error, or the file of this log, did not take them"
             )
         },
         reports_elsewhere: false,

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
+
 use crate::os::log_file::LogFile;
 use crate::os::standard::Standard;
 
@@ -21,12 +23,20 @@ pub struct LogFiles {
 
 /// A log file that cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot open the log file {path}: {cause} (make its directory, or give this user the right to write there)"
-)]
+#[error("cannot open the log file {path}: {cause}{}", advice(.cause))]
 pub struct LogFileError {
     path: String,
     cause: io::Error,
+}
+
+fn advice(cause: &io::Error) -> &'static str {
+    match Errno::from_io_error(cause) {
+        Some(Errno::NOENT) => " (make its directory)",
+        // open(2): a FIFO that no process has open for reading.
+        Some(Errno::NXIO) => " (a FIFO needs a reader first)",
+        Some(Errno::ISDIR) => " (give the path of a file)",
+        _ => " (give this user the right to write there)",
+    }
 }
 
 static ACCESS: OnceLock<LogFile> = OnceLock::new();

@@ -70,6 +70,18 @@ pub fn room_for_client() -> io::Result<()> {
     for_client(eventfd(0, EventfdFlags::CLOEXEC)?).map(drop)
 }
 
+/// Checks that some descriptors are free: tokio panics where it gets none for its signals.
+///
+/// # Errors
+/// The error of the system call that got none.
+pub fn room_for_runtime() -> io::Result<()> {
+    // Those of its event queue and its signals, and one for each of their copies.
+    const NEEDED: usize = 8;
+    let opened = (0..NEEDED).map(|_| eventfd(0, EventfdFlags::CLOEXEC));
+    opened.collect::<Result<Vec<_>, _>>()?;
+    Ok(())
+}
+
 /// An error in words, with what to do where a limit of the process or the machine is reached.
 pub fn explain(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
@@ -78,6 +90,10 @@ pub fn explain(error: &io::Error) -> String {
         // A memory file counts as a file for this limit (setrlimit(2), RLIMIT_FSIZE).
         Some(Errno::FBIG) => {
             format!("{error}: raise this process's limit of file sizes (ulimit -f)")
+        }
+        // clone(2): no further process or thread.
+        Some(Errno::AGAIN) => {
+            format!("{error}: check `ulimit -u` and the container's pids.max")
         }
         _ => error.to_string(),
     }

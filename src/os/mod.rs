@@ -30,6 +30,7 @@ pub mod scheduling;
 pub mod sealed_bytes;
 pub mod sendfile;
 pub mod service_manager;
+pub mod settings_file;
 pub mod signals;
 pub mod sockets;
 pub mod standard;

@@ -34,6 +34,18 @@ pub fn suspend() -> io::Result<()> {
     set_action(libc::SIGTSTP, &before).map(drop)
 }
 
+/// Has the calling thread block no signal, whatever the parent process has blocked: a mask is
+/// inherited through `exec` (signal(7)), and a server that blocks SIGTERM cannot be stopped.
+pub fn block_none() {
+    let mut set = mem::MaybeUninit::uninit();
+    // SAFETY: fills in the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised above.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: an initialised set; the mask before is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut()) };
+}
+
 /// Has the calling thread write to its terminal also from the background: the kernel sends
 /// SIGTTOU (`stty tostop`) to no thread that blocks it.
 pub fn write_from_background() {

@@ -190,11 +190,9 @@ struct Supervisor {
     drained: mpsc::UnboundedSender<()>,
     wake_at: Option<Instant>,
     stop_signals: StopSignals,
-    stop_asked: Option<Instant>,
+    stop_asked: Option<shutdown::StopAsked>,
     /// The server ends, and this process has handed over: companions get no more time.
     is_hurried: bool,
-    /// The time of a stop, without pauses of the whole server.
-    awake: shutdown::awake::AwakeClock,
     /// The exit code, once it is known.
     code: Option<u8>,
     /// An essential companion has ended.
@@ -261,7 +259,6 @@ impl Supervisor {
             wake_at: None,
             stop_signals: StopSignals::default(),
             stop_asked: None,
-            awake: shutdown::awake::AwakeClock::default(),
             is_hurried: false,
             code: None,
             companion_failed: false,

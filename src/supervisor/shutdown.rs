@@ -1,7 +1,6 @@
 //! Stops the server: carries out the actions of [`crate::supervisor::shutdown::steps`], and the
 //! steps after the last request.
 
-pub mod awake;
 pub mod steps;
 
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use super::signals::Signals;
 use super::startup;
 use super::{Outcome, Successor, Supervisor, before_start, plan};
 use crate::observe::codes;
-use crate::os::{child, key_files};
+use crate::os::{child, clock, key_files};
 
 /// Longest wait for cancelled requests to end: tasks on hung file systems do not end.
 const LAST_REQUESTS: Duration = Duration::from_millis(200);
@@ -36,6 +35,33 @@ impl StopSignals {
     fn most(&self) -> u32 {
         self.direct.max(self.forwarded)
     }
+}
+
+/// When the stop was requested.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StopAsked {
+    at: Instant,
+    /// Pauses of the whole server before.
+    paused: Duration,
+}
+
+impl StopAsked {
+    pub(super) fn now() -> Self {
+        clock::tick();
+        let (at, paused) = (Instant::now(), clock::paused());
+        Self { at, paused }
+    }
+
+    /// The end of a time that stands still while the server does.
+    fn after(&self, time: Duration) -> Instant {
+        self.at + time + clock::paused().saturating_sub(self.paused)
+    }
+}
+
+/// The real time at which to look at the clock again, for an event at `time` without pauses: the
+/// requests in flight stand still in a pause as well, so their time goes on from where it was.
+fn next_look(time: Instant, paused: Duration, now: Instant) -> Instant {
+    (time + paused).min(now + clock::TICK)
 }
 
 impl Supervisor {
@@ -66,7 +92,7 @@ impl Supervisor {
         let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let delay = self.resolved.config.drain_delay;
         if !self.is_stopping() {
-            self.stop_asked = Some(Instant::now());
+            self.stop_asked = Some(StopAsked::now());
             self.notify_stopping();
             if delay.is_zero() {
                 tracing::info!(running, waiting, "stopping gracefully");
@@ -86,7 +112,7 @@ impl Supervisor {
     }
 
     pub(super) fn stopping(&mut self, event: steps::ShutdownEvent) {
-        let now = self.awake.at(Instant::now());
+        let now = clock::awake();
         for action in self.stop.decide(event, now) {
             match action {
                 steps::Action::Drain => {
@@ -114,8 +140,7 @@ impl Supervisor {
                     }
                 }
                 steps::Action::WakeAt(time) => {
-                    let time = self.awake.next_look(time, Instant::now());
-                    self.wake_at(time);
+                    self.wake_at(next_look(time, clock::paused(), Instant::now()));
                 }
                 steps::Action::Exit(code) => {
                     self.abandon_upgrade();
@@ -149,8 +174,8 @@ impl Supervisor {
         let (mut signal, mut reaped) = (None, Vec::new());
         if !is_hurried {
             let config = &self.resolved.config;
-            let asked = self.stop_asked.unwrap_or_else(Instant::now);
-            let latest = asked + config.drain_delay + config.graceful_timeout + self.awake.paused();
+            let asked = self.stop_asked.unwrap_or_else(StopAsked::now);
+            let latest = asked.after(config.drain_delay + config.graceful_timeout);
             let reap = async || {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
                 let ended: Vec<_> = std::iter::from_fn(child::reap).collect();
@@ -207,7 +232,7 @@ impl Supervisor {
         }
         let took = self
             .stop_asked
-            .map_or(Duration::ZERO, |asked| asked.elapsed());
+            .map_or(Duration::ZERO, |asked| asked.at.elapsed());
         match &self.upgrade.successor {
             Some(successor) => successor.log_the_end_of_this_process(),
             None if code == 0 => tracing::info!("stopped in {:.2} s", took.as_secs_f64()),
@@ -215,5 +240,20 @@ impl Supervisor {
         }
         self.interfaces.close().await;
         (Outcome { code, last_error }, self.upgrade.successor.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_looked_for_every_second_until_the_event() {
+        let start = Instant::now();
+        let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
+        let paused = Duration::from_secs(99);
+        assert_eq!(next_look(at(300), Duration::ZERO, at(0)), at(10));
+        assert_eq!(next_look(at(4), Duration::ZERO, at(0)), at(4));
+        assert_eq!(next_look(at(51), paused, at(1039)), at(1041));
     }
 }

@@ -1,15 +1,21 @@
 //! A real server behind pyserve, on a Unix socket: uWSGI, gunicorn and others, from an
 //! environment that the project makes for itself.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::lines::Lines;
+use super::process_tree::{Guard, Guarded, descendants, kill};
 use super::{apps, python, skipped};
 
-/// A server behind pyserve, with its socket in a directory of its own. Dropping kills it.
+/// A server behind pyserve, with its socket in a directory of its own. Dropping kills it and its
+/// workers.
 pub struct Behind {
     child: Child,
+    guard: Guard,
     /// What it wrote to stderr.
     pub output: Lines,
     dir: tempfile::TempDir,
@@ -20,6 +26,7 @@ impl Behind {
     pub fn start(command: &mut Command, dir: tempfile::TempDir, ready: &str) -> Self {
         let mut child = command
             .current_dir(apps())
+            .process_group(0)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONPATH", apps())
             .stdin(Stdio::null())
@@ -27,11 +34,22 @@ impl Behind {
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
+        let guard = Guard::over(&child, Guarded::Group, dir.path());
         let output = Lines::read_from(child.stderr.take().expect("it is piped"));
         let more = Lines::read_from(child.stdout.take().expect("it is piped"));
         let said = if ready == "listening" { &more } else { &output };
         said.wait_for(ready);
-        Self { child, output, dir }
+        Self {
+            child,
+            guard,
+            output,
+            dir,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The path of its socket, by convention.
@@ -42,10 +60,13 @@ impl Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        // INT, so that workers go as well; and KILL in case.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        self.guard.dismiss();
+        let workers = descendants(self.pid());
+        // INT, so that workers end as usual; one that does not, or whose master was killed, is
+        // killed.
+        let _ = kill_process(self.pid(), Signal::INT);
         let _ = self.child.wait();
+        kill(&workers);
         if std::thread::panicking() {
             eprintln!("--- behind:\n{}\n---", self.output.so_far().join("\n"));
         }

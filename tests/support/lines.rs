@@ -67,6 +67,14 @@ impl Lines {
         self.wait_for_nth(part, 1)
     }
 
+    /// Waits for a line that contains one of `parts`; returns the first such line.
+    pub fn wait_for_any(&self, parts: &[&str]) -> String {
+        self.wait(&format!("a line with one of {parts:?}"), |seen| {
+            let is_meant = |line: &&String| parts.iter().any(|part| line.contains(part));
+            seen.lines.iter().find(is_meant).cloned()
+        })
+    }
+
     /// Waits until `nth` lines contain `part`; returns the last of them.
     pub fn wait_for_nth(&self, part: &str, nth: usize) -> String {
         self.wait(&format!("line {nth} with {part:?}"), |seen| {

@@ -3,7 +3,7 @@
 //! [`server`] starts and ends the real binary, [`raw`], [`http2`] and [`handshake`] speak bytes to it, [`curl`] speaks HTTP/2 as strictly as clients do,
 //! [`backend`] and [`behind`] are servers behind it, [`nginx`] one beside it, [`pebble`] an authority for certificates, [`probe`] hears what the
 //! applications tell from inside, [`others`] what a normal client notices of an attack, [`cost`] what the server pays for it, [`python`] knows the interpreters of this machine,
-//! [`tls`] makes certificates, [`over`] runs a test with and without TLS, [`provision`] brings what the machine lacks; [`versions`] sends one request over each version of HTTP. `slow_disk.py` is a file system. No test sleeps or retries: every wait ends with an
+//! [`tls`] makes certificates, [`over`] runs a test with and without TLS, [`provision`] brings what the machine lacks; [`process_tree`] ends what the tests start; [`versions`] sends one request over each version of HTTP. `slow_disk.py` is a file system. No test sleeps or retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
 
 pub mod backend;
@@ -22,6 +22,7 @@ pub mod others;
 pub mod over;
 pub mod pebble;
 pub mod probe;
+pub mod process_tree;
 pub mod provision;
 pub mod python;
 pub mod raw;

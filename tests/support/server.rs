@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use super::lines::Lines;
 use super::over::{self, Over};
 use super::probe::{Held, Probe};
+use super::process_tree::{self, Guard, Guarded};
 use super::raw::{Connection, Response};
 use super::{DEADLINE, apps, python, tls};
 
@@ -291,7 +292,7 @@ impl Pyserve {
             .take()
             .map_or_else(Lines::none, Lines::read_from);
         Server {
-            guard: Guard::over(&child, self.probe.dir()),
+            guard: Guard::over(&child, Guarded::Child, self.probe.dir()),
             child,
             port: 0,
             over: Over::Tcp,
@@ -447,6 +448,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.guard.dismiss();
+        // The child may be a shell, which its server would outlive.
+        process_tree::kill(&process_tree::descendants(self.pid()));
         // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -471,30 +474,6 @@ pub fn request(method: &str, target: &str, lines: &str) -> String {
 pub fn post(target: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
-}
-
-/// A shell that kills the server and removes its directory when this process ends, however
-/// it ends: servers shared by the tests of a module are never dropped.
-struct Guard(Child);
-
-impl Guard {
-    fn over(child: &Child, dir: &Path) -> Self {
-        let shell = Command::new("/bin/sh")
-            .args(["-c", "read line; kill -9 \"$0\"; rm -rf \"$1\""])
-            .arg(child.id().to_string())
-            .arg(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell");
-        Self(shell)
-    }
-
-    fn dismiss(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn is_python(variable: &str) -> bool {

@@ -21,6 +21,7 @@ mod apart;
 mod breakpoints;
 mod ffi;
 mod fork;
+mod gate;
 mod greenlets;
 mod gunicorn_hooks;
 mod import_app;

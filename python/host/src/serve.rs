@@ -20,6 +20,7 @@ use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, ReplyKind, RequestHeader};
 use pyserve_wire::request_ring::{Handed, RequestRing};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
+use crate::gate::Gate;
 use crate::outbox::Outbox;
 use crate::reply::{ReplyWriter, now_ns};
 use crate::stage::ThreadStage;
@@ -54,6 +55,8 @@ pub struct WorkerShared {
     pub promotion: Mutex<Option<OwnedFd>>,
     /// The state of each thread, thread 0 first.
     pub stages: Vec<ThreadStage>,
+    /// Where the threads but the first wait until the worker is ready.
+    pub gate: Arc<Gate>,
 }
 
 /// One thread, as the callable that runs it.
@@ -120,6 +123,9 @@ impl WorkerThread {
         }
         let context = py.import("contextvars")?.call_method0("copy_context")?;
         let request = slf.getattr("request")?;
+        if this.number > 0 && !py.detach(|| this.shared.gate.wait()) {
+            return Ok(());
+        }
         loop {
             match py.detach(|| this.wait()) {
                 Wake::Received => match this.claim(py) {

@@ -14,6 +14,7 @@ use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, Preload, ToTemplate
 use pyserve_wire::request_ring::RequestRing;
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::fork::{self, Side};
@@ -365,7 +366,7 @@ impl Template {
                 self.origin.scoreboard.threads()
             ));
         }
-        let raised = |error: PyErr| error.to_string();
+        let raised = |error: PyErr| why_not_forked(py, &error);
         // Buffered text would be written by every worker again.
         flush_streams(py);
         let side = match self.is_apart {
@@ -523,6 +524,18 @@ fn leave(py: Python<'_>, status: i32) -> PyResult<Option<ForkedWorker>> {
     flush_streams(py);
     py.import("os")?.call_method1("_exit", (status,))?;
     Ok(None)
+}
+
+/// The error of a fork, with the limits to look at where the system has no room for a process.
+fn why_not_forked(py: Python<'_>, error: &PyErr) -> String {
+    let number = error.value(py).getattr("errno");
+    let number = number.and_then(|number| number.extract::<i32>());
+    let no_room = [Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
+    let advice = match number.is_ok_and(|number| no_room.contains(&number)) {
+        true => " (check `ulimit -u`, the container's pids.max and its memory limit)",
+        false => "",
+    };
+    format!("{error}{advice}")
 }
 
 fn flush_streams(py: Python<'_>) {

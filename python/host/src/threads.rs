@@ -3,13 +3,18 @@
 //! They are instances of `threading.Thread`, so that applications can list them. Where gevent or
 //! eventlet have patched `threading`, those would be greenlets of the main thread, which never run
 //! while it waits for a request: there the host starts native threads.
+//!
+//! They start before the worker is ready, because a process may get no more of them, and wait at
+//! the [`Gate`] until it is.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::gate::Gate;
 use crate::serve::WorkerThread;
 use crate::{greenlets, log};
 
@@ -20,6 +25,7 @@ const STACK: usize = 8 << 20;
 /// All of them, the first is thread 1.
 pub struct Threads<'py> {
     py: Python<'py>,
+    gate: Arc<Gate>,
     bodies: Vec<Bound<'py, WorkerThread>>,
     by_threading: Vec<Bound<'py, PyAny>>,
     ours: Vec<JoinHandle<()>>,
@@ -30,9 +36,14 @@ impl<'py> Threads<'py> {
     ///
     /// # Errors
     /// The exception of `threading`.
-    pub fn new(py: Python<'py>, bodies: Vec<Bound<'py, WorkerThread>>) -> PyResult<Self> {
+    pub fn new(
+        py: Python<'py>,
+        gate: Arc<Gate>,
+        bodies: Vec<Bound<'py, WorkerThread>>,
+    ) -> PyResult<Self> {
         let mut threads = Self {
             py,
+            gate,
             bodies,
             by_threading: Vec::new(),
             ours: Vec::new(),
@@ -50,21 +61,29 @@ impl<'py> Threads<'py> {
         Ok(threads)
     }
 
-    /// Starts them.
+    /// Starts them; they wait at the gate.
     ///
     /// # Errors
-    /// The error of the system call or of `threading`.
-    pub fn start(&mut self) -> PyResult<()> {
-        for thread in &self.by_threading {
-            thread.call_method0("start")?;
+    /// The error of the system call or of `threading`; the threads that were started have ended.
+    pub fn start(mut self) -> PyResult<Self> {
+        match self.start_all() {
+            Ok(()) => Ok(self),
+            Err(error) => self.leave().and(Err(error)),
         }
-        let stack = match self.bodies.is_empty() {
-            true => 0,
-            false => stack_size(self.py),
-        };
-        if !self.bodies.is_empty() {
-            greenlets::make_hub(self.py);
+    }
+
+    fn start_all(&mut self) -> PyResult<()> {
+        for (number, thread) in self.by_threading.iter().enumerate() {
+            if let Err(error) = thread.call_method0("start") {
+                self.by_threading.truncate(number);
+                return Err(error);
+            }
         }
+        if self.bodies.is_empty() {
+            return Ok(());
+        }
+        let stack = stack_size(self.py);
+        greenlets::make_hub(self.py);
         for (body, number) in self.bodies.drain(..).zip(1..) {
             let body = body.unbind();
             let thread = thread::Builder::new()
@@ -75,6 +94,20 @@ impl<'py> Threads<'py> {
             self.ours.push(thread);
         }
         Ok(())
+    }
+
+    /// Lets them serve.
+    pub fn serve(&self) {
+        self.gate.decide(true);
+    }
+
+    /// Ends them before they have served.
+    ///
+    /// # Errors
+    /// The exception of `threading`.
+    pub fn leave(self) -> PyResult<()> {
+        self.gate.decide(false);
+        self.join()
     }
 
     /// Waits until they have ended.

@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -188,14 +189,12 @@ fn live(
     let own_outbox = Arc::clone(&outbox);
     let (main, others) = threads_of(py, origin, &shared, first_line, outbox, outboxes)?;
 
-    let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
-    // The thread that follows orders reads the end of the socket from now on.
-    py.detach(start_watch::end);
+    let (orders, following, others) = begin_threads(py, &shared, orders, others)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
     let served = match py.detach(|| own_outbox.check().and_then(|()| reply.flush())) {
         Ok(()) => serve(py, &main, others),
         // The front has exited, or the application has closed our descriptors.
-        Err(_) => Ok(()),
+        Err(_) => others.leave(),
     };
     // A child that the application forked has no thread that could carry out orders.
     if fork::is_foreign() {
@@ -246,6 +245,7 @@ fn shared(origin: &Inherited, app: Py<PyAny>, threads: usize) -> WorkerShared {
         stopping: AtomicBool::new(false),
         promotion: Mutex::new(None),
         stages: (0..threads).map(|_| ThreadStage::default()).collect(),
+        gate: Arc::default(),
     }
 }
 
@@ -272,12 +272,41 @@ fn threads_of<'py>(
     let others = others
         .zip(1..)
         .map(|(outbox, number)| thread(outbox, number));
-    Ok((main, Threads::new(py, others.collect::<PyResult<_>>()?)?))
+    let gate = Arc::clone(&shared.gate);
+    let others = Threads::new(py, gate, others.collect::<PyResult<_>>()?)?;
+    Ok((main, others))
+}
+
+/// Starts the thread that follows orders and the other threads, which wait until the worker is
+/// ready.
+fn begin_threads<'py>(
+    py: Python<'py>,
+    shared: &Arc<WorkerShared>,
+    orders: OwnedFd,
+    others: Threads<'py>,
+) -> PyResult<(Arc<Orders>, JoinHandle<()>, Threads<'py>)> {
+    let (orders, following) = Orders::follow(py, Arc::clone(shared), orders)
+        .map_err(|error| without_threads(py, &error))?;
+    // The thread that follows orders reads the end of the socket from now on.
+    py.detach(start_watch::end);
+    let others = others.start();
+    let others = others.map_err(|error| without_threads(py, &error))?;
+    Ok((orders, following, others))
+}
+
+/// The exit of a worker that gets no thread, with a line in the log.
+fn without_threads(py: Python<'_>, error: &PyErr) -> PyErr {
+    let text = format!(
+        "cannot start the threads of this worker: {} (check `ulimit -u`, the container's pids.max and its memory limit)",
+        error.value(py)
+    );
+    log::error(py, 0, &text);
+    PySystemExit::new_err(BOOT_FAILED)
 }
 
 /// Runs all threads until they have ended, then the hooks.
-fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>) -> PyResult<()> {
-    others.start()?;
+fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, others: Threads<'_>) -> PyResult<()> {
+    others.serve();
     main.call0()?;
     // A child that the application forked has returned here: it is not a worker.
     if fork::is_foreign() {

@@ -112,9 +112,6 @@ impl App {
                 ": the file exists, but the interpreter of its #! line or its dynamic linker does not",
             );
         }
-        self.last_error = format!(
-            "pyserve: cannot start {path} (from {origin}): {error_text} (choose another with --python or --venv)"
-        );
         let is_its_own = matches!(
             error.kind(),
             io::ErrorKind::NotFound
@@ -123,6 +120,12 @@ impl App {
                 | io::ErrorKind::IsADirectory
         ) || error.raw_os_error()
             == Some(rustix::io::Errno::NOEXEC.raw_os_error());
+        let advice = match is_its_own {
+            true => " (choose another with --python or --venv)",
+            false => "",
+        };
+        self.last_error =
+            format!("pyserve: cannot start {path} (from {origin}): {error_text}{advice}");
         let (is_known, text) = (self.is_announced, self.last_error.clone());
         if is_its_own && !is_known {
             self.handle(PlanEvent::InterpreterUnusable(number));

@@ -32,6 +32,7 @@ use self::steps::{Action, Phase, UpgradeStep};
 pub use self::successor::Sockets;
 use self::successor::{Attempt, program};
 use super::control::UpgradeReply;
+use super::shutdown::StopAsked;
 use super::shutdown::steps::ShutdownEvent;
 use super::{AbortOnDrop, Outcome, Supervisor};
 use crate::observe::codes;
@@ -549,7 +550,7 @@ impl Supervisor {
         }
         self.companions.leave_to_successor(Instant::now());
         self.look_after_companions();
-        self.stop_asked = Some(Instant::now());
+        self.stop_asked = Some(StopAsked::now());
         self.front.stop.asked.cancel();
         self.stopping(ShutdownEvent::HandedOver);
     }
@@ -590,7 +591,7 @@ impl Supervisor {
     /// The service ends: what is left here ends within the usual time.
     pub(super) fn hurry(&mut self) {
         self.is_hurried = true;
-        self.stop_asked = Some(Instant::now());
+        self.stop_asked = Some(StopAsked::now());
     }
 
     /// A signal for the server, which another process is by now. `true`: it was dealt with.
