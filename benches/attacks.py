@@ -930,8 +930,9 @@ ATTACKS = {
     "1,100 requests of 50 ms from another address": Attack(
         often(1100, SLOW_HEAD + b"\r\n\r\n", address=OTHER_ADDRESS), 1, {"/slow"}, limits=MEMORY, floor=150
     ),
-    # Four threads that make 4 MiB each: the normal client waits for one of them.
-    "10,000 responses of 4 MiB to 100 addresses": Attack(readers(100, 100, b"/long"), 1, {"/long"}, limits=MEMORY, floor=20),
+    # 100 clients of equal right: one waits for its turn among them, which is 100 responses long. Shares of time
+    # in place of turns would make long requests wait for hundreds of short ones of others.
+    "10,000 responses of 4 MiB to 100 addresses": Attack(readers(100, 100, b"/long"), 1, {"/long"}, limits=MEMORY, floor=1500),
     "1,500 connections that never send their PROXY header": Attack(idle(1500, address=OTHER_ADDRESS), 1, limits=UNSAID),
     # The normal client waits until some of them are a tenth of a second old.
     "1,200 silent connections for 1,000 places": Attack(refilled(1200, b"", OTHER_ADDRESS), 1, limits=FULL, floor=150),
