@@ -2,7 +2,7 @@
 //!
 //! The command gets the interpreter, the directory, the variables and the user of the application, so that
 //! `docker run IMAGE manage migrate` means the same as the server beside it. It takes the place of this process;
-//! as process 1 this process stays above it, forwards signals and reaps what is left to it.
+//! as process 1 this process stays above it, forwards signals and reaps orphaned processes.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::layers::Layer;
 use crate::config::{self, Config, HostFacts};
-use crate::os::standard::Standard;
+use crate::os::signals::{self, HeldSignals};
 use crate::os::{child, identity};
 
 /// A command of the project.
@@ -186,58 +185,26 @@ fn cannot_run(command: &process::Command) -> String {
     format!("cannot run {}", command.get_program().display())
 }
 
-/// Runs the command as a child of process 1.
+/// Runs the command as a child of process 1. It gets every signal that a process sends; those of a terminal reach it
+/// without help.
 fn watched(command: &mut process::Command) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut ended = signal(SignalKind::child())?;
-        let mut forwarded = Forwarded::new()?;
-        let spawned = command.spawn();
-        let pid = spawned.with_context(|| cannot_run(command))?.id();
-        loop {
-            // Both branches are cancel-safe: signals keep what is not received.
-            tokio::select! {
-                _ = ended.recv() => {
-                    while let Some((other, status)) = child::reap() {
-                        if other == pid {
-                            let killed = 128 + (status & 0x7f);
-                            return Ok(child::exit_code(status).unwrap_or(killed) as u8);
-                        }
-                    }
-                }
-                number = forwarded.recv() => child::forward(pid, number),
+    // Before the command starts: its end must not be missed.
+    let signals = HeldSignals::all().context("cannot handle signals")?;
+    let spawned = signals.spawn(command);
+    let pid = spawned.with_context(|| cannot_run(command))?.id();
+    loop {
+        let received = signals.next().context("cannot wait for signals")?;
+        if !received.is_of_child() {
+            if received.is_from_process {
+                signals::send(pid, received.number);
+            }
+            continue;
+        }
+        while let Some((other, status)) = child::reap() {
+            if other == pid {
+                let killed = 128 + (status & 0x7f);
+                return Ok(child::exit_code(status).unwrap_or(killed) as u8);
             }
         }
-    })
-}
-
-/// Signals that the command gets as well. Ctrl-C at a terminal reaches it without help.
-struct Forwarded {
-    terminate: Signal,
-    hangup: Signal,
-    interrupt: Signal,
-    has_terminal: bool,
-}
-
-impl Forwarded {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            has_terminal: Standard::Error.is_terminal(),
-        })
-    }
-
-    /// The number of the next one. Cancel-safe.
-    async fn recv(&mut self) -> i32 {
-        let kind = tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate(),
-            _ = self.hangup.recv() => SignalKind::hangup(),
-            _ = self.interrupt.recv(), if !self.has_terminal => SignalKind::interrupt(),
-        };
-        kind.as_raw_value()
     }
 }

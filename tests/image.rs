@@ -299,6 +299,51 @@ fn verbs_run_commands_of_the_project_with_its_variables() {
     says(&verb(&["test", "test_one"]), 0, "");
 }
 
+/// Prints the signals that it gets.
+const LISTENER: &str = "
+import signal, sys
+def got(number, frame):
+    print('got', number, flush=True)
+    if number == signal.SIGTERM:
+        sys.exit(7)
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+    signal.signal(number, got)
+print('listening', flush=True)
+while True:
+    signal.pause()
+";
+
+#[test]
+fn a_verb_as_process_1_forwards_every_signal_to_its_command() {
+    let container = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut unshare = std::process::Command::new("unshare");
+    let can = unshare.args(container).arg("true").status();
+    if !can.is_ok_and(|status| status.success()) {
+        return skipped("signals of verbs", "unshare --pid is not allowed here");
+    }
+    let dir = temp_dir();
+    write_files(dir.path(), &[("app.py", APP), ("manage.py", LISTENER)]);
+    let mut outer = Pyserve::binary(Path::new("/usr/bin/unshare"))
+        .args(container)
+        .args([env!("CARGO_BIN_EXE_pyserve"), "--app", "app", "--chdir"])
+        .args([dir.path()])
+        .args(["manage", "listen"])
+        .started();
+    outer.stdout.wait_for("listening");
+    let pid = outer.pid().as_raw_nonzero();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let init = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    // Of the signals that users send, those with names; and a real-time signal.
+    for number in [1, 2, 3, 6, 10, 12, 14, 18, 20, 21, 22, 28, 34, 15] {
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{number}"), init.clone()])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()));
+        outer.stdout.wait_for(&format!("got {number}"));
+    }
+    assert_eq!(outer.wait_exit(), 7);
+}
+
 #[test]
 fn lines_of_a_procfile_take_the_place_of_commands() {
     let dir = temp_dir();
@@ -410,6 +455,30 @@ fn the_url_of_a_database_is_an_entry_of_django_s_databases() {
         "postgres://db:port/site",
         "ValueError: the port of the database URL",
     );
+    check("postgres://db:0/site", "'PORT': ''");
+    check(
+        "postgres://u@tenant:a:b@db/site",
+        "'USER': 'u@tenant', 'PASSWORD': 'a:b', 'HOST': 'db'",
+    );
+    // The beginning of the password must not become a port, and the user the host.
+    for character in ["/", "?", "#"] {
+        let say = format!(
+            "ValueError: the database URL has a raw {}",
+            match character {
+                "#" => "#",
+                _ => "@",
+            }
+        );
+        for url in [
+            format!("postgres://user:12{character}34@db.example:5432/site"),
+            format!("postgres://user:@12{character}34@db.example/site"),
+            format!("postgres://user:{character}@db.example/site?sslmode=require"),
+            format!("mysql://user:12{character}?a=b@db.example/site"),
+        ] {
+            check(&url, &say);
+        }
+    }
+    check("postgres://user:secret#", "percent-encode");
     // A secret is not shown.
     let (done, said) = python(
         "from pyserve.django_settings import parse; parse('hunter2')",
@@ -436,6 +505,13 @@ fn the_environment_gives_exactly_the_settings_that_it_names() {
         said.trim(),
         "['ALLOWED_HOSTS', 'DATABASES', 'LOGGING', 'SECRET_KEY', 'STATIC_ROOT', 'USE_X_FORWARDED_HOST']"
     );
+    let urls = "from pyserve.django_settings import *; print(STATIC_URL, MEDIA_URL)";
+    let given = [
+        ("STATIC_URL", "/static"),
+        ("MEDIA_URL", " https://cdn.example/media/ "),
+    ];
+    let (_, said) = python(urls, &given);
+    assert_eq!(said.trim(), "/static/ https://cdn.example/media/");
     let dir = temp_dir();
     write_files(dir.path(), &[("url", "postgres://u:p@db/site\n")]);
     let file = dir.path().join("url");
@@ -459,34 +535,3 @@ fn the_environment_gives_exactly_the_settings_that_it_names() {
     let (done, said) = python("import pyserve.django_settings", &[("DEBUG", "maybe")]);
     assert!(!done && said.contains("ValueError: DEBUG=maybe"), "{said}");
 }
-    check("postgres://db:0/site", "'PORT': ''");
-    check(
-        "postgres://u@tenant:a:b@db/site",
-        "'USER': 'u@tenant', 'PASSWORD': 'a:b', 'HOST': 'db'",
-    );
-    // The beginning of the password must not become a port, and the user the host.
-    for character in ["/", "?", "#"] {
-        let say = format!(
-            "ValueError: the database URL has a raw {}",
-            match character {
-                "#" => "#",
-                _ => "@",
-            }
-        );
-        for url in [
-            format!("postgres://user:12{character}34@db.example:5432/site"),
-            format!("postgres://user:@12{character}34@db.example/site"),
-            format!("postgres://user:{character}@db.example/site?sslmode=require"),
-            format!("mysql://user:12{character}?a=b@db.example/site"),
-        ] {
-            check(&url, &say);
-        }
-    }
-    check("postgres://user:secret#", "percent-encode");
-    let urls = "from pyserve.django_settings import *; print(STATIC_URL, MEDIA_URL)";
-    let given = [
-        ("STATIC_URL", "/static"),
-        ("MEDIA_URL", " https://cdn.example/media/ "),
-    ];
-    let (_, said) = python(urls, &given);
-    assert_eq!(said.trim(), "/static/ https://cdn.example/media/");

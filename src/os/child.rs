@@ -159,13 +159,6 @@ fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     )?)
 }
 
-/// Sends a signal by its number; a process that has gone already is no error.
-pub fn forward(pid: u32, number: i32) {
-    if let Some(number) = Signal::from_named_raw(number) {
-        let _gone = signal(pid, number);
-    }
-}
-
 /// A signal that asks a process to end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StopSignal {
