@@ -4,7 +4,7 @@
 
 1. The command and `python -m pyserve` serve the hello example, with the interpreter of the environment.
 2. Alone in an environment, as pipx and uv install it, the command prefers `VIRTUAL_ENV`, then `./.venv`.
-3. The man page and the completions are there.
+3. It contains the modules that applications may import, the binary, the man page and the completions, and nothing else.
 4. `pip uninstall` removes every file.
 
 It needs no network and no packages. Ends with 0, with 1 and the reason, or with 3 where the interpreter has no
@@ -37,6 +37,8 @@ DOCUMENTS = [
     "share/zsh/site-functions/_pyserve",
     "share/fish/vendor_completions.d/pyserve.fish",
 ]
+#: The package outside the server; the server contains its other modules.
+PACKAGE = ["__init__.py", "__main__.py", "django_settings.py", "py.typed"]
 
 
 def main():
@@ -60,6 +62,10 @@ def everything(wheel, work):
     make_environment(env)
     before = files(env)
     pip(env, "install", "--no-index", wheel)
+    packages = packages_of(env)
+    installed = {name for name in files(env) - before if ".dist-info/" not in name}
+    expected = {"bin/pyserve", *DOCUMENTS, *(str(packages.relative_to(env) / "pyserve" / name) for name in PACKAGE)}
+    check(installed == expected, "it has other files than it should: %s" % sorted(installed ^ expected))
     for name in DOCUMENTS:
         check((env / name).is_file() and (env / name).stat().st_size > 500, "%s is there" % name)
     page = served(work, [env / "bin/pyserve", "--app", "hello.wsgi"], cwd=HERE / "examples")
@@ -82,8 +88,7 @@ def as_tool(work, tool):
     active = work / "active"
     for env, module in [(project / ".venv", "in_project"), (active, "in_active")]:
         make_environment(env, "--without-pip")
-        packages = run(env / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-        pathlib.Path(packages.strip(), module + ".py").write_text("")
+        (packages_of(env) / (module + ".py")).write_text("")
         (project / (module + "_app.py")).write_text(APP.format(module=module))
     # As a link on the path, which pipx and uv make.
     link = work / "bin/pyserve"
@@ -139,6 +144,11 @@ def get(path, server):
 def make_environment(directory, option=None):
     options = [option] if option else []
     run(sys.executable, "-m", "venv", *options, directory)
+
+
+def packages_of(env):
+    """Its site-packages."""
+    return pathlib.Path(run(env / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
 
 
 def pip(env, *arguments):

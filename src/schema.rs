@@ -3,21 +3,17 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::file::{takes_number_or_boolean, takes_pairs};
+use crate::config::file::{TABLES, settings_of_table, takes_number_or_boolean, takes_pairs};
 use crate::config::settings::{self, Default, Setting};
-use crate::config::{companions, locations};
 
 /// The schema.
 pub fn schema() -> Value {
     let of_file = settings::all().filter(|setting| setting.is_for_file());
     let mut properties = properties(of_file, false);
-    for (name, settings) in [
-        ("location", locations::all().collect::<Vec<_>>()),
-        ("companion", companions::COMPANION_SETTINGS.iter().collect()),
-    ] {
-        let table = object(self::properties(settings.into_iter(), true));
+    for kind in TABLES {
+        let table = object(self::properties(settings_of_table(kind).into_iter(), true));
         let tables = json!({"type": "array", "items": table});
-        properties.insert(name.to_owned(), tables);
+        properties.insert(kind.to_owned(), tables);
     }
     let mut schema = object(properties);
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
@@ -69,12 +65,27 @@ fn value(setting: &Setting) -> Value {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     };
     if words.len() > 1 && words.iter().all(is_plain) {
-        let numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
-        let values = words.iter().map(|word| json!(word));
-        return json!({"enum": values.chain(numbers.map(Value::from)).collect::<Vec<_>>()});
+        return json!({"enum": enumerated(&words)});
     }
     match takes_number_or_boolean(setting) {
         true => json!({"type": ["string", "number", "boolean"]}),
         false => json!({"type": "string"}),
     }
+}
+
+/// The words, the numbers among them, and TOML's own words for yes and no where the server takes them.
+fn enumerated(words: &[&str]) -> Vec<Value> {
+    let mut values: Vec<_> = words.iter().map(|word| json!(word)).collect();
+    let numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
+    values.extend(numbers.map(Value::from));
+    if words.contains(&"yes") {
+        values.extend([json!(true), json!("on"), json!("true")]);
+    }
+    if words.contains(&"no") || words.contains(&"off") {
+        values.push(json!(false));
+        let other = ["no", "off", "false"].into_iter();
+        let other = other.filter(|word| !words.contains(word));
+        values.extend(other.map(Value::from));
+    }
+    values
 }

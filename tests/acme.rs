@@ -6,6 +6,7 @@ mod orders;
 mod settings;
 mod sharing;
 mod under_load;
+mod upgraded;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

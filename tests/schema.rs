@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::server::Pyserve;
-use crate::support::source;
+use crate::support::{source, temp_dir, write_files};
 
 fn schema() -> Value {
     let ended = Pyserve::bare().args(["schema"]).run();
@@ -74,12 +74,20 @@ fn of_toml(schema: &Value, text: &str) -> Result<(), String> {
     check(schema, &value, "").map_err(|error| format!("{error}\n{text}"))
 }
 
-/// The blocks of `toml` in a Markdown document.
+/// The blocks of `toml` in a Markdown document, and those without a language that are TOML.
 fn blocks(markdown: &str) -> Vec<String> {
-    let mut rest = markdown.split("```toml\n");
-    rest.next();
-    let end = |block: &str| block.split("\n```").next().unwrap_or_default().to_owned();
-    rest.map(end).collect()
+    let mut blocks = Vec::new();
+    let mut fences = markdown.split("\n```");
+    fences.next();
+    while let Some(opened) = fences.next() {
+        let (language, block) = opened.split_once('\n').unwrap_or((opened, ""));
+        let is_toml = || toml::from_str::<toml::Table>(block).is_ok_and(|table| !table.is_empty());
+        if language == "toml" || (language.is_empty() && is_toml()) {
+            blocks.push(block.to_owned());
+        }
+        fences.next();
+    }
+    blocks
 }
 
 #[test]
@@ -140,6 +148,7 @@ fn each_setting_has_its_help_and_mistakes_are_found() {
         "static = { '/media' = 'uploads' }",
         "[[location]]\nprefix = '/old'\nredirect = '/new'",
         "[[companion]]\ncommand = ['celery', 'worker']",
+        "[[certificate]]\ncert = 'a.pem'\nkey = 'a.key'",
     ] {
         of_toml(&schema, right).expect(right);
     }
@@ -159,8 +168,35 @@ fn each_setting_has_its_help_and_mistakes_are_found() {
             "[[companion]]\nname = 'a'\nworkers = 2",
             ".companion.workers: unknown",
         ),
+        ("[[certificate]]\nca = 'a.pem'", ".certificate.ca: unknown"),
     ] {
         let error = of_toml(&schema, wrong).expect_err(wrong);
         assert!(error.starts_with(place), "{wrong}: {error}");
     }
+}
+
+#[test]
+fn words_of_toml_for_yes_and_no_are_valid_wherever_the_server_takes_them() {
+    let schema = schema();
+    let dir = temp_dir();
+    write_files(dir.path(), &[("static/index.html", "page")]);
+    let names = schema["properties"].as_object().expect("settings").keys();
+    let mut refused = 0;
+    for name in names {
+        for word in ["true", "false"] {
+            let line = format!("{name} = {word}\n");
+            if of_toml(&schema, &line).is_ok() {
+                continue;
+            }
+            refused += 1;
+            write_files(dir.path(), &[("pyserve.toml", &line)]);
+            let ended = Pyserve::bare()
+                .args(["check"])
+                .current_dir(dir.path())
+                .run();
+            assert_eq!(ended.code, 78, "{line}{}", ended.stdout);
+            assert!(ended.stderr.contains(name), "{line}{}", ended.stderr);
+        }
+    }
+    assert!(refused > 10, "{refused}");
 }

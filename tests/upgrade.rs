@@ -79,7 +79,7 @@ fn install(path: &Path) {
 }
 
 /// Runs a verb against the server with this control socket.
-fn verb(server: &Server, arguments: &[&str]) -> Ended {
+pub fn verb(server: &Server, arguments: &[&str]) -> Ended {
     let control = server.probe.path("control");
     // Root asks no server of a user that the settings do not name.
     let owner = std::fs::metadata(&control).map_or(0, |socket| socket.uid());
@@ -91,7 +91,7 @@ fn verb(server: &Server, arguments: &[&str]) -> Ended {
 }
 
 #[track_caller]
-fn upgrade(server: &Server) -> Pid {
+pub fn upgrade(server: &Server) -> Pid {
     let ended = verb(server, &["upgrade"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(
@@ -104,7 +104,7 @@ fn upgrade(server: &Server) -> Pid {
 
 /// The process that answers on the control socket.
 #[track_caller]
-fn main_pid(server: &Server) -> Pid {
+pub fn main_pid(server: &Server) -> Pid {
     let ended = verb(server, &["status", "--json"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let status: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -118,7 +118,7 @@ fn has_ended(pid: Pid) -> bool {
 }
 
 #[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < DEADLINE, "{what}");

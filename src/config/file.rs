@@ -57,6 +57,17 @@ const LOCATION: &str = "location";
 const COMPANION: &str = "companion";
 /// Name of the tables with a certificate.
 const CERTIFICATE: &str = "certificate";
+/// Names of all tables of which the file may have several.
+pub const TABLES: [&str; 3] = [LOCATION, COMPANION, CERTIFICATE];
+
+/// The settings of a table of this kind, one of [`TABLES`].
+pub fn settings_of_table(kind: &str) -> Vec<&'static Setting> {
+    match kind {
+        LOCATION => locations::all().collect(),
+        COMPANION => COMPANION_SETTINGS.iter().collect(),
+        _ => CERTIFICATE_SETTINGS.iter().collect(),
+    }
+}
 
 /// A key of the file, for messages.
 struct Place<'a> {
@@ -96,18 +107,9 @@ impl<'a> Place<'a> {
         layer: &mut Layer,
     ) -> Result<(), ConfigError> {
         match self.key {
-            LOCATION => {
-                let settings: Vec<_> = locations::all().collect();
-                layer.locations = self.tables(value, text, LOCATION, &settings)?;
-            }
-            COMPANION => {
-                let settings: Vec<_> = COMPANION_SETTINGS.iter().collect();
-                layer.companions = self.tables(value, text, COMPANION, &settings)?;
-            }
-            CERTIFICATE => {
-                let settings: Vec<_> = CERTIFICATE_SETTINGS.iter().collect();
-                layer.certificates = self.tables(value, text, CERTIFICATE, &settings)?;
-            }
+            LOCATION => layer.locations = self.tables(value, text, LOCATION)?,
+            COMPANION => layer.companions = self.tables(value, text, COMPANION)?,
+            CERTIFICATE => layer.certificates = self.tables(value, text, CERTIFICATE)?,
             _ => {
                 let setting = self.setting()?;
                 layer.insert(setting, self.values(setting, value)?, self.origin());
@@ -122,7 +124,7 @@ impl<'a> Place<'a> {
             let names = settings::all()
                 .filter(|setting| setting.is_for_file())
                 .map(|setting| setting.name)
-                .chain([LOCATION, COMPANION, CERTIFICATE]);
+                .chain(TABLES);
             self.unknown(names, || "`pyserve --help` lists the settings".to_owned())
         })
     }
@@ -144,14 +146,14 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The tables of `[[location]]` or another `kind`, which may have these settings.
+    /// The tables of `[[location]]` or another `kind`.
     fn tables(
         &self,
         value: &Spanned<DeValue<'_>>,
         text: &str,
         kind: &'static str,
-        settings: &[&'static Setting],
     ) -> Result<Vec<SettingsTable>, ConfigError> {
+        let settings = settings_of_table(kind);
         let not_tables =
             || self.wrong_type("anything but tables", &format!("each its own [[{kind}]]"));
         let DeValue::Array(items) = value.get_ref() else {

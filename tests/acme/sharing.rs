@@ -62,7 +62,7 @@ fn a_server_that_is_killed_in_the_middle_of_an_order_continues_it() {
 
 /// The authority has made one order: a nonce may be refused, and the request repeated.
 #[track_caller]
-fn assert_one_order(pebble: &Pebble) {
+pub(super) fn assert_one_order(pebble: &Pebble) {
     let log = pebble.log();
     let made = log.lines().filter(|line| line.contains("Added order "));
     assert_eq!(made.count(), 1, "{log}");

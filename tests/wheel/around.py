@@ -4,6 +4,7 @@
 """
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,11 @@ def main():
 
 
 def packed():
-    """The files of the package that pyproject.toml does not exclude: those that begin with an underscore, and the marker of types."""
+    """The files of the package that pyproject.toml does not exclude, by the names there."""
+    project = (TOP / "python/pyproject.toml").read_text()
+    excluded = re.findall('path = "pyserve/([^"]*)", format = "wheel"', project)
     names = sorted(path.name for path in (TOP / "python/pyserve").iterdir() if path.is_file())
-    return [name for name in names if name.startswith("_") or name == "py.typed"]
+    return [name for name in names if name not in excluded]
 
 
 def stripped(binary):
