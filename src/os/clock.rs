@@ -82,7 +82,7 @@ mod tests {
             last: AtomicU64::new(0),
             total: AtomicU64::new(0),
         };
-        let mut after = |seconds: u64| {
+        let after = |seconds: u64| {
             pauses.tick(seconds * S);
             pauses.total_ns() / S
         };
