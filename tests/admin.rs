@@ -300,7 +300,7 @@ fn prometheus_reads_both_formats() {
             "pyserve_requests counter 2 True",
             "pyserve_request_duration_seconds histogram 38 True",
             "pyserve_workers gauge 3 True",
-            "pyserve_worker_exits counter 0 True",
+            "pyserve_worker_exits counter 4 True",
             "process_resident_memory_bytes gauge 1 True",
         ] {
             assert!(

@@ -96,12 +96,25 @@ fn a_failed_upgrade_leaves_the_order_to_the_old_process() {
     let old = main_pid(&server);
     let broken = dir.path().join("broken");
     let binary = env!("CARGO_BIN_EXE_pyserve");
-    let script = format!("#!/bin/sh\nexec {binary} \"$@\" --app absent:app\n");
+    let script = format!(
+        "#!/bin/sh
+for word do shift
+    case $word in held*) word=absent:app;; esac
+    set -- \"$@\" \"$word\"
+done
+exec {binary} \"$@\"
+"
+    );
     std::fs::write(&broken, script).unwrap();
     std::fs::set_permissions(&broken, PermissionsExt::from_mode(0o755)).unwrap();
     let ended = verb(&server, &["upgrade", "--to", broken.to_str().unwrap()]);
     assert_eq!(ended.code, 1, "{}", ended.stdout);
-    assert!(ended.stderr.contains("absent"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("nothing has changed"),
+        "{}",
+        ended.stderr
+    );
+    server.stderr.wait_for("absent");
     pebble.hold(None);
     wait_for_certificate(&server, "one.test", None);
     assert_eq!(holders(dir.path()), [old]);
