@@ -509,3 +509,21 @@ fn schedules_become_companions_of_the_same_times() {
         );
     }
 }
+
+#[test]
+fn a_site_of_nginx_has_no_directory_that_it_does_not_name() {
+    let dir = temp_dir();
+    let site =
+        "server {\n listen 80;\n location / { return 301 https://example.org$request_uri; }\n}\n";
+    write_files(dir.path(), &[("static/a.css", "a"), ("site.conf", site)]);
+    let serving = |arguments: &[&str]| {
+        let server = pyserve(dir.path())
+            .env("PYSERVE_BIND", "127.0.0.1:0")
+            .args(["--nginx", "site.conf"])
+            .args(arguments)
+            .ready();
+        server.get("/static/a.css").status()
+    };
+    assert_eq!(serving(&[]), 301);
+    assert_eq!(serving(&["--root", "."]), 200, "a flag has precedence");
+}

@@ -48,13 +48,19 @@ impl Resolver<'_> {
         tables: &[Given<'_>],
         chdir: &Path,
     ) -> Result<Vec<StaticLocation>, ConfigError> {
-        let root = self.optional("root", |text| existing_directory(text, chdir))?;
+        let root = self.optional("root", |text| match text {
+            NO_ROOT => Ok(None),
+            dir => existing_directory(dir, chdir).map(Some),
+        })?;
         if root.is_none() {
             self.show_default("root", chdir.display().to_string());
         }
-        let root = root.unwrap_or_else(|| chdir.to_owned());
+        let root = root.unwrap_or_else(|| Some(chdir.to_owned()));
         let mut locations = self.locations("static", chdir)?;
-        for name in PREDEFINED {
+        let names = root
+            .iter()
+            .flat_map(|root| PREDEFINED.map(|name| (root, name)));
+        for (root, name) in names {
             let prefix = format!("/{name}");
             let dir = root.join(name);
             let is_taken = locations.iter().any(|location| location.prefix == prefix)
@@ -478,5 +484,7 @@ fn missing(text: &str) -> Result<Missing, Invalid> {
     Ok(Missing::Page(file.to_owned()))
 }
 
+/// In place of a directory: no directory is served by its name.
+const NO_ROOT: &str = "none";
 /// Directories below the root that are served without being asked for.
 const PREDEFINED: [&str; 4] = ["static", "css", "js", "images"];

@@ -8,10 +8,10 @@ const HEADING: &str = "Static files";
 pub(super) static STATIC_FILES: &[Setting] = &[
     Setting {
         name: "root",
-        value_name: "DIR",
+        value_name: "DIR|none",
         heading: HEADING,
         help: "Directory whose `static`, `css`, `js` and `images` are served at /static, /css, /js and \
-               /images, each if it exists",
+               /images, each if it exists; `none` for none of them",
         repeatable: false,
         default: Default::Computed("the chdir"),
     },

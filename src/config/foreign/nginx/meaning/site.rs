@@ -10,6 +10,11 @@ use crate::config::foreign::Verdict;
 pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     let Some(first) = sites.first() else { return };
     binds(meaning, sites);
+    meaning.imply(
+        "root",
+        "none",
+        "nginx serves no directory that its file does not name",
+    );
     tls::certificates(meaning, sites);
     let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
     max_body(meaning, &blocks);
