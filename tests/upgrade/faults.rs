@@ -18,6 +18,14 @@ fn refused(server: &Server, to: &Path, expected: &str) {
     assert_eq!(server.get("/").status(), 200);
 }
 
+/// The begin of this program, for a machine that never existed (`e_machine` of ELF).
+fn foreign_program() -> Vec<u8> {
+    let mut head = std::fs::read("/proc/self/exe").unwrap();
+    head.truncate(4096);
+    head[18..20].copy_from_slice(&[0xfe, 0xfe]);
+    head
+}
+
 #[test]
 fn a_program_that_cannot_be_started_or_ends_changes_nothing() {
     let site = Site::new();
@@ -37,6 +45,17 @@ fn a_program_that_cannot_be_started_or_ends_changes_nothing() {
     refused(&server, &done, "exit code 0");
     let killed = site.script("killed", "#!/bin/sh\nkill -9 $$\n");
     refused(&server, &killed, "SIGKILL");
+    // The C library would let a shell read each of these.
+    for (text, expected) in [
+        (&b""[..], "neither a program (ELF) nor a script"),
+        (b"exit 0\n", "neither a program (ELF) nor a script"),
+        (b"\x7fELF\x02\x01\x01", "for another machine"),
+        (&foreign_program(), "for another machine"),
+    ] {
+        let unknown = site.script("unknown", "");
+        std::fs::write(&unknown, text).unwrap();
+        refused(&server, &unknown, expected);
+    }
     // The channel is for the program itself.
     let beside = site.script("beside", &format!("#!/bin/sh\n{binary} \"$@\"\nexit 3\n"));
     refused(&server, &beside, "the program must become the server");

@@ -1,7 +1,9 @@
 //! The old process of an upgrade: starts the new one, and gives it sockets and state.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -118,8 +120,9 @@ impl Supervisor {
     /// Starts the new process with what it needs to bind and to get ready.
     ///
     /// # Errors
-    /// The error of the system call for the channel or for starting the program.
+    /// The error of the system call for the channel or for starting the program, or its format.
     pub(super) fn start_successor(&self, program: PathBuf) -> io::Result<Attempt> {
+        check_format(&program)?;
         let (ours, theirs) = Channel::pair()?;
         let notifications = self.service.notifications();
         let above = self.upgrade.guardian.as_ref();
@@ -208,6 +211,39 @@ impl Supervisor {
             .collect()
     }
 }
+
+/// Rejects a file that the kernel does not execute: the C library lets a shell read such a file as a script
+/// (`execvp`, POSIX), also a program of another machine. The start itself says why a file is not executable.
+fn check_format(program: &Path) -> io::Result<()> {
+    let mut head = Vec::new();
+    let facts = std::fs::metadata(program);
+    let is_executable = facts.is_ok_and(|facts| facts.is_file() && facts.mode() & 0o111 != 0);
+    let opened = is_executable.then(|| File::open(program).ok()).flatten();
+    let Some(file) = opened else {
+        return Ok(());
+    };
+    file.take(20).read_to_end(&mut head)?;
+    if head.starts_with(b"#!") {
+        return Ok(());
+    }
+    if !head.starts_with(b"\x7fELF") {
+        let text = "it is neither a program (ELF) nor a script that begins with `#!`";
+        return Err(io::Error::other(text));
+    }
+    // gabi, "ELF Header": e_machine.
+    let machine = head.get(18..20);
+    match MACHINE.is_none_or(|ours| machine == Some(&ours.to_le_bytes())) {
+        true => Ok(()),
+        false => Err(io::Error::other("it is a program for another machine")),
+    }
+}
+
+/// The `e_machine` of programs of this machine, which is little-endian.
+const MACHINE: Option<u16> = match () {
+    () if cfg!(target_arch = "x86_64") => Some(62),
+    () if cfg!(target_arch = "aarch64") => Some(183),
+    () => None,
+};
 
 /// The command line, environment and directory of this process.
 fn command(program: &Path, notifications: &Notifications) -> Command {
