@@ -58,23 +58,22 @@ impl Hosts {
 
     /// The origin of a request. `host` may have a port: the value of `Host` or `:authority`.
     pub fn find(&self, scheme: Scheme, host: &str) -> RequestedOrigin<'_> {
-        let names = match scheme {
-            Scheme::Http => &self.http,
-            Scheme::Https => &self.https,
-        };
         RequestedOrigin {
             scheme: self.has_schemes.then_some(scheme),
-            host: names.find(host),
+            host: self.names(scheme).find(host),
         }
     }
 
     /// True if locations of the origin's scheme name hosts, and none of them covers its own.
     pub fn are_without(&self, origin: RequestedOrigin<'_>) -> bool {
-        let names = match origin.scheme.unwrap_or_default() {
+        origin.host.is_none() && !self.names(origin.scheme.unwrap_or_default()).is_empty()
+    }
+
+    fn names(&self, scheme: Scheme) -> &Names {
+        match scheme {
             Scheme::Http => &self.http,
             Scheme::Https => &self.https,
-        };
-        origin.host.is_none() && !names.is_empty()
+        }
     }
 }
 

@@ -28,6 +28,11 @@ impl Site {
         self.listens.iter().any(|listen| listen.is_tls)
     }
 
+    /// True if it is the default server of one of its addresses.
+    pub fn is_default(&self) -> bool {
+        self.listens.iter().any(|listen| listen.is_default)
+    }
+
     /// True if one of its addresses has no TLS.
     pub fn has_plain(&self) -> bool {
         self.listens.iter().any(|listen| !listen.is_tls)

@@ -171,7 +171,11 @@ fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
         ports.dedup();
         ports
     };
-    let first = sites.iter().find(is_default).or(sites.first()).map(ports);
+    let first = sites
+        .iter()
+        .find(|site| site.is_default())
+        .or(sites.first())
+        .map(ports);
     let mut kept = Vec::new();
     for site in sites {
         if Some(ports(&site)) == first {
@@ -188,13 +192,9 @@ fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
     kept
 }
 
-fn is_default(site: &&Site) -> bool {
-    site.listens.iter().any(|listen| listen.is_default)
-}
-
 /// Gives each its hosts, if there are several, and the default server those that no other has.
 fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
-    if let Some(default) = sites.iter().position(|site| is_default(&site)) {
+    if let Some(default) = sites.iter().position(Site::is_default) {
         let site = sites.remove(default);
         sites.insert(0, site);
     }
