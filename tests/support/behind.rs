@@ -61,10 +61,11 @@ impl Behind {
 impl Drop for Behind {
     fn drop(&mut self) {
         self.guard.dismiss();
+        // Stopped first, so that it starts no worker that would be left. No gentler signal: a
+        // worker of uWSGI that gets it too early misses it, and is waited for.
+        let _ = kill_process(self.pid(), Signal::STOP);
         let workers = descendants(self.pid());
-        // INT, so that workers end as usual; one that does not, or whose master was killed, is
-        // killed.
-        let _ = kill_process(self.pid(), Signal::INT);
+        let _ = self.child.kill();
         let _ = self.child.wait();
         kill(&workers);
         if std::thread::panicking() {
