@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process;
 
 use anyhow::Context;
@@ -14,7 +14,7 @@ use anyhow::Context;
 use crate::config::layers::Layer;
 use crate::config::{self, Config, HostFacts};
 use crate::os::signals::{self, HeldSignals};
-use crate::os::{child, identity};
+use crate::os::{child, identity, search_path};
 
 /// A command of the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,7 @@ fn command(
             .chain(&app.env)
             .map(|(name, value)| (name.clone(), config::native::string(value))),
     );
-    if let Some(path) = path_of(python) {
+    if let Some(path) = search_path::activated(python) {
         command.env("PATH", path);
     }
     if !app.pythonpath.is_empty() {
@@ -167,18 +167,6 @@ fn command(
         );
     }
     Ok(command)
-}
-
-/// `PATH` with the programs of a virtual environment first.
-fn path_of(python: &Path) -> Option<OsString> {
-    let programs = python.parent()?;
-    let is_environment = programs.parent()?.join("pyvenv.cfg").is_file();
-    let others = std::env::var_os("PATH").unwrap_or_default();
-    let others: Vec<PathBuf> = std::env::split_paths(&others).collect();
-    let all = std::iter::once(programs.to_owned()).chain(others);
-    is_environment
-        .then(|| std::env::join_paths(all).ok())
-        .flatten()
 }
 
 fn cannot_run(command: &process::Command) -> String {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::native;
+use crate::os::search_path;
 
 /// The interpreter that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,7 +250,8 @@ fn in_environment(dir: &Path) -> [PathBuf; 2] {
 /// Relative entries are left out: what they mean depends on where one stands.
 fn on_path(name: &str, path: Option<&OsStr>) -> impl Iterator<Item = PathBuf> {
     let name = native::path(name);
-    std::env::split_paths(path.unwrap_or_default())
+    search_path::directories(path)
+        .into_iter()
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(&name))
         .collect::<Vec<_>>()

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
+use crate::os::search_path;
 use crate::os::standard::Standard;
 
 /// Prints the text. A reader that closes its end early is not an error.
@@ -34,8 +35,8 @@ fn page(text: &str) -> bool {
         command.env("LESS", "FRX");
     }
     let is_there = |name: &str| {
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&paths).any(|dir| dir.join(name).is_file())
+        let mut directories = search_path::ours().into_iter();
+        directories.any(|dir| dir.join(name).is_file())
     };
     let program = pager.split_whitespace().next().unwrap_or_default();
     if !program.contains('/') && !program.contains('=') && !is_there(program) {

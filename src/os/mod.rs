@@ -28,6 +28,7 @@ mod process_stat;
 pub mod process_tree;
 pub mod scheduling;
 pub mod sealed_bytes;
+pub mod search_path;
 pub mod sendfile;
 pub mod service_manager;
 pub mod settings_file;

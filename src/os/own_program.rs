@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::search_path;
+
 static NAME: OnceLock<Option<PathBuf>> = OnceLock::new();
 
 /// Finds out the name while it still leads to the file that runs. To be called at the start, before the
@@ -33,8 +35,8 @@ fn find() -> Option<PathBuf> {
     let called = match called.components().count() {
         0 => None,
         1 if !called.as_os_str().as_encoded_bytes().contains(&b'/') => {
-            let directories = std::env::var_os("PATH").unwrap_or_default();
-            let candidates = std::env::split_paths(&directories).map(|dir| dir.join(&called));
+            let directories = search_path::ours().into_iter();
+            let candidates = directories.map(|dir| dir.join(&called));
             candidates
                 .filter_map(|path| std::path::absolute(path).ok())
                 .find(|path| is_it(path))

@@ -56,11 +56,6 @@ impl Setup {
         self
     }
 
-    fn without(mut self, name: &str) -> Self {
-        self.variables.retain(|(other, _)| *other != name);
-        self
-    }
-
     /// Flags as `--name value` or `--switch`.
     fn load(&self, flags: &[&str]) -> Result<Resolved, ConfigError> {
         let mut layer = Layer::default();
@@ -493,7 +488,7 @@ fn without_application_there_must_be_static_files() {
         "{error}"
     );
     assert!(error.contains("main.py defines none of"), "{error}");
-    let setup = Setup::new(&[("css/a", "")]).without("PATH");
+    let setup = Setup::new(&[("css/a", "")]).set("PATH", "/nowhere");
     assert!(setup.config(&[]).apps.is_empty());
     assert_eq!(setup.shown(&[], "python"), "none from default");
     // An interpreter has to exist for an application, and where a setting names one.

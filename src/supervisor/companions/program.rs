@@ -13,7 +13,7 @@ use super::output::Output;
 use super::shell;
 use crate::config::companions::Program;
 use crate::config::{AppSettings, Config, RunAs, native};
-use crate::os::{child, identity};
+use crate::os::{child, identity, search_path};
 
 /// Environment of the programs that we start.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,16 +30,9 @@ impl ProcessEnvironment {
     /// The directory of the site; the programs of the application's virtual environment come first
     /// in `PATH`, as if it were activated.
     pub fn of(config: &Config, applications: &[AppSettings]) -> Self {
-        let programs = applications.iter().find_map(|app| {
-            let programs = app.interpreter.path.parent()?;
-            let is_environment = programs.parent()?.join("pyvenv.cfg").is_file();
-            is_environment.then(|| programs.to_owned())
-        });
-        let path = programs.and_then(|programs| {
-            let others = std::env::var_os("PATH").unwrap_or_default();
-            let others: Vec<_> = std::env::split_paths(&others).collect();
-            std::env::join_paths(std::iter::once(programs).chain(others)).ok()
-        });
+        let path = applications
+            .iter()
+            .find_map(|app| search_path::activated(&app.interpreter.path));
         Self {
             directory: config.release.settle(&config.chdir),
             path,
