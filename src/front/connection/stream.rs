@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use self::turn::{FrameTurn, give_way};
 use crate::front::activity::Activity;
 use crate::front::client_limits::ask_again::AskAgain;
 use crate::front::client_limits::memory_budget::{Reservation, Resource};
@@ -79,6 +80,7 @@ pub struct Stream {
     sending: Option<Sending>,
     taking: SendRate,
     http2: Http2,
+    frame_turn: FrameTurn,
     /// The fast path.
     fast_path: Option<FastPath>,
     /// Bytes of files sent since others had their turn.
@@ -133,6 +135,7 @@ impl Stream {
             is_shut_down: false,
             sending: None,
             http2: Http2::default(),
+            frame_turn: FrameTurn::default(),
             fast_path: None,
             in_a_row: 0,
         }
@@ -220,8 +223,7 @@ impl Stream {
     fn poll_file(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.in_a_row >= TURN {
             self.in_a_row = 0;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+            return give_way(context);
         }
         let mut sending = match self.sending.take() {
             Some(sending) => sending,
@@ -488,3 +490,4 @@ mod fast_path;
 mod reading;
 #[cfg(test)]
 mod tests;
+mod turn;

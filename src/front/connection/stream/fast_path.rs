@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::Stream;
+use super::turn::give_way;
 use crate::front::client_limits::memory_budget::{HTTP2, SMALL};
 use crate::front::fast_path::request::AtOnce;
 use crate::front::protocol::framing;
@@ -118,8 +119,7 @@ impl Stream {
                 return Poll::Ready(Ok(()));
             }
             if turn == 0 {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                return give_way(context);
             }
             let went = if early.len() > self.looked {
                 self.answer_all(early, &mut turn, out, into)?

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use super::body_at_once::AtOnce;
+use super::turn::give_way;
 use crate::front::client_limits::memory_budget::{HTTP2, HYPER};
 use crate::front::error::Rejection;
 use crate::front::fast_path::FastPath;
@@ -19,7 +20,7 @@ use crate::front::protocol::framing::head;
 use crate::front::protocol::framing::head::ParsedHead;
 use crate::front::protocol::framing::refused::RefusedHead;
 use crate::front::protocol::http2;
-use crate::front::protocol::http2::End;
+use crate::front::protocol::http2::{End, Http2};
 use crate::front::protocol::refused::NEXT;
 use crate::os::sockets::{self, PeerEnd};
 
@@ -182,9 +183,12 @@ impl Stream {
             if self.has_end_of_requests {
                 return self.poll_answered(context);
             }
+            if self.http2.is_there() && self.frame_turn.is_over() {
+                return give_way(context);
+            }
             if self.early.is_empty() {
                 ready!(self.poll_memory(context));
-                let received = self.poll_receive(context, into);
+                let received = self.poll_frames(context, into);
                 if received.is_pending() {
                     self.found_open = self.http2.awaits_responses_since();
                 }
@@ -196,7 +200,8 @@ impl Stream {
                     continue;
                 }
             } else {
-                let length = self.early.len().min(into.remaining());
+                let room = self.room_for_frames(into);
+                let length = self.early.len().min(room);
                 into.put_slice(&self.early[..length]);
                 self.early.advance(length);
                 if self.early.is_empty() {
@@ -210,6 +215,31 @@ impl Stream {
             self.check_frames(into, begun)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The most bytes for hyper to read next.
+    fn room_for_frames(&self, into: &ReadBuf<'_>) -> usize {
+        match self.http2 {
+            Http2::Absent => into.remaining(),
+            _ => self.frame_turn.most(into.remaining()),
+        }
+    }
+
+    /// Reads as many frames from the socket as a turn has.
+    fn poll_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = self.room_for_frames(into);
+        if room == into.remaining() {
+            return self.poll_receive(context, into);
+        }
+        let mut part = ReadBuf::new(into.initialize_unfilled_to(room));
+        let received = self.poll_receive(context, &mut part);
+        let length = part.filled().len();
+        into.advance(length);
+        received
     }
 
     /// True if the end of a client's bytes is held back from hyper, which would drop all requests
@@ -286,6 +316,7 @@ impl Stream {
             &activity.refused,
         );
         let passed = passed.map_err(|end| self.end_http2(end))?;
+        self.frame_turn.add(self.http2.take_cost());
         match self.http2.held_head() {
             // A frame of the usual length is a part of the connection's own memory.
             0..=HTTP2 => self.early_memory.shrink(HTTP2),

@@ -37,6 +37,16 @@ pub struct Blocks {
     last_stream: u32,
     /// h2's table lacks the entries of a block.
     is_rewriting: bool,
+    counts: BlockCounts,
+}
+
+/// Counts of the header blocks of a connection.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct BlockCounts {
+    /// Their decoded size, as counted for SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
+    pub decoded: usize,
+    /// Requests refused because they are malformed or too large.
+    pub refused: u32,
 }
 
 /// A complete block.
@@ -52,6 +62,11 @@ pub struct Block<'a> {
 }
 
 impl Blocks {
+    /// The counts since the last call.
+    pub fn take_counts(&mut self) -> BlockCounts {
+        std::mem::take(&mut self.counts)
+    }
+
     /// The newest stream.
     pub fn last_stream(&self) -> u32 {
         self.last_stream
@@ -85,6 +100,7 @@ impl Blocks {
     ) -> Result<bool, End> {
         fields.clear(MAX_HEAD);
         self.decoder.decode(block.bytes, fields)?;
+        self.counts.decoded += fields.size;
         let FrameHeader { stream, flags, .. } = block.head;
         let is_request = stream > self.last_stream;
         self.last_stream = self.last_stream.max(stream);
@@ -105,6 +121,7 @@ impl Blocks {
         match verdict {
             Verdict::Passes(_) => write(fields, &mut written),
             Verdict::Refused(rejection) => {
+                self.counts.refused += 1;
                 waiting.add(stream, refused::request(fields, rejection));
                 write_stand_in(stream, fields, &mut written);
             }

@@ -4,8 +4,9 @@
 //!   types cost their sender nothing and the server some work each; h2 limits none of them (RFC
 //!   9113 §10.5 leaves it to servers). Whatever clients answer by such frames earns credit: the
 //!   start of a request, and every piece of a response that is sent.
-//! - Streams that the client makes the server reset (CVE-2025-8671): time alone earns credit. h2
-//!   counts them over the life of a connection, which ends the connections of balancers.
+//! - Streams that the client makes the server reset (CVE-2025-8671), and requests that are refused
+//!   because they are malformed or too large, which ends a connection of HTTP/1 at the first: time
+//!   alone earns credit. h2 counts resets over the life of a connection, which ends the connections of balancers.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,14 @@ impl Credit {
         }
     }
 
-    /// True if the client has made the server reset too many streams.
+    /// Records refused requests.
+    pub fn refused(&mut self, count: u32, now: impl Fn() -> Instant) {
+        if let Some(resets) = &mut self.resets {
+            self.is_overdrawn |= (0..count).any(|_| !resets.spend(&now));
+        }
+    }
+
+    /// True if the client has made the server reset or refuse too many streams.
     pub fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }
@@ -189,6 +197,19 @@ mod tests {
         assert_eq!(resets(false, FLOW_CONTROL_ERROR, second / 9), 20_000);
         let fast = resets(false, FLOW_CONTROL_ERROR, second / 20);
         assert!((200..300).contains(&fast), "{fast}");
+    }
+
+    #[test]
+    fn refused_requests_count_as_resets() {
+        let now = Instant::now();
+        let mut credit = Credit::new(false, now);
+        credit.refused(128, || now);
+        assert!(!credit.is_overdrawn());
+        credit.refused(1, || now);
+        assert!(credit.is_overdrawn());
+        let mut trusted = Credit::new(true, now);
+        trusted.refused(1000, || now);
+        assert!(!trusted.is_overdrawn());
     }
 
     #[test]

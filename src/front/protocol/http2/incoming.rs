@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::End;
-use super::blocks::{Block, Blocks, fragment};
+use super::blocks::{Block, BlockCounts, Blocks, fragment};
 use super::control::{Payload, SettingsReader, check_length, is_meaningless, is_zero};
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, FrameHeader, HEAD, HEADERS, PRIORITY_FRAME, PUSH_PROMISE,
@@ -83,6 +83,11 @@ impl Incoming {
     /// Bytes of memory of an incomplete header block.
     pub fn held_head(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.frames.capacity())
+    }
+
+    /// The counts of header blocks since the last call.
+    pub fn take_counts(&mut self) -> BlockCounts {
+        self.blocks.take_counts()
     }
 
     /// The newest stream.

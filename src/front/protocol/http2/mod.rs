@@ -51,8 +51,8 @@ pub enum End {
     /// The client has used up its credit for frames.
     #[error("too many HTTP/2 control frames")]
     Idle,
-    /// The client has used up its credit for resets.
-    #[error("too many HTTP/2 streams reset because of the client")]
+    /// The client has used up its credit for resets and refused requests.
+    #[error("too many HTTP/2 streams reset or refused because of the client")]
     Resets,
     /// The client does not read the frames that end its streams.
     #[error("too many ended HTTP/2 streams that the client has not read")]
@@ -139,6 +139,17 @@ pub struct Session {
     given: usize,
     /// Arrival of the newest end of a request.
     requested: Option<Instant>,
+    /// Since [`Http2::take_cost`].
+    cost: Cost,
+}
+
+/// What received frames cost besides their bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Cost {
+    /// Number of frames other than DATA.
+    pub frames: usize,
+    /// Decoded bytes of header blocks.
+    pub decoded: usize,
 }
 
 impl Flow {
@@ -218,6 +229,14 @@ impl Http2 {
         match self {
             Self::Frames(session) => std::mem::take(&mut session.flow),
             _ => Flow::default(),
+        }
+    }
+
+    /// The cost of the frames received since the last call.
+    pub fn take_cost(&mut self) -> Cost {
+        match self {
+            Self::Frames(session) => std::mem::take(&mut session.cost),
+            _ => Cost::default(),
         }
     }
 
@@ -306,6 +325,7 @@ impl Session {
             out: Vec::new(),
             given: 0,
             requested: None,
+            cost: Cost::default(),
         }
     }
 
@@ -322,10 +342,12 @@ impl Session {
             return Err(End::Open);
         }
         let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
+        let cost = &mut self.cost;
         let mut is_idle = open.is_empty();
         let mut is_requested = false;
         let look = |head: FrameHeader| {
             flow.received(head, is_idle);
+            cost.frames += usize::from(head.kind != DATA);
             is_requested |= matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM);
             is_idle &= head.kind != HEADERS;
             match credit.received(head, &now) {
@@ -339,6 +361,9 @@ impl Session {
         if is_requested {
             self.requested = Some(now());
         }
+        let blocks = self.incoming.take_counts();
+        self.cost.decoded += blocks.decoded;
+        self.credit.refused(blocks.refused, &now);
         passed
     }
 
