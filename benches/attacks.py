@@ -646,6 +646,11 @@ def readers(addresses, each, path):
     return attack
 
 
+# 100 clients of equal right: one waits for its turn among them, which is 100 responses of 4 MiB long. Shares of time
+# in place of turns would make long requests wait for hundreds of short ones of others.
+ROUND = 1500
+
+
 def unread_responses():
     """Attacks by readers of responses from every source."""
     sources = {
@@ -657,10 +662,11 @@ def unread_responses():
     for source, (long, short, may_call) in sources.items():
         yield f"{source}: 300 unread over HTTP/1", Attack(unread(300, long), 1, may_call, limits=MEMORY)
         made_first = 900 if long.decode() in may_call else 0
+        floor = ROUND if source == "application" else 0
         attack = Attack(unread(900, long, receive=2048), 1, may_call, made_first, MEMORY)
         yield f"{source}: 900 unread over HTTP/1", attack
         for window in (0, 1, 2**31 - 1):
-            attack = Attack(unread(100, long, 100, window), 1, may_call, limits=MEMORY)
+            attack = Attack(unread(100, long, 100, window), 1, may_call, limits=MEMORY, floor=floor)
             yield f"{source}: 100 × 100 unread, window of {window:,}", attack
         if short:
             attack = Attack(unread(100, short, 100), 1, may_call, limits=MEMORY)
@@ -923,16 +929,15 @@ ATTACKS = {
     "unread responses of 4 MiB, 10 × 32 streams": Attack(streams(10, 32, b"/long"), 1, {"/long"}, 320, MEMORY),
     "1,500 idle connections": Attack(idle(1500, SHORT), 1, {"/"}, limits=MEMORY),
     "1,500 idle connections of HTTP/2": Attack(idle(1500, PREFACE), 1, limits=MEMORY),
-    "heads of 55 KB": Attack(often(100, LARGE), 1, {"/"}, limits=MEMORY),
+    # The application reads them as well, and answers: addresses take turns there.
+    "heads of 55 KB from another address": Attack(often(100, LARGE, address=OTHER_ADDRESS), 1, {"/"}, limits=MEMORY),
     "half-closed connections": Attack(often(200, SHORT, "half"), 1, {"/"}, limits=MEMORY),
     "connections that are replaced": Attack(often(200, SHORT, "whole"), 1, {"/"}, limits=MEMORY),
     # Four threads with 50 ms each: the normal client waits for one of them.
     "1,100 requests of 50 ms from another address": Attack(
         often(1100, SLOW_HEAD + b"\r\n\r\n", address=OTHER_ADDRESS), 1, {"/slow"}, limits=MEMORY, floor=150
     ),
-    # 100 clients of equal right: one waits for its turn among them, which is 100 responses long. Shares of time
-    # in place of turns would make long requests wait for hundreds of short ones of others.
-    "10,000 responses of 4 MiB to 100 addresses": Attack(readers(100, 100, b"/long"), 1, {"/long"}, limits=MEMORY, floor=1500),
+    "10,000 responses of 4 MiB to 100 addresses": Attack(readers(100, 100, b"/long"), 1, {"/long"}, limits=MEMORY, floor=ROUND),
     "1,500 connections that never send their PROXY header": Attack(idle(1500, address=OTHER_ADDRESS), 1, limits=UNSAID),
     # The normal client waits until some of them are a tenth of a second old.
     "1,200 silent connections for 1,000 places": Attack(refilled(1200, b"", OTHER_ADDRESS), 1, limits=FULL, floor=150),
