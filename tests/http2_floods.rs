@@ -185,7 +185,7 @@ fn requests_that_are_refused_without_end_end_the_connection() {
     }
     server
         .stderr
-        .wait_for("streams reset or refused because of the client");
+        .wait_for("too many HTTP/2 streams reset by the client");
     // As many as a client may have open are refused one by one.
     let mut http2 = Http2::new(server.connect());
     for stream in (1..200).step_by(2) {

@@ -48,6 +48,7 @@ const FRONT: &[&str] = &[
     "client_limits",
     "descriptors",
     "context",
+    "give_way",
     "header_case",
     "shutdown",
     "socket",

@@ -18,6 +18,7 @@ pub mod context;
 pub mod descriptors;
 pub mod error;
 pub mod fast_path;
+pub mod give_way;
 pub mod header_case;
 pub mod maintenance;
 pub mod protocol;

@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame};
 
 use super::encoder::{Encoder, Encoders, Slot};
 use super::response_stream::ResponseBody;
+use crate::front::give_way::give_way;
 
 /// An encoded body.
 pub struct EncodedBody {
@@ -93,8 +94,7 @@ impl EncodedBody {
             }
             if here > HERE {
                 self.state = State::Here(encoder);
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                return give_way(context);
             }
             match Pin::new(&mut self.inner).poll_frame(context) {
                 Poll::Ready(Some(Err(error))) => {

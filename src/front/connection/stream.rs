@@ -27,12 +27,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use self::turn::{FrameTurn, give_way};
+use self::frame_turn::FrameTurn;
 use crate::front::activity::Activity;
 use crate::front::client_limits::ask_again::AskAgain;
 use crate::front::client_limits::memory_budget::{Reservation, Resource};
 use crate::front::client_limits::min_rate::SendRate;
 use crate::front::fast_path::FastPath;
+use crate::front::give_way::give_way;
 use crate::front::protocol::framing::{Framing, FramingPhase};
 use crate::front::protocol::http2::Http2;
 use crate::front::sendfile::file_source::{BLOCK, Source, became_shorter};
@@ -487,7 +488,7 @@ pub use fast_path::Next;
 mod abort;
 mod body_at_once;
 mod fast_path;
+mod frame_turn;
 mod reading;
 #[cfg(test)]
 mod tests;
-mod turn;

@@ -10,9 +10,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::Stream;
-use super::turn::give_way;
 use crate::front::client_limits::memory_budget::{HTTP2, SMALL};
 use crate::front::fast_path::request::AtOnce;
+use crate::front::give_way::give_way;
 use crate::front::protocol::framing;
 use crate::front::protocol::framing::{FramingPhase, PREFACE};
 use crate::front::protocol::http2::Http2;

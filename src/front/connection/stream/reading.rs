@@ -11,7 +11,6 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use super::body_at_once::AtOnce;
-use super::turn::give_way;
 use crate::front::client_limits::memory_budget::{HTTP2, HYPER};
 use crate::front::error::Rejection;
 use crate::front::fast_path::FastPath;
@@ -183,9 +182,7 @@ impl Stream {
             if self.has_end_of_requests {
                 return self.poll_answered(context);
             }
-            if self.http2.is_there() && self.frame_turn.is_over() {
-                return give_way(context);
-            }
+            ready!(self.frame_turn.poll(context));
             if self.early.is_empty() {
                 ready!(self.poll_memory(context));
                 let received = self.poll_frames(context, into);
@@ -310,13 +307,12 @@ impl Stream {
     /// Leaves in `into`, after `begun`, the part of the received bytes that is for hyper.
     fn check_frames(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
         let activity = &self.activity;
-        let passed = self.http2.received(
-            &into.filled()[begun..],
-            activity.ends.trusted,
-            &activity.refused,
-        );
+        let bytes = &into.filled()[begun..];
+        let passed = self
+            .http2
+            .received(bytes, activity.ends.trusted, &activity.refused);
         let passed = passed.map_err(|end| self.end_http2(end))?;
-        self.frame_turn.add(self.http2.take_cost());
+        self.frame_turn.add(self.http2.take_cost(), bytes.len());
         match self.http2.held_head() {
             // A frame of the usual length is a part of the connection's own memory.
             0..=HTTP2 => self.early_memory.shrink(HTTP2),

@@ -7,6 +7,8 @@
 //! - Streams that the client makes the server reset (CVE-2025-8671), and requests that are refused
 //!   because they are malformed or too large, which ends a connection of HTTP/1 at the first: time
 //!   alone earns credit. h2 counts resets over the life of a connection, which ends the connections of balancers.
+//! - Requests that the client withdraws before their response begins (CVE-2023-44487): time alone
+//!   earns credit. h2 limits only those that wait to be seen.
 
 use std::time::{Duration, Instant};
 
@@ -26,12 +28,19 @@ const MOST_RESETS: u32 = 128;
 /// it could without them.
 const RESETS_PER_SECOND: u32 = 10;
 
-/// The remaining credit of both kinds.
+/// Requests that a client may withdraw at once, and those earned per second: maps and lists that
+/// are scrolled withdraw dozens at a time. nghttp2 allows 1,000 and 33.
+const MOST_WITHDRAWN: u32 = 1000;
+const WITHDRAWN_PER_SECOND: u32 = 100;
+
+/// The remaining credit of each kind.
 #[derive(Debug)]
 pub struct Credit {
     frames: Account,
     /// `None`: the peer is trusted, and carries the streams of many clients.
     resets: Option<Account>,
+    /// Likewise.
+    withdrawn: Option<Account>,
     is_overdrawn: bool,
 }
 
@@ -41,6 +50,8 @@ impl Credit {
         Self {
             frames: Account::new(MOST_CREDIT, EARNED_PER_SECOND, now),
             resets: (!is_trusted).then(|| Account::new(MOST_RESETS, RESETS_PER_SECOND, now)),
+            withdrawn: (!is_trusted)
+                .then(|| Account::new(MOST_WITHDRAWN, WITHDRAWN_PER_SECOND, now)),
             is_overdrawn: false,
         }
     }
@@ -86,7 +97,14 @@ impl Credit {
         }
     }
 
-    /// True if the client has made the server reset or refuse too many streams.
+    /// Records requests that the client has withdrawn before their response began.
+    pub fn withdrawn(&mut self, count: u32, now: impl Fn() -> Instant) {
+        if let Some(withdrawn) = &mut self.withdrawn {
+            self.is_overdrawn |= (0..count).any(|_| !withdrawn.spend(&now));
+        }
+    }
+
+    /// True if the client has withdrawn too many requests, or made the server reset or refuse too many streams.
     pub fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }
@@ -197,6 +215,21 @@ mod tests {
         assert_eq!(resets(false, FLOW_CONTROL_ERROR, second / 9), 20_000);
         let fast = resets(false, FLOW_CONTROL_ERROR, second / 20);
         assert!((200..300).contains(&fast), "{fast}");
+    }
+
+    #[test]
+    fn withdrawn_requests_have_a_larger_credit() {
+        let now = Instant::now();
+        let mut credit = Credit::new(false, now);
+        credit.withdrawn(1000, || now);
+        assert!(!credit.is_overdrawn());
+        credit.withdrawn(100, || now + Duration::from_secs(1));
+        assert!(!credit.is_overdrawn());
+        credit.withdrawn(1, || now + Duration::from_secs(1));
+        assert!(credit.is_overdrawn());
+        let mut trusted = Credit::new(true, now);
+        trusted.withdrawn(10_000, || now);
+        assert!(!trusted.is_overdrawn());
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub enum End {
     /// The client has used up its credit for frames.
     #[error("too many HTTP/2 control frames")]
     Idle,
-    /// The client has used up its credit for resets and refused requests.
-    #[error("too many HTTP/2 streams reset or refused because of the client")]
+    /// The client has used up its credit for resets, withdrawn and refused requests.
+    #[error("too many HTTP/2 streams reset by the client, or reset or refused because of it")]
     Resets,
     /// The client does not read the frames that end its streams.
     #[error("too many ended HTTP/2 streams that the client has not read")]
@@ -364,6 +364,7 @@ impl Session {
         let blocks = self.incoming.take_counts();
         self.cost.decoded += blocks.decoded;
         self.credit.refused(blocks.refused, &now);
+        self.credit.withdrawn(self.open.take_withdrawn(), &now);
         passed
     }
 

@@ -27,12 +27,16 @@ pub struct Open {
     skipped: Vec<(u32, u32)>,
     /// Number of streams whose reset gets another code.
     corrections: usize,
+    /// Requests that the client has withdrawn before their response began, since [`Open::take_withdrawn`].
+    withdrawn: u32,
 }
 
 #[derive(Debug)]
 struct OpenStream {
     id: u32,
     state: StreamState,
+    /// The response has begun.
+    is_answered: bool,
     correction: Option<u8>,
 }
 
@@ -92,10 +96,15 @@ impl Open {
                 self.streams.push(OpenStream {
                     id: stream,
                     state: StreamState::Open,
+                    is_answered: false,
                     correction: None,
                 });
             }
-            RST_STREAM => self.ended(stream),
+            RST_STREAM => {
+                let is_withdrawn = self.find(stream).is_some_and(|open| !open.is_answered);
+                self.withdrawn += u32::from(is_withdrawn);
+                self.ended(stream);
+            }
             _ => {}
         }
         if matches!(head.kind, HEADERS | DATA)
@@ -123,6 +132,11 @@ impl Open {
         }
     }
 
+    /// The requests withdrawn before their response began since the last call.
+    pub fn take_withdrawn(&mut self) -> u32 {
+        std::mem::take(&mut self.withdrawn)
+    }
+
     /// True if the reset of some stream gets another code.
     pub fn corrects(&self) -> bool {
         self.corrections > 0
@@ -138,6 +152,10 @@ impl Open {
     pub fn sent(&mut self, head: FrameHeader) {
         if head.kind == RST_STREAM || matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM) {
             self.ended(head.stream);
+        } else if head.kind == HEADERS
+            && let Some(open) = self.find(head.stream)
+        {
+            open.is_answered = true;
         }
     }
 
@@ -209,6 +227,21 @@ mod tests {
             !is_taken
         });
         refused.unwrap_or(5000)
+    }
+
+    #[test]
+    fn requests_are_withdrawn_only_before_their_response() {
+        let mut open = Open::default();
+        for stream in [1, 3, 5, 7] {
+            open.received(head(HEADERS, END_STREAM, stream)).unwrap();
+        }
+        open.sent(head(HEADERS, 0, 3));
+        open.sent(head(HEADERS, END_STREAM, 5));
+        for stream in [1, 3, 5, 7, 9] {
+            open.received(head(RST_STREAM, 0, stream)).unwrap();
+        }
+        assert_eq!(open.take_withdrawn(), 2);
+        assert_eq!(open.take_withdrawn(), 0);
     }
 
     #[test]
