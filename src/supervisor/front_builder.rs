@@ -426,21 +426,31 @@ impl Kept {
             files: files.clone(),
             access_log: Arc::clone(&self.access_log),
             server_header: config.server_header,
+            keeps_alive: !config.keepalive_timeout.is_zero(),
             connections: Arc::clone(&self.connections),
             rate_limit: RateLimit::under(limits, counted),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
             header_case: HeaderCase::default(),
             https,
-            deadlines: Deadlines {
-                header: config.header_timeout,
-                keepalive: config.keepalive_timeout,
-                send: Patience {
-                    grace: config.location_settings.body_timeout,
-                    rate: config.client_limits.min_body_rate,
-                },
-            },
+            deadlines: deadlines(config),
         })
+    }
+}
+
+/// The time limits for a client.
+fn deadlines(config: &Config) -> Deadlines {
+    Deadlines {
+        header: config.header_timeout,
+        keepalive: match config.keepalive_timeout {
+            // Over HTTP/2, where no response announces the end.
+            Duration::ZERO => Duration::from_secs(1),
+            timeout => timeout,
+        },
+        send: Patience {
+            grace: config.location_settings.body_timeout,
+            rate: config.client_limits.min_body_rate,
+        },
     }
 }
 

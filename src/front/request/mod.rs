@@ -470,8 +470,9 @@ fn finish(
         if identity.method == Method::HEAD {
             leave_out_body(response);
         }
-    } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
-        // Other clients wait for this connection's slot.
+    } else if (site.connections.is_full() || !site.keeps_alive) && !headers.contains_key(CONNECTION)
+    {
+        // Other clients wait for this connection's slot, or no connection is kept.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if head.version == Version::HTTP_10 && ends_by_close(&identity.method, response) {
         // RFC 9112 §6.3, §9.3: the body ends with the connection.
