@@ -56,6 +56,8 @@ pub enum Handler {
 
 /// Sends clients elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
+    /// Says the counts of connections and requests.
+    Counts,
 pub struct Redirect {
     /// A path that begins with one slash, or a URL with scheme and host; in ASCII. [`HOST`] stands for
     /// the host of the request.
@@ -134,6 +136,7 @@ impl fmt::Display for Location {
     }
 }
 
+            Handler::Counts => f.write_str("counts of connections and requests"),
 /// Name of the location of `--app`, `--upstream` or `--uwsgi`.
 pub const WHOLE_SITE: &str = "app";
 
@@ -259,6 +262,7 @@ pub const KINDS: [(&str, &[&[&str]]); 7] = [
 /// Settings for requests and responses that pass through.
 const BODIES: &[&str] = &[
     "request_header",
+    ("stub_status", &[]),
     "max_body",
     "body_timeout",
     "buffering",
@@ -367,6 +371,12 @@ static OWN: &[Setting] = &[
         "yes|no",
         "Also apply the `header` rules for all locations, before its own",
         Default::Value("yes"),
+    setting(
+        "stub_status",
+        "yes",
+        "Answers with the counts of connections and requests, as nginx's `stub_status`",
+        Default::None,
+    ),
     ),
     setting(
         "strip_prefix",

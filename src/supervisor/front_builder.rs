@@ -495,6 +495,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
                 }
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
+                locations::Handler::Counts => Handler::Counts,
             },
             mount,
             name: location.name.clone(),

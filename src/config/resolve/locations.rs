@@ -67,6 +67,7 @@ impl Resolver<'_> {
             };
             // The prefix stands apart where it is replaced.
             let is_replaced =
+                "stub_status" => given.counts()?,
                 matches!(&handler, Handler::Upstream(upstream) if upstream.replaces_prefix());
             let strip_prefix = strip_prefix || is_replaced;
             locations.push(Location {
@@ -247,6 +248,16 @@ impl Given<'_> {
                 ))
             }
             status if has_text && status.as_u16() == CLOSE => Err(invalid(
+    fn counts(&self) -> Result<Handler, ConfigError> {
+        self.one("stub_status", |text| match values::yes_or_no(text)? {
+            true => Ok(Handler::Counts),
+            false => Err(invalid(
+                "a location that answers nothing",
+                "remove the table",
+            )),
+        })
+    }
+
                 "with this status the connection is closed without a response, as in nginx",
                 "give `respond = \"\"`, or another status",
             )),

@@ -61,7 +61,7 @@ use super::error::Rejection;
 use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
 use super::response_rules::error_pages::Maker;
-use super::response_rules::headers::change_request;
+use super::routing::counts;
 use super::routing::fixed;
 use super::routing::normal_target::{self, Unresolvable};
 use super::routing::origin::RequestedOrigin;
@@ -316,6 +316,7 @@ async fn route(
         }
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
     }
+        Handler::Counts => Ok(counts::answer(&head.method)),
 }
 
 fn without_normal_form(unresolvable: Unresolvable) -> Rejection {

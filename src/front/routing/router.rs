@@ -89,6 +89,8 @@ pub enum Handler {
 
 impl Route {
     /// The upstream servers of this location.
+    /// The counts of connections and requests.
+    Counts,
     pub fn upstream(&self) -> Option<&Upstream> {
         match &self.handler {
             Handler::Upstream(upstream) => Some(upstream),

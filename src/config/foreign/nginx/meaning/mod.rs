@@ -122,7 +122,14 @@ impl Table {
     /// `prefix = "/x", app = "."`, for people.
     fn shown(&self) -> String {
         let handlers = [
-            "pass", "upstream", "static", "file", "redirect", "respond", "status",
+            "pass",
+            "upstream",
+            "static",
+            "file",
+            "redirect",
+            "respond",
+            "stub_status",
+            "status",
         ];
         let names = PLACE.iter().chain(&handlers);
         let parts = names.filter_map(|name| {
