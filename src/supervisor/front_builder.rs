@@ -503,6 +503,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
             settings: location.settings,
             access: location.access,
             request_headers: location.request_headers.clone(),
+            variables: location.variables.clone(),
             rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })
     };

@@ -30,6 +30,7 @@ pub mod environ;
 pub mod files;
 pub mod internal;
 pub mod record;
+pub mod request_headers;
 pub mod unreadable;
 
 use std::panic::AssertUnwindSafe;
@@ -298,10 +299,10 @@ async fn route(
         client,
         mount,
         path,
+        variables: &route.variables,
     };
-    if !route.request_headers.is_empty() {
-        change_request(&route.request_headers, &mut head.headers);
-    }
+    let facts = request_headers::Facts::of(client, identity, raw);
+    request_headers::change(&route.request_headers, facts, &mut head.headers);
     match &route.handler {
         Handler::App(workers) => {
             let by = Answerer::Workers(workers);
@@ -315,8 +316,8 @@ async fn route(
             fixed::redirect(redirect, &client.host, received.rest).ok_or(NO_HOST)
         }
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
-    }
         Handler::Counts => Ok(counts::answer(&head.method)),
+    }
 }
 
 fn without_normal_form(unresolvable: Unresolvable) -> Rejection {
