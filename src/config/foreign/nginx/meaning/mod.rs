@@ -10,6 +10,7 @@
 
 mod access;
 mod answer;
+mod arity;
 mod by_name;
 mod files;
 mod handler;
@@ -83,6 +84,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         }
         site::decide(&mut meaning, &sites);
         meaning.finish_tables();
+        arity::check(&mut meaning);
     }
     rest::decide(&mut meaning);
     meaning.reading()
