@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get, post, request};
+use crate::support::{temp_dir, write_files};
 
 static SERVER: LazyLock<Server> =
     LazyLock::new(|| Pyserve::app("every.py").args(["--threads", "2"]).ready());
@@ -398,6 +399,24 @@ fn an_idle_connection_is_closed_after_the_keepalive_timeout() {
         waited < Duration::from_secs(10),
         "not by another deadline: {waited:?}"
     );
+}
+
+#[test]
+fn without_keep_alive_every_response_ends_its_connection() {
+    let dir = temp_dir();
+    write_files(dir.path(), &[("a.txt", "text")]);
+    let files = format!("/files={}", dir.path().display());
+    let server = Pyserve::app("hello.py")
+        .args(["--keepalive-timeout", "0", "--static", &files])
+        .ready();
+    // The second request for the file would be answered below hyper.
+    for target in ["/", "/files/a.txt", "/files/a.txt"] {
+        let mut connection = server.connect();
+        let response = connection.exchange(get(target));
+        let end = response.header("Connection");
+        assert_eq!(end.as_deref(), Some("close"), "{target}");
+        assert_eq!(connection.rest(), (vec![], End::Closed), "{target}");
+    }
 }
 
 #[test]

@@ -158,6 +158,100 @@ fn applications_and_servers_get_requests_with_the_fields_of_their_location() {
     }
 }
 
+const FACTS: &str = "
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    names = ['HTTP_X_REAL_IP', 'HTTP_X_URL', 'HTTP_X_ID', 'DEPLOYMENT', 'X-Token']
+    same = environ['HTTP_X_REQUEST_ID'] == environ.get('HTTP_X_ID')
+    return ['|'.join([environ.get(name, '-') for name in names] + [str(same)]).encode('latin-1')]
+";
+
+#[test]
+fn fields_of_requests_have_facts_about_them_and_applications_variables() {
+    let backend = Backend::tcp(|mut call| {
+        let head = call.http_head().unwrap_or_default();
+        call.send(page(&head));
+    });
+    let toml = format!(
+        r#"
+        app = "facts:application"
+
+        [[location]]
+        prefix = "/in"
+        pass = "@app"
+        request_header = [
+            "X-Real-IP: {{client}}",
+            "X-Url: {{scheme}}://{{host}}{{target}}",
+            "X-Id: {{request_id}}",
+        ]
+        uwsgi_param = ["DEPLOYMENT=blue", "X-Token=a=b"]
+
+        [[location]]
+        prefix = "/out"
+        upstream = "http://{}"
+        request_header = ["X-Real-IP: {{client}}", "X-Asked: {{authority}} {{port}}"]
+        "#,
+        backend.address()
+    );
+    let (server, _dir) = server(&toml, &[("facts.py", FACTS)], &[]);
+    let ask = |target: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: Shop.example:81\r\nConnection: close\r\nX-Real-IP: 192.0.2.1\r\n\r\n"
+        );
+        server.exchange(&request).text()
+    };
+    assert_eq!(ask("/"), "-|-|-|-|-|False");
+    let got = ask("/in/a%20b?c=d");
+    let got: Vec<_> = got.split('|').collect();
+    assert_eq!(got[0], "127.0.0.1");
+    assert_eq!(got[1], "http://shop.example/in/a%20b?c=d");
+    assert_eq!(got[3..], ["blue", "a=b", "True"]);
+    let sent = ask("/out/x").to_lowercase();
+    assert!(sent.contains("x-real-ip: 127.0.0.1\r\n"), "{sent}");
+    let asked = format!("x-asked: shop.example:81 {}\r\n", server.port());
+    assert!(sent.contains(&asked), "{sent}");
+    for wrong in ["A", "REMOTE_ADDR=1", "HTTP_HOST=a", "UWSGI_SCHEME=https"] {
+        let toml = format!(
+            "app = 'facts:application'\n[[location]]\nprefix = '/a'\npass = '@app'\nuwsgi_param = '{wrong}'\n"
+        );
+        let dir = temp_dir();
+        write_files(dir.path(), &[("pyserve.toml", &toml), ("facts.py", FACTS)]);
+        let ended = Pyserve::new().current_dir(dir.path()).args(["check"]).run();
+        assert_eq!(ended.code, 78, "{wrong}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_counts_of_a_location_are_those_of_nginx_s_stub_status() {
+    let toml = "app = 'facts:application'\n[[location]]\npath = '/status'\nstub_status = true\naccess = ['allow 127.0.0.1', 'deny all']\n";
+    let (server, _dir) = server(toml, &[("facts.py", FACTS)], &[]);
+    let ask = |method: &str, target: &str| {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        server.exchange(&request)
+    };
+    assert_eq!(ask("GET", "/").status(), 200);
+    let response = ask("GET", "/status");
+    assert_eq!(
+        response.header("Content-Type").as_deref(),
+        Some("text/plain")
+    );
+    let text = response.text();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("Active connections: "), "{text}");
+    assert_eq!(lines[1], "server accepts handled requests");
+    let numbers: Vec<u64> = lines[2]
+        .split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect();
+    assert!(numbers[0] >= 2 && numbers[0] == numbers[1], "{text}");
+    assert!(numbers[2] >= 2, "{text}");
+    assert!(
+        lines[3].starts_with("Reading: 0 Writing: 1 Waiting: "),
+        "{text}"
+    );
+    assert_eq!(ask("POST", "/status").status(), 405);
+}
+
 #[test]
 fn a_page_answers_for_its_name_without_the_ending() {
     let toml = "[[location]]\nprefix = '/'\nstatic = 'site'\nhtml = true\n[[location]]\nprefix = '/plain'\nstatic = 'site'\n";

@@ -120,6 +120,22 @@ impl Layer {
     pub fn remove(&mut self, name: &str) {
         self.entries.remove(name);
     }
+
+    /// Changes every value, also those of tables.
+    pub fn change_values(&mut self, change: &dyn Fn(&str) -> String) {
+        let tables = [
+            &mut self.locations,
+            &mut self.companions,
+            &mut self.certificates,
+        ];
+        let tables = tables.into_iter().flatten();
+        let entries = tables.flat_map(|table| table.entries.values_mut());
+        for entry in entries.chain(self.entries.values_mut()) {
+            for value in &mut entry.values {
+                *value = change(value);
+            }
+        }
+    }
 }
 
 impl SettingsTable {

@@ -4,6 +4,7 @@
 //! a table may have; [`super::resolve`] reads them. A setting that exists both for one location and
 //! for all has the same name in both places, and the table takes precedence.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::error::{Invalid, invalid};
+use super::request_headers::RequestHeaderRule;
 use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
-use super::{Compression, HeaderRule, ResponseRules, Scope};
+use super::{Compression, ResponseRules, Scope};
 
 /// A location that is not served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +38,9 @@ pub struct Location {
     /// Its access: an index of [`super::Config::access`].
     pub access: usize,
     /// Changes of header fields of its requests.
-    pub request_headers: Vec<HeaderRule>,
+    pub request_headers: Vec<RequestHeaderRule>,
+    /// Variables that its application finds in the environ besides those of every request.
+    pub variables: Vec<(String, OsString)>,
     /// Rules for its responses.
     pub rules: Arc<ResponseRules>,
 }
@@ -52,6 +56,8 @@ pub enum Handler {
     Redirect(Redirect),
     /// Says a text.
     Respond(Respond),
+    /// Says the counts of connections and requests.
+    Counts,
 }
 
 /// Sends clients elsewhere.
@@ -130,6 +136,7 @@ impl fmt::Display for Location {
             Handler::Respond(Respond { text, status, .. }) => {
                 write!(f, "respond {} {text:?}", status.as_u16())
             }
+            Handler::Counts => f.write_str("counts of connections and requests"),
         }
     }
 }
@@ -196,12 +203,13 @@ const OF_EVERY_KIND: [&str; 6] = [
 
 /// The handlers, each with the settings that only exist for some of them. Settings that also exist
 /// for all locations have the same meaning here.
-pub const KINDS: [(&str, &[&[&str]]); 7] = [
+pub const KINDS: [(&str, &[&[&str]]); 8] = [
     (
         "app",
         &[
             &[
                 "strip_prefix",
+                "uwsgi_param",
                 "env",
                 "chdir",
                 "python",
@@ -249,11 +257,12 @@ pub const KINDS: [(&str, &[&[&str]]); 7] = [
             BODIES,
         ],
     ),
-    ("pass", &[BODIES]),
+    ("pass", &[&["uwsgi_param"], BODIES]),
     ("static", &[&["missing", "index", "html", "listing"], FILES]),
     ("file", &[FILES]),
     ("redirect", &[&["status", "keep_path"]]),
     ("respond", &[&["status", "content_type"]]),
+    ("stub_status", &[]),
 ];
 
 /// Settings for requests and responses that pass through.
@@ -363,6 +372,12 @@ static OWN: &[Setting] = &[
     setting("redirect", "PATH|URL", "Sends clients there", Default::None),
     setting("respond", "TEXT", "Answers with a text", Default::None),
     setting(
+        "stub_status",
+        "yes",
+        "Answers with the counts of connections and requests, as nginx's `stub_status`",
+        Default::None,
+    ),
+    setting(
         "header_inherit",
         "yes|no",
         "Also apply the `header` rules for all locations, before its own",
@@ -425,7 +440,7 @@ static OWN: &[Setting] = &[
     several(
         "request_header",
         "[set|add|remove] NAME: VALUE",
-        "Header field of requests that its application or server gets, as by nginx's `proxy_set_header`",
+        "Header field of requests that its application or server gets, as by nginx's `proxy_set_header`; {client} in a value is the client's address, and so on",
         Default::None,
     ),
     setting(

@@ -30,7 +30,7 @@ mod module_names;
 pub mod native;
 pub mod reach;
 pub mod release;
-mod request_headers;
+pub mod request_headers;
 pub mod resolve;
 mod response_rules;
 pub mod schedule;

@@ -1,10 +1,79 @@
 //! Changes of header fields of requests before an application or server gets them: `request_header`
 //! in `[[location]]` (nginx: `proxy_set_header`).
 
+use http::HeaderValue;
 use http::header::{self, HeaderName};
 
 use super::error::{Invalid, invalid};
-use super::response_rules::{HeaderChange, HeaderRule, header_name, header_value};
+use super::response_rules::{header_name, header_value};
+
+/// A change of one header field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHeaderRule {
+    /// The field.
+    pub name: HeaderName,
+    /// The change.
+    pub change: RequestHeaderChange,
+}
+
+/// The change of a header field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestHeaderChange {
+    /// Replaces all fields of the name; an empty value removes them.
+    Set(RequestValue),
+    /// Appends a field, beside others of the name.
+    Add(RequestValue),
+    /// Removes all fields of the name.
+    Remove,
+}
+
+/// The value of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestValue {
+    /// The same for every request.
+    Text(HeaderValue),
+    /// Made for each request of these parts.
+    Made(Vec<ValuePart>),
+}
+
+/// A part of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValuePart {
+    /// This text.
+    Text(String),
+    /// A fact about the request.
+    Fact(RequestFact),
+}
+
+/// A fact about a request, which its name in braces stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestFact {
+    /// `{client}`: the client's address; nothing over a Unix socket.
+    Client,
+    /// `{scheme}`: `http` or `https`.
+    Scheme,
+    /// `{host}`: the requested host in lower case, without its port.
+    Host,
+    /// `{authority}`: the requested host as the client wrote it, with its port if it gave one.
+    Authority,
+    /// `{port}`: the port that the client connected to.
+    Port,
+    /// `{target}`: path and query as the client sent them.
+    Target,
+    /// `{request_id}`: the request's id.
+    RequestId,
+}
+
+/// The names of the facts in a value.
+const FACTS: [(&str, RequestFact); 7] = [
+    ("{client}", RequestFact::Client),
+    ("{scheme}", RequestFact::Scheme),
+    ("{host}", RequestFact::Host),
+    ("{authority}", RequestFact::Authority),
+    ("{port}", RequestFact::Port),
+    ("{target}", RequestFact::Target),
+    ("{request_id}", RequestFact::RequestId),
+];
 
 /// Fields that frame a message, belong to one connection, or say who the client is.
 const REFUSED: [HeaderName; 16] = [
@@ -28,34 +97,63 @@ const REFUSED: [HeaderName; 16] = [
 
 const REMEDY: &str = "give `NAME: VALUE`, `add NAME: VALUE` or `remove NAME`";
 
-/// Reads `[set|add|remove] NAME: VALUE`.
+/// Reads `[set|add|remove] NAME: VALUE`, where the value may have names of [`RequestFact`]. Other
+/// braces are text.
 ///
 /// # Errors
 /// [`Invalid`] for anything else, and for fields that only the server may set.
-pub fn parse(text: &str) -> Result<HeaderRule, Invalid> {
+pub fn parse(text: &str) -> Result<RequestHeaderRule, Invalid> {
     let (action, field) = match text.trim().split_once([' ', '\t']) {
         Some((action @ ("set" | "add" | "remove"), field)) => (action, field.trim()),
         _ => ("set", text.trim()),
     };
     if action == "remove" {
-        return Ok(HeaderRule {
+        return Ok(RequestHeaderRule {
             name: name(field)?,
-            change: HeaderChange::Remove,
-            always: true,
+            change: RequestHeaderChange::Remove,
         });
     }
-    let (field, value) = field
+    let (field, given) = field
         .split_once(':')
         .ok_or_else(|| invalid("no `:` between name and value", REMEDY))?;
-    let (name, value) = (name(field.trim())?, header_value(value.trim(), REMEDY)?);
-    Ok(HeaderRule {
+    let (name, value) = (name(field.trim())?, value(given.trim())?);
+    Ok(RequestHeaderRule {
         name,
         change: match action {
-            "add" => HeaderChange::Add(value),
-            _ => HeaderChange::Set(value),
+            "add" => RequestHeaderChange::Add(value),
+            _ => RequestHeaderChange::Set(value),
         },
-        always: true,
     })
+}
+
+/// True if a text has the name of a fact in braces.
+pub fn has_fact(text: &str) -> bool {
+    FACTS.iter().any(|(name, _)| text.contains(name))
+}
+
+fn value(text: &str) -> Result<RequestValue, Invalid> {
+    let whole = header_value(text, REMEDY)?;
+    let mut parts = Vec::new();
+    let mut rest = text;
+    let first = |rest: &str| {
+        let all = FACTS.iter();
+        all.filter_map(|(name, fact)| Some((rest.find(name)?, *name, *fact)))
+            .min_by_key(|(at, _, _)| *at)
+    };
+    while let Some((at, name, fact)) = first(rest) {
+        if at > 0 {
+            parts.push(ValuePart::Text(rest[..at].to_owned()));
+        }
+        parts.push(ValuePart::Fact(fact));
+        rest = &rest[at + name.len()..];
+    }
+    if parts.is_empty() {
+        return Ok(RequestValue::Text(whole));
+    }
+    if !rest.is_empty() {
+        parts.push(ValuePart::Text(rest.to_owned()));
+    }
+    Ok(RequestValue::Made(parts))
 }
 
 fn name(text: &str) -> Result<HeaderName, Invalid> {
@@ -88,6 +186,8 @@ mod tests {
             "add X-Tag: a: b",
             "remove Cookie",
             "Authorization: Basic eA==",
+            "X-Real-IP: {client}",
+            "X-Json: {\"a\": 1}",
         ] {
             assert!(parse(text).is_ok(), "{text}");
         }
@@ -109,9 +209,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn facts_stand_between_texts_and_other_braces_are_text() {
+        let check = |text: &str, expected: &[ValuePart]| match parse(text).unwrap().change {
+            RequestHeaderChange::Set(RequestValue::Made(parts)) => assert_eq!(parts, expected),
+            other => assert!(expected.is_empty(), "{text}: {other:?}"),
+        };
+        let text = |text: &str| ValuePart::Text(text.to_owned());
+        let fact = ValuePart::Fact;
+        check("X-Real-IP: {client}", &[fact(RequestFact::Client)]);
+        check(
+            "X-Url: {scheme}://{host}:{port}{target}!",
+            &[
+                fact(RequestFact::Scheme),
+                text("://"),
+                fact(RequestFact::Host),
+                text(":"),
+                fact(RequestFact::Port),
+                fact(RequestFact::Target),
+                text("!"),
+            ],
+        );
+        check(
+            "X-A: {a}{{client}",
+            &[text("{a}{"), fact(RequestFact::Client)],
+        );
+        check("X-Json: {\"client\": 1}", &[]);
+        assert!(has_fact("{host}") && !has_fact("{hosts} host"));
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_read_without_a_panic(text in "(set |add |remove )?\\PC{0,12}(: ?)?\\PC{0,12}") {
+        fn any_text_is_read_without_a_panic(text in "(set |add |remove )?\\PC{0,12}(: ?)?(\\PC|[{]client[}]){0,12}") {
             let _read = parse(&text);
         }
     }

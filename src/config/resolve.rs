@@ -175,7 +175,7 @@ impl Resolver<'_> {
             unknown_host: self.one("unknown_host", UnknownHost::parse)?,
             compress_types: self.compress_types()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
-            keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,
+            keepalive_timeout: self.one("keepalive_timeout", values::duration)?,
             client_limits: self.client_limits()?,
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,

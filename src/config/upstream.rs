@@ -310,6 +310,54 @@ pub fn uwsgi_param(text: &str) -> Result<(String, OsString), Invalid> {
     Ok((name.to_owned(), native::string(value)))
 }
 
+/// Reads `NAME=VALUE` of a variable for an application of this server.
+///
+/// # Errors
+/// As [`uwsgi_param`], and for variables that the server sets for each request.
+pub fn environ_variable(text: &str) -> Result<(String, OsString), Invalid> {
+    let (name, value) = uwsgi_param(text)?;
+    if name.starts_with("HTTP_") {
+        let remedy = "set the field of the request: `request_header`";
+        return Err(invalid("a variable of a header field", remedy));
+    }
+    let is_own = OF_REQUESTS.contains(&&*name)
+        || ["SSL_", "UWSGI_", "wsgi.", "pyserve."]
+            .iter()
+            .any(|start| name.starts_with(start));
+    match is_own {
+        true => Err(invalid(
+            format!("{name} is set by the server for each request"),
+            "remove it",
+        )),
+        false => Ok((name, value)),
+    }
+}
+
+/// The variables of every request (`front/request/environ.rs`), and others that frameworks read as
+/// facts about it.
+const OF_REQUESTS: [&str; 20] = [
+    "AUTH_TYPE",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "DOCUMENT_ROOT",
+    "GATEWAY_INTERFACE",
+    "HTTPS",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "RAW_URI",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    "REMOTE_USER",
+    "REQUEST_METHOD",
+    "REQUEST_SCHEME",
+    "REQUEST_URI",
+    "SCRIPT_NAME",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "SERVER_SOFTWARE",
+];
+
 /// Reads the value of `Host`: `client`, `server`, or a host that may have a port.
 ///
 /// # Errors

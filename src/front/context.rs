@@ -1,5 +1,6 @@
 //! The facts about a request before it is answered: its id, its client, its connection.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -207,6 +208,8 @@ pub struct RequestFacts<'a> {
     pub request_id: &'a str,
     /// True length of the body in bytes; `None` where the request has none.
     pub body_length: Option<u64>,
+    /// Variables of the location besides those of every request.
+    pub variables: &'a [(String, OsString)],
 }
 
 /// True if the name of a field has letters, digits and hyphens only.

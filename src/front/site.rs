@@ -67,6 +67,8 @@ pub struct Site {
     pub access_log: Arc<AccessLog>,
     /// True if responses have a `Server` field.
     pub server_header: bool,
+    /// True if a connection takes another request after a response.
+    pub keeps_alive: bool,
     /// The counter of connections.
     pub connections: Arc<Connections>,
     /// The request rate of an address; `None` for no limit.

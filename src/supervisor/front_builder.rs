@@ -426,21 +426,31 @@ impl Kept {
             files: files.clone(),
             access_log: Arc::clone(&self.access_log),
             server_header: config.server_header,
+            keeps_alive: !config.keepalive_timeout.is_zero(),
             connections: Arc::clone(&self.connections),
             rate_limit: RateLimit::under(limits, counted),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
             header_case: HeaderCase::default(),
             https,
-            deadlines: Deadlines {
-                header: config.header_timeout,
-                keepalive: config.keepalive_timeout,
-                send: Patience {
-                    grace: config.location_settings.body_timeout,
-                    rate: config.client_limits.min_body_rate,
-                },
-            },
+            deadlines: deadlines(config),
         })
+    }
+}
+
+/// The time limits for a client.
+fn deadlines(config: &Config) -> Deadlines {
+    Deadlines {
+        header: config.header_timeout,
+        keepalive: match config.keepalive_timeout {
+            // Over HTTP/2, where no response announces the end.
+            Duration::ZERO => Duration::from_secs(1),
+            timeout => timeout,
+        },
+        send: Patience {
+            grace: config.location_settings.body_timeout,
+            rate: config.client_limits.min_body_rate,
+        },
     }
 }
 
@@ -485,6 +495,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
                 }
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
+                locations::Handler::Counts => Handler::Counts,
             },
             mount,
             name: location.name.clone(),
@@ -492,6 +503,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
             settings: location.settings,
             access: location.access,
             request_headers: location.request_headers.clone(),
+            variables: location.variables.clone(),
             rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })
     };

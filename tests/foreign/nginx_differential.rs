@@ -91,6 +91,9 @@ fn compared_body(body: &str) -> String {
         "HTTP_HOST",
         "CONTENT_LENGTH",
         "REMOTE_USER",
+        "HTTP_X_URL",
+        "HTTP_X_TENANT",
+        "DEPLOYMENT",
     ];
     let environ = &value["environ"];
     // An empty variable may be absent (PEP 3333, "environ Variables").
@@ -313,6 +316,74 @@ fn a_single_page_application_is_served_as_by_nginx() {
         Some(&behind.socket()),
         None,
     );
+}
+
+#[test]
+fn a_page_before_a_status_takes_the_place_of_missing_files_as_by_nginx() {
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n\
+               location / { try_files $uri $uri/ /index.html =404; }\n\
+               location /o/ { alias DIR/other/; try_files $uri /x.html =404; }\n\
+               location /static/ { try_files $uri /static/sub/index.html =404; }\n\
+               location /media/ { try_files $uri /media/none.html =404; }\n}",
+        requests: &[
+            "/",
+            "/users/7",
+            "/about.html",
+            "/o/b.txt",
+            "/o/users/7",
+            "/static/a.css",
+            "/static/sub/",
+            "/static/users/7",
+            "/media/users/7",
+            "/missing.js",
+        ],
+        fields: &[],
+        differences: &[("/missing.js", "a missing script is 404, not the page")],
+    };
+    check("a page before a status", &case, None, None);
+}
+
+#[test]
+fn fields_and_variables_of_requests_are_nginx_s() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n proxy_set_header Host $http_host; proxy_set_header X-Url $scheme://$host$request_uri;\n\
+               location / {\n if ($http_x_asked != 'x') { return 403; }\n\
+               location /static/ { alias DIR/www/static/; }\n\
+               location / { proxy_pass http://unix:BACKEND; }\n }\n\
+               location ~ ^/m/(.+\\.(?:txt|css))$ { alias DIR/www/media/$1; }\n\
+               location x/ { return 403; }\n}",
+        requests: &[
+            "/a%20b?c=d",
+            "Other.TEST/x/",
+            "/static/a.css",
+            "/m/b.txt",
+            "/m/none.txt",
+            "/m/b.html",
+        ],
+        fields: &[],
+        differences: &[],
+    };
+    check("fields of requests", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn variables_of_a_location_reach_the_application_as_by_uwsgi_param() {
+    let Some(behind) = mirror(&["--socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n\
+               location / { PARAMS uwsgi_param DEPLOYMENT blue; uwsgi_param HTTP_X_TENANT shop; uwsgi_pass unix:BACKEND; }\n\
+               location /url/ { PARAMS uwsgi_param HTTP_X_URL $scheme://$host$request_uri; uwsgi_pass unix:BACKEND; }\n}",
+        requests: &["/", "/url/a%20b?c=d", "POST /x"],
+        fields: &[],
+        differences: &[],
+    };
+    check("variables", &case, Some(&behind.socket()), Some("mirror"));
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn an_application_may_have_an_interpreter_of_its_own() {
 fn mistakes_are_refused_with_place_and_remedy() {
     check_error(
         "[[location]]\nprefix = '/a'",
-        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, upstream, pass, static, file, redirect, respond)",
+        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, upstream, pass, static, file, redirect, respond, stub_status)",
     );
     check_error(
         "[[location]]\nredirect = '/a'\nrespond = 'b'",

@@ -1,5 +1,6 @@
 //! The locations that are not files: what answers in each, and what holds for its requests.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, Uri};
@@ -11,9 +12,11 @@ use super::upstream::Servers;
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::locations::{HOST, Handler, Location, Redirect, Respond, WHOLE_SITE};
+use crate::config::request_headers::{self, RequestHeaderRule};
+use crate::config::upstream::environ_variable;
 use crate::config::{
-    AppRef, AppSettings, HeaderRule, HostPattern, LocationSettings, ResponseRules, Scheme, Scope,
-    StaticLocation, UpstreamSettings, request_headers, values,
+    AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scheme, Scope,
+    StaticLocation, UpstreamSettings, values,
 };
 
 impl Resolver<'_> {
@@ -46,6 +49,7 @@ impl Resolver<'_> {
             settings: general,
             access: 0,
             request_headers: Vec::new(),
+            variables: Vec::new(),
             rules: Arc::clone(rules),
         }));
         let of_others = |given: &&Given<'_>| given.is_static() || given.kind == "pass";
@@ -63,6 +67,7 @@ impl Resolver<'_> {
                     Handler::Upstream(servers.of_table(given, strip_prefix, common.chdir())?)
                 }
                 "redirect" => Handler::Redirect(given.redirect()?),
+                "stub_status" => given.counts()?,
                 _ => Handler::Respond(given.respond()?),
             };
             // The prefix stands apart where it is replaced.
@@ -79,6 +84,10 @@ impl Resolver<'_> {
                 settings: given.settings(general)?,
                 access: given.access,
                 request_headers: given.request_headers()?,
+                variables: match given.is_app() {
+                    true => given.variables()?,
+                    false => Vec::new(),
+                },
                 rules: given.response_rules(rules, common.chdir())?,
             });
         }
@@ -182,8 +191,14 @@ fn next_path(redirect: &Redirect, rest: &str) -> Option<String> {
 
 impl Given<'_> {
     /// Changes of header fields of its requests.
-    pub(super) fn request_headers(&self) -> Result<Vec<HeaderRule>, ConfigError> {
+    pub(super) fn request_headers(&self) -> Result<Vec<RequestHeaderRule>, ConfigError> {
         let given = self.many("request_header", request_headers::parse)?;
+        Ok(given.unwrap_or_default())
+    }
+
+    /// Variables for its application.
+    pub(super) fn variables(&self) -> Result<Vec<(String, OsString)>, ConfigError> {
+        let given = self.many("uwsgi_param", environ_variable)?;
         Ok(given.unwrap_or_default())
     }
 
@@ -230,6 +245,16 @@ impl Given<'_> {
             to,
             status: status.unwrap_or(StatusCode::FOUND),
             keep_path: keep_path.unwrap_or(!has_end),
+        })
+    }
+
+    fn counts(&self) -> Result<Handler, ConfigError> {
+        self.one("stub_status", |text| match values::yes_or_no(text)? {
+            true => Ok(Handler::Counts),
+            false => Err(invalid(
+                "a location that answers nothing",
+                "remove the table",
+            )),
         })
     }
 

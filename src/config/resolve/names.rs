@@ -61,6 +61,10 @@ impl Resolver<'_> {
                     format!("give a prefix below {mount}, or `strip_prefix = false` there");
                 return Err(refuse("its prefix is not part of this path", remedy));
             }
+            if given.entry("uwsgi_param").is_some() && !matches!(target.handler, Handler::App(_)) {
+                let remedy = "give it to the location of the servers".to_owned();
+                return Err(refuse("uwsgi_param is for an application here", remedy));
+            }
             passing.push(Location {
                 prefix: given.prefix.clone(),
                 scope: given.scope.clone(),
@@ -72,6 +76,7 @@ impl Resolver<'_> {
                 rules: given.response_rules(rules, chdir)?,
                 access: given.access,
                 request_headers: given.request_headers()?,
+                variables: given.variables()?,
             });
         }
         // Behind their targets: the first location of an application is its own.

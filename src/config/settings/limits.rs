@@ -68,7 +68,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "keepalive_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "Time after which an idle connection is closed",
+        help: "Time after which an idle connection is closed; 0 closes each behind its first response",
         repeatable: false,
         default: Default::Value("75"),
     },

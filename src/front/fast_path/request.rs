@@ -139,6 +139,7 @@ fn for_file<'a>(
         || is_redirected
         || site.maintenance.is_on()
         || site.connections.is_full()
+        || !site.keeps_alive
         || !memo.is_valid_host(plain.fields.host)
     {
         return None;

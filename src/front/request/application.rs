@@ -1,6 +1,7 @@
 //! Runs a request in an application, in workers or on upstream servers: reads the body, builds the
 //! variables, makes the call.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,6 +46,8 @@ pub struct Asked<'a> {
     pub mount: &'a str,
     /// The rest of the path behind the mount, percent-encoded.
     pub path: &'a str,
+    /// Variables of the location besides those of every request.
+    pub variables: &'a [(String, OsString)],
 }
 
 /// The upstream that answers.
@@ -155,6 +158,7 @@ async fn call(
         path: asked.path,
         request_id: &asked.identity.request_id,
         body_length: body.length().filter(|_| has_body),
+        variables: asked.variables,
     };
     let handed_over = Instant::now();
     let identity = Arc::clone(asked.identity);

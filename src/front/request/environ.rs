@@ -5,7 +5,7 @@
 //! whatever its name is.
 
 use std::net::{IpAddr, Ipv4Addr};
-
+use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
@@ -68,6 +68,9 @@ pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>,
     }
     block.push(b"HTTP_X_REQUEST_ID", facts.request_id.as_bytes())?;
     block.fields(head)?;
+    for (name, value) in facts.variables {
+        block.push(name.as_bytes(), value.as_bytes())?;
+    }
     Ok(block.0)
 }
 
@@ -267,6 +270,7 @@ mod tests {
             path: head.uri.path(),
             request_id: "id",
             body_length: None,
+            variables: &[],
         };
         let message = build(&head, &facts).unwrap();
         vars::pairs(&message[REQUEST_HEADER..])
@@ -307,6 +311,7 @@ mod tests {
                 path,
                 request_id: "",
                 body_length: None,
+                variables: &[],
             };
             let message = build(&head, &facts).unwrap();
             let value = |name: &str| {
@@ -401,6 +406,7 @@ mod tests {
             path: head.uri.path(),
             request_id: "",
             body_length: None,
+            variables: &[],
         };
         assert!(build(&head, &facts).is_err());
     }

@@ -30,6 +30,7 @@ pub mod environ;
 pub mod files;
 pub mod internal;
 pub mod record;
+pub mod request_headers;
 pub mod unreadable;
 
 use std::panic::AssertUnwindSafe;
@@ -61,7 +62,7 @@ use super::error::Rejection;
 use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
 use super::response_rules::error_pages::Maker;
-use super::response_rules::headers::change_request;
+use super::routing::counts;
 use super::routing::fixed;
 use super::routing::normal_target::{self, Unresolvable};
 use super::routing::origin::RequestedOrigin;
@@ -298,10 +299,10 @@ async fn route(
         client,
         mount,
         path,
+        variables: &route.variables,
     };
-    if !route.request_headers.is_empty() {
-        change_request(&route.request_headers, &mut head.headers);
-    }
+    let facts = request_headers::Facts::of(client, identity, raw);
+    request_headers::change(&route.request_headers, facts, &mut head.headers);
     match &route.handler {
         Handler::App(workers) => {
             let by = Answerer::Workers(workers);
@@ -315,6 +316,7 @@ async fn route(
             fixed::redirect(redirect, &client.host, received.rest).ok_or(NO_HOST)
         }
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
+        Handler::Counts => Ok(counts::answer(&head.method)),
     }
 }
 
@@ -470,8 +472,9 @@ fn finish(
         if identity.method == Method::HEAD {
             leave_out_body(response);
         }
-    } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
-        // Other clients wait for this connection's slot.
+    } else if (site.connections.is_full() || !site.keeps_alive) && !headers.contains_key(CONNECTION)
+    {
+        // Other clients wait for this connection's slot, or no connection is kept.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if head.version == Version::HTTP_10 && ends_by_close(&identity.method, response) {
         // RFC 9112 §6.3, §9.3: the body ends with the connection.

@@ -1,5 +1,5 @@
-//! Header fields that the settings set, add or remove. Pure: rules, a status and fields in, fields
-//! out. Both paths that write responses call it, and the one that passes requests on.
+//! Header fields of responses that the settings set, add or remove. Pure: rules, a status and fields
+//! in, fields out. Both paths that write responses call it.
 
 use http::{HeaderMap, StatusCode};
 
@@ -12,13 +12,6 @@ const USUAL: [u16; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
 pub(super) fn change(rules: &[HeaderRule], status: StatusCode, headers: &mut HeaderMap) {
     let is_usual = USUAL.contains(&status.as_u16());
     for rule in rules.iter().filter(|rule| rule.always || is_usual) {
-        apply(rule, headers);
-    }
-}
-
-/// Applies the rules for a request, in order.
-pub fn change_request(rules: &[HeaderRule], headers: &mut HeaderMap) {
-    for rule in rules {
         apply(rule, headers);
     }
 }

@@ -1,5 +1,6 @@
 //! Routing: the location that answers a path.
 
+pub mod counts;
 pub mod fixed;
 pub mod normal_target;
 pub mod origin;

@@ -5,12 +5,14 @@
 //! of the prefix found here decides about precedence.
 
 use std::cmp::Reverse;
+use std::ffi::OsString;
 
 use super::fixed::Fixed;
 use super::normal_target;
 use super::origin::RequestedOrigin;
 use crate::config::locations::Redirect;
-use crate::config::{HeaderRule, HostPattern, LocationSettings, Rank, Scheme};
+use crate::config::request_headers::RequestHeaderRule;
+use crate::config::{HostPattern, LocationSettings, Rank, Scheme};
 use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
@@ -48,7 +50,9 @@ pub struct Route {
     /// The index of its access in the site.
     pub access: usize,
     /// Changes of header fields of its requests.
-    pub request_headers: Vec<HeaderRule>,
+    pub request_headers: Vec<RequestHeaderRule>,
+    /// Variables for its application besides those of every request.
+    pub variables: Vec<(String, OsString)>,
     /// The rules for its responses.
     pub rules: ResponseRules,
 }
@@ -85,6 +89,8 @@ pub enum Handler {
     Redirect(Redirect),
     /// A fixed response.
     Respond(Fixed),
+    /// The counts of connections and requests.
+    Counts,
 }
 
 impl Route {
@@ -186,6 +192,7 @@ mod tests {
             }),
             access: 0,
             request_headers: Vec::new(),
+            variables: Vec::new(),
             mount: None,
             name: None,
             is_named_only: false,

@@ -128,6 +128,7 @@ fn check_variables(mut head: request::Parts, host: String) {
         path: head.uri.path(),
         request_id: "id",
         body_length: Some(0),
+        variables: &[],
     };
     let Ok(message) = build(&head, &facts) else {
         assert!(head.uri.path().contains("%00"), "{target}");

@@ -55,12 +55,12 @@ pub fn read(name: &str, around: &Surroundings<'_>, given: &Given<'_>) -> Reading
         list: &list,
     };
     let mut tree = tree::read(name, &path, &disk);
-    for item in &mut tree.items {
-        for word in &mut item.args {
-            word.text = templates::fill(&word.text, given.variable);
-        }
-    }
-    meaning::of(&tree, given)
+    let has_app = given.app || given.found_app.is_some();
+    let mut stand_ins = templates::StandIns::of(&tree, given.variable, has_app);
+    stand_ins.fill(&mut tree, given.variable);
+    let mut reading = meaning::of(&tree, given);
+    stand_ins.put_back(&mut reading);
+    reading
 }
 
 /// Longest file.

@@ -1,10 +1,15 @@
 //! Placeholders of `envsubst`, `sed` and template engines, which are filled when a container starts.
+//!
+//! A start fills those of `envsubst` from its environment. Where a variable is not set, as for a
+//! file that is only explained, a number takes its place while the file is read ([`StandIns`]): so
+//! the lines around it get the verdicts that they have behind the start.
 
-use super::tree::Tree;
+use super::tree::{Directive, Tree};
+use crate::config::foreign::{Reading, Verdict};
 
 /// Fills `$NAME` and `${NAME}` of `envsubst`: names in capitals that are in the environment. Variables
 /// of nginx are in lower case.
-pub fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
+fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -45,6 +50,147 @@ fn name(text: &str) -> (Option<&str>, usize) {
     }
 }
 
+/// Numbers in the place of variables that are not set now.
+#[derive(Debug, Default)]
+pub struct StandIns {
+    /// Names with their numbers, which do not occur in the file.
+    numbers: Vec<(String, String)>,
+    /// The first of these names in each directive.
+    used: Vec<Option<String>>,
+}
+
+impl StandIns {
+    /// Numbers for the variables whose place takes any number; `has_app` if a `uwsgi_pass` may mean
+    /// the application.
+    pub fn of(tree: &Tree, variable: &dyn Fn(&str) -> Option<String>, has_app: bool) -> Self {
+        let mut found: Vec<String> = Vec::new();
+        let mut refused: Vec<String> = Vec::new();
+        for item in &tree.items {
+            for text in item.texts() {
+                for (name, behind) in names_of(text) {
+                    if variable(name).is_some() || is_defined(tree, name) {
+                        continue;
+                    }
+                    let takes_number = !behind.starts_with(|c: char| c.is_ascii_alphanumeric());
+                    let list = match takes_number && has_place(item, text, has_app) {
+                        true => &mut found,
+                        false => &mut refused,
+                    };
+                    if !list.iter().any(|known| known == name) {
+                        list.push(name.to_owned());
+                    }
+                }
+            }
+        }
+        found.retain(|name| !refused.contains(name));
+        let is_free = |number: &String| {
+            let mut items = tree.items.iter();
+            !items.any(|item| item.text.contains(number.as_str()))
+        };
+        let mut numbers = (FIRST..=u16::MAX).map(|n| n.to_string()).filter(is_free);
+        let numbers = found
+            .into_iter()
+            .map_while(|name| Some((name, numbers.next()?)));
+        Self {
+            numbers: numbers.collect(),
+            used: Vec::new(),
+        }
+    }
+
+    /// Fills the placeholders of all directives, with these numbers where `variable` has no value.
+    pub fn fill(&mut self, tree: &mut Tree, variable: &dyn Fn(&str) -> Option<String>) {
+        for item in &mut tree.items {
+            self.used.push(self.first_in(item));
+            for word in &mut item.args {
+                let value = |name: &str| variable(name).or_else(|| self.number(name));
+                word.text = fill(&word.text, &value);
+            }
+        }
+    }
+
+    /// The first name of a directive that has a number.
+    fn first_in(&self, item: &Directive) -> Option<String> {
+        let mut own = item.texts().flat_map(names_of).map(|(name, _)| name);
+        own.find(|name| self.number(name).is_some())
+            .map(str::to_owned)
+    }
+
+    fn number(&self, name: &str) -> Option<String> {
+        let mut all = self.numbers.iter();
+        all.find(|(own, _)| own == name)
+            .map(|(_, number)| number.clone())
+    }
+
+    /// Puts the names back in the place of the numbers, and says which lines the start fills.
+    pub fn put_back(&self, reading: &mut Reading) {
+        if self.numbers.is_empty() {
+            return;
+        }
+        let named = |text: &str| {
+            let mut text = text.to_owned();
+            for (name, number) in &self.numbers {
+                text = text.replace(number.as_str(), &format!("${{{name}}}"));
+            }
+            text
+        };
+        reading.layer.change_values(&named);
+        for (text, reason) in &mut reading.implied {
+            (*text, *reason) = (named(text), named(reason));
+        }
+        for (at, line) in reading.lines.iter_mut().enumerate() {
+            line.verdict = line.verdict.map(named);
+            let Some(name) = self.used.get(at).and_then(Option::as_ref) else {
+                continue;
+            };
+            // The application needs no address.
+            let is_needed = match &line.verdict {
+                Verdict::Honoured(text) => text != APPLICATION,
+                Verdict::Read(_) | Verdict::Noted(_) | Verdict::Dangerous(_) => true,
+                _ => false,
+            };
+            if is_needed {
+                let text = format!("the variable {name} is not set now");
+                line.verdict = Verdict::AtStart(text);
+            }
+        }
+    }
+}
+
+/// The verdict of a `uwsgi_pass` or `proxy_pass` to the application.
+pub const APPLICATION: &str = "the application";
+
+/// Lowest number that stands for a variable: a port, as most of them are.
+const FIRST: u16 = 60_001;
+
+/// True if the file reads the same for every value of the placeholders in this argument: the address of
+/// a server may name a port or not, or be a URL.
+fn has_place(item: &Directive, text: &str, has_app: bool) -> bool {
+    match &*item.name {
+        "proxy_pass" | "server" => {
+            let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+            let authority = rest.split('/').next().unwrap_or_default();
+            authority.contains(':') && (item.name == "server" || text.contains("://"))
+        }
+        "uwsgi_pass" => has_app || text.contains(':'),
+        _ => true,
+    }
+}
+
+/// The names in a text, each with what follows it.
+fn names_of(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let behind = &rest[rest.find('$')? + 1..];
+            let (found, length) = name(behind);
+            rest = &behind[length..];
+            if let Some(found) = found {
+                return Some((found, rest));
+            }
+        }
+    })
+}
+
 /// A placeholder of a directive that is not filled.
 pub fn unfilled(
     tree: &Tree,
@@ -65,18 +211,10 @@ pub fn unfilled(
         if let Some(name) = enclosed(text) {
             return Some(name.to_owned());
         }
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            rest = &rest[at + 1..];
-            let (found, length) = name(rest);
-            if let Some(found) =
-                found.filter(|found| variable(found).is_none() && !is_defined(tree, found))
-            {
-                return Some(format!("${found}"));
-            }
-            rest = &rest[length..];
-        }
-        None
+        names_of(text)
+            .map(|(name, _)| name)
+            .find(|name| variable(name).is_none() && !is_defined(tree, name))
+            .map(|name| format!("${name}"))
     })
 }
 

@@ -36,6 +36,12 @@ pub fn answer(
     if is_closed(meaning, context, at, path, table) {
         return Some(vec![table.clone()]);
     }
+    if let Some(line) = meaning.tree.named(Some(at), "stub_status").next() {
+        table.set("stub_status", "yes");
+        rules::enter(meaning, context, at, table);
+        meaning.honoured(line, "stub_status = true");
+        return Some(vec![table.clone()]);
+    }
     let children = meaning.tree.children(Some(at)).rev();
     let is_pass = |child: &usize| matches!(meaning.name(*child), "uwsgi_pass" | "proxy_pass");
     let Some(pass) = children.into_iter().find(is_pass) else {
@@ -108,7 +114,6 @@ fn is_closed(
     };
     let name = meaning.name(other);
     let advice = match name {
-        "stub_status" => "metrics and status are at --admin",
         "fastcgi_pass" => {
             "there is no FastCGI here: give the server an HTTP port, and use proxy_pass"
         }
@@ -246,7 +251,6 @@ const OTHER_HANDLERS: &[&str] = &[
     "js_content",
     "dav_methods",
     "empty_gif",
-    "stub_status",
     "echo",
     "passenger_enabled",
     "rtmp_stat",

@@ -38,7 +38,8 @@ pub fn enter(
         return without_root(meaning, context, at, path, table);
     };
     let dir = meaning.arg(line, 0).to_owned();
-    if dir.contains('$') && !is_capture(meaning, at, &dir) {
+    let captured = captured(meaning, at, &dir);
+    if dir.contains('$') && captured.is_none() {
         meaning.unsupported(line, "a directory with variables: name it");
         Fixed::status("404").enter(table, "");
         meaning.unsupported(
@@ -57,7 +58,11 @@ pub fn enter(
         rules::enter(meaning, context, at, table);
         return Content::Made;
     }
-    let dir = dir.split('$').next().unwrap_or_default().to_owned();
+    let mut dir = dir.split('$').next().unwrap_or_default().to_owned();
+    if let Some(prefix) = captured {
+        // A longer prefix, at which the expression takes requests as well.
+        dir.push_str(path.strip_prefix(&*prefix).unwrap_or_default());
+    }
     if is_alias && is_file_name(path) && is_file_name(&dir) && table.value("prefix").is_some() {
         // A prefix that is a file.
         table.entries.clear();
@@ -203,16 +208,15 @@ fn is_file_name(path: &str) -> bool {
         .is_some_and(|(stem, ending)| !stem.is_empty() && !ending.is_empty())
 }
 
-/// `alias /dir/$1` behind `^/prefix/(.*)$`.
-fn is_capture(meaning: &Meaning<'_>, at: usize, dir: &str) -> bool {
+/// The prefix of `alias /dir/$1` behind `^/prefix/(.*)$`.
+fn captured(meaning: &Meaning<'_>, at: usize, dir: &str) -> Option<String> {
     let is_regex = meaning.arg(at, 0).starts_with('~');
     let pattern = meaning.args(at).last().copied().unwrap_or_default();
-    is_regex
-        && (pattern.ends_with("/(.*)$")
-            || pattern.ends_with("/(.+)$")
-            || pattern.ends_with("/(.*)"))
-        && pattern.matches('(').count() == 1
-        && dir.ends_with("/$1")
+    let is_rest = dir.ends_with("/$1") && dir.matches('$').count() == 1;
+    let is_alone = pattern.matches('(').count() - pattern.matches("(?:").count() == 1;
+    (is_regex && is_rest && is_alone)
+        .then(|| super::regex::captured_behind(pattern))
+        .flatten()
 }
 
 fn note_alias(

@@ -73,6 +73,9 @@ fn location(meaning: &mut Meaning<'_>, context: &Context<'_>, location: &Locatio
         meaning.say_inside(location.at, &inside);
         return;
     }
+    if let Some(inner) = context.inner(location) {
+        return outer(meaning, location.at, inner);
+    }
     match &location.paths {
         Paths::Named(_) => {}
         Paths::Dotfiles => by_name::dotfiles(meaning, context, location.at),
@@ -82,6 +85,25 @@ fn location(meaning: &mut Meaning<'_>, context: &Context<'_>, location: &Locatio
         Paths::Exact(path) => path_or_prefix(meaning, context, location, ("path", path)),
         Paths::Prefix(prefix, _) => path_or_prefix(meaning, context, location, ("prefix", prefix)),
     }
+}
+
+/// A location whose requests the one at `inner` takes, which inherits no handler and no condition
+/// (`ngx_http_core_find_location`).
+fn outer(meaning: &mut Meaning<'_>, at: usize, inner: usize) {
+    let line = meaning.tree.items[inner].line;
+    let unused = Verdict::NoEffect(format!("the location of line {line} takes the requests"));
+    let children: Vec<_> = meaning.tree.children(Some(at)).collect();
+    for child in children {
+        let is_handler = matches!(
+            meaning.name(child),
+            "if" | "rewrite" | "return" | "break" | "set" | "try_files"
+        ) || meaning.name(child).ends_with("_pass");
+        if is_handler {
+            meaning.say(child, unused.clone());
+            meaning.say_inside(child, &unused);
+        }
+    }
+    meaning.honoured(at, "the locations in it");
 }
 
 fn path_or_prefix(

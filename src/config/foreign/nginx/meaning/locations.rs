@@ -82,6 +82,9 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
             Err(verdict) => {
                 let inside = match &verdict {
                     Verdict::Wrong(_) => Verdict::NoEffect("its location is wrong".to_owned()),
+                    Verdict::Noted(_) => {
+                        Verdict::NoEffect("its location gets no request".to_owned())
+                    }
                     _ => Verdict::Unsupported("its location is not served".to_owned()),
                 };
                 let verdict = match verdict {
@@ -131,9 +134,10 @@ fn paths(args: &[&str]) -> Result<(Vec<Paths>, bool), Verdict> {
     }
     match modifier {
         "" if path.starts_with('@') => Ok((vec![Paths::Named(path.to_owned())], false)),
-        "" | "=" | "^~" if !path.starts_with('/') => {
-            wrong("the path does not begin with a slash, so no request has it")
-        }
+        // nginx takes it without a word.
+        "" | "=" | "^~" if !path.starts_with('/') => Err(Verdict::Noted(
+            "the path does not begin with a slash, so no request has it".to_owned(),
+        )),
         "" => Ok((vec![Paths::Prefix(path.to_owned(), false)], false)),
         "^~" => Ok((vec![Paths::Prefix(path.to_owned(), true)], false)),
         "=" => Ok((vec![Paths::Exact(path.to_owned())], false)),
@@ -195,6 +199,20 @@ pub struct Context<'s> {
 }
 
 impl Context<'_> {
+    /// The location in this one that has the same prefix, and takes all of its requests.
+    pub fn inner(&self, location: &Location) -> Option<usize> {
+        let is_inner = |other: &&Location| {
+            other.parent == Some(location.at) && !other.is_regex && !location.is_regex && {
+                let own = (&location.paths, &other.paths);
+                matches!(own, (Paths::Prefix(outer, _), Paths::Prefix(inner, _)) if outer == inner)
+            }
+        };
+        self.locations
+            .iter()
+            .find(is_inner)
+            .map(|location| location.at)
+    }
+
     /// The named location, as `@app`.
     pub fn named(&self, name: &str) -> Option<usize> {
         let found = self

@@ -10,6 +10,7 @@
 
 mod access;
 mod answer;
+mod arity;
 mod by_name;
 mod files;
 mod handler;
@@ -83,6 +84,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         }
         site::decide(&mut meaning, &sites);
         meaning.finish_tables();
+        arity::check(&mut meaning);
     }
     rest::decide(&mut meaning);
     meaning.reading()
@@ -122,7 +124,14 @@ impl Table {
     /// `prefix = "/x", app = "."`, for people.
     fn shown(&self) -> String {
         let handlers = [
-            "pass", "upstream", "static", "file", "redirect", "respond", "status",
+            "pass",
+            "upstream",
+            "static",
+            "file",
+            "redirect",
+            "respond",
+            "stub_status",
+            "status",
         ];
         let names = PLACE.iter().chain(&handlers);
         let parts = names.filter_map(|name| {

@@ -1,10 +1,11 @@
 //! Parameters, header fields and timeouts towards a server or the application.
 
 use super::locations::Context;
-use super::redirects::constant;
+use super::redirects::{constant, expanded, variable};
 use super::{Meaning, Table, numbers, tls};
 use crate::config::foreign::{Verdict, secrets};
 use crate::config::request_headers;
+use crate::config::upstream::environ_variable;
 
 /// Directives about the way to a server, where the application is in the same process.
 pub fn options_of_application(
@@ -47,21 +48,14 @@ pub fn options_of_application(
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         let is_https = (name, value) == ("HTTPS", "on") && tls::has_tls(meaning, at);
-        let field = name
-            .strip_prefix("HTTP_")
-            .map(|field| field.replace('_', "-"));
-        let constant = constant(meaning, context.site, block, value);
-        let field = field.zip(constant.filter(|value| !value.is_empty()));
-        let is_field =
-            |(name, value): (String, String)| request_header(meaning, at, (&name, &value), table);
         match is_https || is_standard(name, value) {
             true => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
             false if APPLICATION_PARAMS.contains(&name) => {
                 meaning.no_effect(at, "the application is that of its own settings");
             }
-            // A field of the request is what the application finds under this name.
-            false if field.is_some_and(is_field) => {}
+            false if is_field(meaning, at, (context, block), table) => {}
+            false if is_variable(meaning, at, (context, block), table) => {}
             false => meaning.unsupported(at, format!("the environ of the application has no {name} of its own: set it in the application")),
         }
     }
@@ -79,6 +73,143 @@ pub fn options_of_application(
             header(meaning, at, (context, block), (false, &mut *table));
         }
     }
+}
+
+/// Decides about a `uwsgi_param` that carries a field of the request, or what a client says of itself;
+/// false for another one.
+fn is_field(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    (context, block): (&Context<'_>, usize),
+    table: &mut Table,
+) -> bool {
+    let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
+    let field = name.strip_prefix("HTTP_").unwrap_or(name).replace('_', "-");
+    let lower = field.to_ascii_lowercase();
+    let is_about_client = name == "UWSGI_SCHEME" || FORWARDED.contains(&&*lower);
+    if is_about_client && is_believed(meaning, value) {
+        meaning.say(at, Verdict::Dangerous(BELIEVED.to_owned()));
+        return true;
+    }
+    // CGI variables have no dashes: nginx sends this one under a name that nothing looks for.
+    if value.starts_with('$') && (name.contains('-') || name == "Host") {
+        let text = "fields of requests are in the environ under names like HTTP_HOST, which applications read";
+        meaning.say(at, Verdict::Noted(text.to_owned()));
+        return true;
+    }
+    if !name.starts_with("HTTP_") || value.is_empty() {
+        return false;
+    }
+    if STATED.contains(&&*lower) && value.starts_with('$') {
+        meaning.no_effect(at, IN_THE_ENVIRON);
+        return true;
+    }
+    // A field of the request is what an application finds under this name.
+    let value = request_value(meaning, context, block, value);
+    value.is_some_and(|value| request_header(meaning, at, (&field, &value), table))
+}
+
+/// Sets a variable of the application's environ, with a value that the file itself decides; false if
+/// that is not possible.
+fn is_variable(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    (context, block): (&Context<'_>, usize),
+    table: &mut Table,
+) -> bool {
+    let name = meaning.arg(at, 0);
+    let Some(value) = constant(meaning, context.site, block, meaning.arg(at, 1)) else {
+        return false;
+    };
+    let param = format!("{name}={value}");
+    if environ_variable(&param).is_err() {
+        return false;
+    }
+    let is_hidden = !value.is_empty() && secrets::is_secret(name);
+    let shown = match is_hidden {
+        true => format!("{name}={}", secrets::HIDDEN),
+        false => param.clone(),
+    };
+    if is_hidden {
+        meaning.layer.secrets.push(value);
+    }
+    meaning.honoured(at, format!("uwsgi_param = {shown:?}"));
+    add(table, "uwsgi_param", param);
+    true
+}
+
+/// Adds a value to a setting of the table.
+fn add(table: &mut Table, name: &'static str, value: String) {
+    match table.entries.iter_mut().find(|(own, _)| *own == name) {
+        Some((_, values)) => values.push(value),
+        None => table.entries.push((name, vec![value])),
+    }
+}
+
+/// Fields in which proxies describe the client's connection.
+const FORWARDED: [&str; 12] = [
+    "x-forwarded-for",
+    "x-real-ip",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-protocol",
+    "x-scheme",
+    "x-url-scheme",
+    "x-forwarded-ssl",
+    "x-forwarded-server",
+    "x-forwarded-scheme",
+    "x-client-ip",
+];
+
+/// Those that are set for every server, whatever its location says.
+const STATED: [&str; 4] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+];
+
+/// The reason for which an application needs none of [`STATED`].
+const IN_THE_ENVIRON: &str =
+    "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme";
+
+/// The verdict of a line that believes every client.
+const BELIEVED: &str =
+    "nginx believes here what any client says of itself: name the proxy that says it with --trust";
+
+/// True if a value is what the request itself says, perhaps by way of a `map`.
+fn is_believed(meaning: &Meaning<'_>, value: &str) -> bool {
+    let is_mapped = |name: &str| {
+        let mut items = meaning.tree.items.iter();
+        items.any(|item| {
+            item.name == "map" && item.arg(1) == name && item.arg(0).starts_with("$http_")
+        })
+    };
+    value.starts_with("$http_") && value != "$http_host" || is_mapped(value)
+}
+
+/// The value of a field as `request_header` takes it; `None` if it has other variables.
+fn request_value(
+    meaning: &Meaning<'_>,
+    context: &Context<'_>,
+    block: usize,
+    value: &str,
+) -> Option<String> {
+    let is_text = |text: &String| !request_headers::has_fact(text);
+    if !is_text(&value.to_owned()) {
+        return None;
+    }
+    expanded(value, |name| match name {
+        "remote_addr" => Some("{client}".to_owned()),
+        "scheme" => Some("{scheme}".to_owned()),
+        "host" => Some("{host}".to_owned()),
+        "http_host" => Some("{authority}".to_owned()),
+        "server_port" => Some("{port}".to_owned()),
+        "request_uri" => Some("{target}".to_owned()),
+        "request_id" => Some("{request_id}".to_owned()),
+        _ => variable(meaning, context.site, block, name).filter(is_text),
+    })
 }
 
 /// True for the variables of nginx's `uwsgi_params`, and those that frameworks read with a usual value.
@@ -105,23 +236,12 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("SERVER_NAME", "$host"),
     ("HTTP_HOST", "$host"),
     ("HTTP_HOST", "$http_host"),
-    ("Host", "$host"),
-    ("Host", "$http_host"),
     ("UWSGI_SCHEME", "$scheme"),
     ("DOCUMENT_ROOT", "$document_root"),
     ("DOCUMENT_URI", "$document_uri"),
     ("SERVER_SOFTWARE", "nginx/$nginx_version"),
     ("SERVER_ADDR", "$server_addr"),
     ("HTTPS", "$https if_not_empty"),
-    ("HTTP_X_FORWARDED_FOR", "$proxy_add_x_forwarded_for"),
-    ("HTTP_X_FORWARDED_PROTO", "$scheme"),
-    ("HTTP_X_REAL_IP", "$remote_addr"),
-    ("X-Real-IP", "$remote_addr"),
-    ("X-Forwarded-For", "$proxy_add_x_forwarded_for"),
-    ("X-Forwarded-Proto", "$scheme"),
-    ("X-Forwarded-Proto", "$http_x_forwarded_proto"),
-    ("UWSGI_SCHEME", "$http_x_forwarded_proto"),
-    ("HTTP_X_FORWARDED_PROTO", "$http_x_forwarded_proto"),
 ];
 
 pub fn uwsgi_options(
@@ -146,7 +266,7 @@ pub fn uwsgi_options(
         {
             params.push(format!("{name}={value}"));
             meaning.honoured(at, "uwsgi_param");
-        } else {
+        } else if !is_field(meaning, at, (context, block), table) {
             meaning.unsupported(at, "a variable with a value of each request");
         }
     }
@@ -240,50 +360,65 @@ fn header(
     (to_server, table): (bool, &mut Table),
 ) {
     let (name, value) = (meaning.arg(at, 0).to_ascii_lowercase(), meaning.arg(at, 1));
-    let is_forwarded = [
-        "x-forwarded-for",
-        "x-real-ip",
-        "x-forwarded-proto",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-protocol",
-        "x-scheme",
-        "x-url-scheme",
-        "x-forwarded-ssl",
-        "x-forwarded-server",
-        "x-forwarded-scheme",
-        "x-client-ip",
-    ]
-    .contains(&&*name);
     match &*name {
-        "host" if !to_server && value.starts_with('$') => meaning.already(at, "the application gets the Host of the client"),
+        "host" if !to_server && value.starts_with('$') => {
+            meaning.already(at, "the application gets the Host of the client");
+        }
         "upgrade" | "connection" => meaning.already(at, "upgrades such as WebSocket pass through"),
-        "accept-encoding" | "x-request-id" | "content-length" | "content-type" if value.starts_with('$') => meaning.already(at, "it is passed on"),
-        _ if is_forwarded && !to_server && (value.starts_with('$') || value.is_empty()) => meaning.no_effect(at, "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme"),
-        _ if is_forwarded && (value.starts_with('$') || value.is_empty()) => match &*name {
-            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
-                meaning.already(at, "set from the connection, or by a proxy of --trust");
-            }
-            _ => meaning.say(at, Verdict::Noted("servers get X-Forwarded-For, -Proto, -Host and -Port".to_owned())),
-        },
-        "x-forwarded-proto" | "x-forwarded-ssl" if matches!(value, "https" | "on") && tls::has_tls(meaning, at) => meaning.already(at, "set from the connection, or by a proxy of --trust"),
-        _ if is_forwarded => meaning.unsupported(at, "the scheme and host are those of the connection, or of a proxy of --trust: name the balancer there"),
-        _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => meaning.already(at, "header fields are passed on"),
-        "cookie" | "authorization" | "user-agent" | "referer" if value.starts_with('$') => meaning.already(at, "header fields are passed on"),
+        "accept-encoding" | "x-request-id" | "content-length" | "content-type"
+            if value.starts_with('$') =>
+        {
+            meaning.already(at, "it is passed on");
+        }
+        _ if FORWARDED.contains(&&*name) && is_believed(meaning, value) => {
+            meaning.say(at, Verdict::Dangerous(BELIEVED.to_owned()));
+        }
+        _ if STATED.contains(&&*name) => stated(meaning, at, (&name, value), to_server),
+        _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => {
+            meaning.already(at, "header fields are passed on");
+        }
+        "cookie" | "authorization" | "user-agent" | "referer" if value.starts_with('$') => {
+            meaning.already(at, "header fields are passed on");
+        }
         "x-nginx-proxy" => meaning.no_effect(at, "a mark that no server of Python reads"),
-        _ if OF_RESPONSES.contains(&&*name) => meaning.no_effect(at, "a field of responses, which no server reads in a request: add_header sends it"),
+        _ if OF_RESPONSES.contains(&&*name) => meaning.no_effect(
+            at,
+            "a field of responses, which no server reads in a request: add_header sends it",
+        ),
         "proxy" if value.is_empty() => meaning.already(at, "never passed on as HTTP_PROXY"),
         _ => {
             let given = meaning.arg(at, 0);
             let value = match value.is_empty() {
                 true => Some(String::new()),
-                false => constant(meaning, context.site, block, value),
+                false => request_value(meaning, context, block, value),
             };
-            let is_set = value.is_some_and(|value| request_header(meaning, at, (given, &value), table));
+            let is_set =
+                value.is_some_and(|value| request_header(meaning, at, (given, &value), table));
             if !is_set {
                 meaning.unsupported(at, "a field of requests with a value of each request, or one that the server sets itself");
             }
         }
+    }
+}
+
+/// A field of [`STATED`].
+fn stated(meaning: &mut Meaning<'_>, at: usize, (name, value): (&str, &str), to_server: bool) {
+    let is_open = value.starts_with('$') || value.is_empty();
+    let is_of_site = name == "x-forwarded-host" && value == "$server_name";
+    let is_https = name == "x-forwarded-proto" && value == "https" && tls::has_tls(meaning, at);
+    if is_open && !to_server {
+        meaning.no_effect(at, IN_THE_ENVIRON);
+    } else if is_of_site {
+        let text =
+            "servers get the host that the client asks for, which is one of the site's names";
+        meaning.say(at, Verdict::Noted(text.to_owned()));
+    } else if is_open || is_https {
+        meaning.already(at, "set from the connection, or by a proxy of --trust");
+    } else {
+        meaning.unsupported(
+            at,
+            "the scheme and host are those of the connection, or of a proxy of --trust: name the balancer there",
+        );
     }
 }
 
@@ -336,14 +471,7 @@ fn request_header(
     } else {
         meaning.honoured(at, format!("request_header = {rule:?}"));
     }
-    match table
-        .entries
-        .iter_mut()
-        .find(|(own, _)| *own == "request_header")
-    {
-        Some((_, rules)) => rules.push(rule),
-        None => table.entries.push(("request_header", vec![rule])),
-    }
+    add(table, "request_header", rule);
     true
 }
 

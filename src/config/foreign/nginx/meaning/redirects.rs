@@ -443,6 +443,11 @@ pub fn sets_alone(meaning: &Meaning<'_>, at: usize) -> bool {
 
 /// A text without variables that the file itself decides; `None` if there are others.
 pub fn constant(meaning: &Meaning<'_>, site: &Site, block: usize, text: &str) -> Option<String> {
+    expanded(text, |name| variable(meaning, site, block, name))
+}
+
+/// A text with the values of its variables; `None` if one has none.
+pub fn expanded(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut result = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -457,14 +462,15 @@ pub fn constant(meaning: &Meaning<'_>, site: &Site, block: usize, text: &str) ->
                 behind.split_at(end)
             }
         };
-        result.push_str(&variable(meaning, site, block, name)?);
+        result.push_str(&value(name)?);
         rest = next;
     }
     result.push_str(rest);
     Some(result)
 }
 
-fn variable(meaning: &Meaning<'_>, site: &Site, block: usize, name: &str) -> Option<String> {
+/// The value of a variable that the file itself decides.
+pub fn variable(meaning: &Meaning<'_>, site: &Site, block: usize, name: &str) -> Option<String> {
     match name {
         "scheme" => Some(site.scheme.as_str().to_owned()),
         "server_name" => site

@@ -98,7 +98,42 @@ fn alternatives(text: &str) -> Option<Vec<String>> {
     (all.len() <= MOST).then_some(all)
 }
 
+/// The prefix in `^/prefix/(.*)$` and `^/prefix/(.+\.(css|js))$`, whose one capture is all that follows
+/// it.
+pub fn captured_behind(pattern: &str) -> Option<String> {
+    let body = pattern.strip_prefix('^')?;
+    let ends = ["/(.*)$", "/(.+)$", "/(.*)"];
+    let prefix = match ends.iter().find_map(|end| body.strip_suffix(end)) {
+        Some(prefix) => format!("{prefix}/"),
+        None => captured_name(body)?.0.to_owned(),
+    };
+    literal(&prefix)
+}
+
+/// The parts of `/prefix/(.+\.(css|js))$`: the prefix, and the expression of the name without the group.
+fn captured_name(pattern: &str) -> Option<(&str, String)> {
+    let open = ["(.+\\.", "(.*\\."]
+        .iter()
+        .find_map(|open| pattern.find(open))?;
+    let (prefix, group) = pattern.split_at(open);
+    let inner = group.strip_prefix('(')?.strip_suffix(")$")?;
+    let mut depth = 0_usize;
+    for char in inner.chars() {
+        depth = match char {
+            '(' => depth + 1,
+            ')' => depth.checked_sub(1)?,
+            _ => depth,
+        };
+    }
+    // Other groups would capture as well.
+    let is_alone = depth == 0 && inner.matches('(').count() == inner.matches("(?:").count();
+    (is_alone && prefix.ends_with('/')).then(|| (prefix, format!("{inner}$")))
+}
+
 fn anchored_shape(pattern: &str) -> Option<Shape> {
+    if let Some((prefix, name)) = captured_name(pattern) {
+        return anchored_shape(&format!("{prefix}{name}"));
+    }
     // `^/static/.*\.(css|js)$`
     let open = [".*", ".+", "(.*)", "(.+)"]
         .iter()
@@ -342,6 +377,26 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_of_all_behind_a_prefix_is_found() {
+        let extensions = ["gif", "jpeg", "jpg"].map(str::to_owned).to_vec();
+        assert_eq!(
+            shape(r"^/img/(.+\.(?:gif|jpe?g))$"),
+            Some(Shape::Extensions(extensions, Some("/img/".to_owned()))),
+        );
+        for (pattern, expected) in [
+            (r"^/img/(.+\.(?:gif|png))$", Some("/img/")),
+            (r"^/img/(.*\.png)$", Some("/img/")),
+            ("^/img/(.*)$", Some("/img/")),
+            (r"^/img/(.+\.(gif|png))$", None),
+            (r"^/img(.+\.png)$", None),
+            (r"^/(a|b)/(.+\.png)$", None),
+            (r"^/img/(.+\.png)", None),
+        ] {
+            assert_eq!(captured_behind(pattern).as_deref(), expected, "{pattern}");
+        }
+    }
+
+    #[test]
     fn rewrites_of_paths_and_prefixes_are_found() {
         let paths = |all: &[&str]| {
             let all = all.iter().map(|path| (*path).to_owned());
@@ -393,7 +448,7 @@ mod tests {
         #[test]
         fn any_pattern_is_read_without_a_panic(pattern in "(\\PC|[()|^$.*?\\\\/]){0,30}") {
             let _ = (hosts(&pattern), moved(&pattern), stripped(&pattern));
-            let _ = shape(&pattern);
+            let _ = (shape(&pattern), captured_behind(&pattern));
         }
     }
 }

@@ -46,8 +46,8 @@ pub fn decide(meaning: &mut Meaning<'_>) {
     }
 }
 
-/// Blocks whose content is no directives.
-fn entries_of(name: &str) -> bool {
+/// True for blocks whose content is no directives.
+pub fn entries_of(name: &str) -> bool {
     matches!(
         name,
         "map" | "geo" | "types" | "split_clients" | "match" | "charset_map"
@@ -234,6 +234,7 @@ fn is_variable_used(meaning: &Meaning<'_>, at: usize, name: &str) -> bool {
                     Verdict::NoEffect(_)
                         | Verdict::Noted(_)
                         | Verdict::Unsupported(_)
+                        | Verdict::Dangerous(_)
                         | Verdict::AlreadySo(_)
                 )
             )

@@ -12,7 +12,8 @@ use super::{Meaning, Table, regex, rules};
 pub fn moved(meaning: &mut Meaning<'_>, context: &Context<'_>) {
     of_block(meaning, context, None);
     for location in &context.locations {
-        if matches!(location.paths, Paths::Prefix(_, _)) && !location.is_regex {
+        let is_prefix = matches!(location.paths, Paths::Prefix(_, _)) && !location.is_regex;
+        if is_prefix && context.inner(location).is_none() {
             of_block(meaning, context, Some(location));
         }
     }

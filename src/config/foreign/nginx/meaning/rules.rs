@@ -152,10 +152,13 @@ fn headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             continue;
         }
         if value.contains('$') {
-            meaning.unsupported(
-                line,
-                "a header field with a value of each request: have the application set it",
-            );
+            match changing(meaning, &name, &value) {
+                Some(text) => meaning.already(line, text),
+                None => meaning.unsupported(
+                    line,
+                    "a header field with a value of each request: have the application set it",
+                ),
+            }
             continue;
         }
         let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -180,6 +183,21 @@ fn headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             table,
             format!("{always}{action} {name}: {value}"),
         );
+    }
+}
+
+/// The reason for which a field with a variable needs nothing.
+fn changing(meaning: &Meaning<'_>, name: &str, value: &str) -> Option<&'static str> {
+    let mut items = meaning.tree.items.iter();
+    let has_cache = items.any(|item| item.name.ends_with("_cache") && item.arg(0) != "off");
+    match value {
+        "$upstream_cache_status" if !has_cache => {
+            Some("without a cache the variable is empty, and an empty field is not sent")
+        }
+        "$request_id" if name.eq_ignore_ascii_case("x-request-id") => {
+            Some("every response has its id")
+        }
+        _ => None,
     }
 }
 

@@ -115,7 +115,9 @@ fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
         let server = first_with(meaning, servers, name);
         let at = meaning.scalar(Some(server), name)?;
         match seconds(meaning.arg(at, 0)) {
-            Some(0) => meaning.unsupported(at, "a time of zero"),
+            Some(0) if setting != "keepalive_timeout" => {
+                meaning.unsupported(at, "a time of zero");
+            }
             Some(seconds) => meaning.set(at, setting, vec![seconds.to_string()]),
             None => meaning.say(at, Verdict::Wrong("no time".to_owned())),
         }

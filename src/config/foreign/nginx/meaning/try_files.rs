@@ -44,16 +44,24 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
             "$uri" | "$uri/" | "$uri/index.html" | "$uri.html" | "$request_uri" | "${uri}"
         )
     };
-    if let Some(other) = tried
-        .iter()
-        .find(|path| !is_usual(path) && !is_page(path, last))
-    {
+    // A page before `=404` is sent in the place of every missing file.
+    let before = tried.last().filter(|path| is_page(path, last));
+    let tried = match before {
+        Some(_) => &tried[..tried.len() - 1],
+        None => tried,
+    };
+    if let Some(other) = tried.iter().find(|path| !is_usual(path)) {
         meaning.unsupported(
             line,
             format!("{other} is not tried here: the file itself, and index.html of a directory"),
         );
     }
     if let Some(status) = last.strip_prefix('=') {
+        if status == "404"
+            && let Some(before) = before
+        {
+            return page(meaning, context, (at, line), path, (before, true));
+        }
         match status {
             "404" => meaning.already(line, "the file, index.html of a directory, else 404"),
             _ => meaning.unsupported(line, "a missing file is 404"),
@@ -72,7 +80,7 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
             }
         };
     }
-    page(meaning, context, (at, line), path, last)
+    page(meaning, context, (at, line), path, (last, false))
 }
 
 /// The block of `if (!-f $request_filename) { proxy_pass …; }`, which older files have in the place of
@@ -108,9 +116,9 @@ pub fn tries_directories(meaning: &Meaning<'_>, at: usize) -> bool {
     line.is_none_or(|line| {
         let args = meaning.args(line);
         let tried = args.split_last().map_or(&[][..], |(_, tried)| tried);
-        tried
-            .iter()
-            .any(|path| path.ends_with('/') || path.ends_with("/index.html"))
+        tried.iter().any(|path| {
+            path.starts_with('$') && (path.ends_with('/') || path.ends_with("/index.html"))
+        })
     })
 }
 
@@ -120,16 +128,20 @@ pub fn tries_html(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
     meaning.args(line).contains(&"$uri.html").then_some(line)
 }
 
-/// The page of the same location that `try_files` names last.
+/// The page of the same location that `try_files` names last; `is_file` if nginx looks for it in the
+/// directory of the location, and not in the location that the path has.
 fn page(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
     (at, line): (usize, usize),
     path: &str,
-    last: &str,
+    (last, is_file): (&str, bool),
 ) -> Missing {
     let page = last.split(['?', '#']).next().unwrap_or_default();
-    let is_below = plain(path) == "/" || page.starts_with(&format!("{}/", plain(path)));
+    // Below an alias, it is put behind the directory.
+    let is_of_alias = is_file && meaning.tree.named(Some(at), "alias").next().is_some();
+    let is_below =
+        is_of_alias || plain(path) == "/" || page.starts_with(&format!("{}/", plain(path)));
     let below = match plain(path) {
         "/" => page.trim_start_matches('/'),
         prefix => page
@@ -141,7 +153,7 @@ fn page(
         || !is_below
         || below.is_empty()
         || below.ends_with('/')
-        || answers_elsewhere(context, at, page)
+        || !is_file && answers_elsewhere(context, at, page)
     {
         meaning.unsupported(line, "what follows a missing file is 404, a page of the same location, or a named location with a server");
         return Missing::Refuse;
@@ -155,9 +167,9 @@ fn page(
     Missing::Page(below.to_owned())
 }
 
-/// True if what is tried last but one is the page itself.
+/// True if what is tried last but one is the page itself, or one before a status.
 fn is_page(path: &str, last: &str) -> bool {
-    path == last || (path.starts_with('/') && path.ends_with(".html") && last == "=404")
+    path == last || (path.starts_with('/') && !path.contains('$') && last.starts_with('='))
 }
 
 /// True if nginx would look for the page in another location.

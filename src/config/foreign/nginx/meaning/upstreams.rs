@@ -5,6 +5,7 @@ use super::passing::{http_options, options_of_application, timeouts, uwsgi_optio
 use super::proxy_tls;
 use super::redirects::constant;
 use super::{Meaning, Table};
+use crate::config::foreign::nginx::templates::APPLICATION;
 use crate::config::foreign::{Verdict, equivalent};
 use crate::config::locations as tables;
 
@@ -56,7 +57,7 @@ pub fn enter(
             meaning.set(pass, "app", vec![app]);
             meaning.verdicts[pass] = verdict;
         }
-        meaning.honoured(pass, "the application");
+        meaning.honoured(pass, APPLICATION);
         if let Some(line) = is_uwsgi.then(|| other_application(meaning, pass)).flatten() {
             let text = format!(
                 "it is the application, as line {line} with another address: if that is another application, give it a [[location]] with app"
