@@ -65,6 +65,7 @@ fn environ_building(criterion: &mut Criterion) {
         client: &client,
         request_id: "0123456789abcdef",
         body_length: None,
+        variables: &[],
     };
     criterion.bench_function("environ of ten fields", |bencher| {
         bencher.iter(|| environ::build(black_box(&head), black_box(&facts)));
