@@ -562,11 +562,13 @@ fn settings_that_cannot_hold_are_refused_at_the_start() {
         .env("SSL_CERT_DIR", dir.path().join("none"))
         .run();
     assert_eq!(ended.code, 78, "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("install ca-certificates"),
-        "{}",
-        ended.stderr
-    );
+    for part in [
+        "cannot use",
+        "none of SSL_CERT_FILE",
+        "give a file as upstream_ca",
+    ] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
     let server = pyserve()
         .args([
             "--upstream",
@@ -576,6 +578,36 @@ fn settings_that_cannot_hold_are_refused_at_the_start() {
         ])
         .ready();
     server.stderr.wait_for("upstream_tls_name is not used");
+}
+
+/// One variable may name authorities while the other has a wrong path, which would else go unnoticed.
+#[test]
+fn paths_of_variables_without_authorities_are_warnings() {
+    let dir = temp_dir();
+    let root = authority().root();
+    let (none, text) = (dir.path().join("none"), dir.path().join("text"));
+    std::fs::write(&text, "not PEM").unwrap();
+    let good = dir.path().join("good");
+    std::fs::create_dir(&good).unwrap();
+    std::fs::copy(&root, good.join("root.pem")).unwrap();
+    let both = std::env::join_paths([&good, &none]).unwrap();
+    for (file, dirs, expected) in [
+        (&none, good.as_os_str(), "none of SSL_CERT_FILE: "),
+        (
+            &text,
+            good.as_os_str(),
+            "text of SSL_CERT_FILE: it has no certificates",
+        ),
+        (&root, none.as_os_str(), "none of SSL_CERT_DIR: "),
+        (&root, &*both, "none of SSL_CERT_DIR: "),
+    ] {
+        let server = pyserve()
+            .args(["--upstream", "https://127.0.0.1:1"])
+            .env("SSL_CERT_FILE", file)
+            .env("SSL_CERT_DIR", dirs)
+            .ready();
+        server.stderr.wait_for(expected);
+    }
 }
 
 #[test]

@@ -489,6 +489,10 @@ mod tests {
             line.as_object().unwrap().keys().cloned().collect()
         };
         assert_eq!(names(&bare), names(&line));
+        let manual = include_str!("../docs/logs.md");
+        for name in names(&line) {
+            assert!(manual.contains(&format!("`{name}`")), "{name}");
+        }
     }
 
     #[test]

@@ -137,6 +137,8 @@ codes! {
     NOT_INTERNAL = "PS-514";
     /// A static file cannot be read.
     STATIC_FILE = "PS-515";
+    /// The certificate of a client was refused.
+    CLIENT_CERTIFICATE = "PS-516";
 
     /// Log lines were dropped.
     LOG_DROPPED = "PS-601";

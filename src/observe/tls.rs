@@ -9,6 +9,8 @@ use super::counters::Counter;
 pub struct TlsMetrics {
     /// Handshakes, by version and outcome.
     pub handshakes: Handshakes,
+    /// Handshakes that failed for the client's certificate, by [`ClientRefusal`].
+    client_refusals: [Counter; ClientRefusal::ALL.len()],
     certificates: Mutex<Vec<(String, u64)>>,
 }
 
@@ -23,6 +25,55 @@ pub struct Handshakes {
     pub aborted: Counter,
     /// Not complete in time.
     pub timed_out: Counter,
+}
+
+/// The reason why the certificate of a client is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientRefusal {
+    /// The client has none, and needs one.
+    Missing,
+    /// It is of no authority that is trusted.
+    UnknownIssuer,
+    /// It, or one of its chain, is not valid any longer.
+    Expired,
+    /// It, or one of its chain, is not valid yet.
+    NotYetValid,
+    /// An authority has revoked it.
+    Revoked,
+    /// There is no revocation list of its authority.
+    NoRevocationList,
+    /// The revocation list of its authority is outdated.
+    OutdatedRevocationList,
+    /// It is malformed, made for another purpose, or its key is not that of the client.
+    Invalid,
+}
+
+impl ClientRefusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Missing,
+        Self::UnknownIssuer,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Revoked,
+        Self::NoRevocationList,
+        Self::OutdatedRevocationList,
+        Self::Invalid,
+    ];
+
+    /// The label in metrics and log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
+            Self::NoRevocationList => "no_revocation_list",
+            Self::OutdatedRevocationList => "outdated_revocation_list",
+            Self::Invalid => "invalid",
+        }
+    }
 }
 
 /// Versions as their labels have them.
@@ -40,8 +91,20 @@ impl TlsMetrics {
                 aborted: Counter::new(),
                 timed_out: Counter::new(),
             },
+            client_refusals: [const { Counter::new() }; ClientRefusal::ALL.len()],
             certificates: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Counts a handshake that failed for the client's certificate.
+    pub fn refused_client(&self, why: ClientRefusal) {
+        self.client_refusals[why as usize].inc();
+    }
+
+    /// The number of handshakes that failed for the client's certificate, for each reason.
+    pub fn refused_clients(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = ClientRefusal::ALL.iter().zip(&self.client_refusals);
+        all.map(|(why, count)| (why.as_str(), count.get()))
     }
 
     /// Sets the certificates in use: the name, and the expiry in seconds since 1970.

@@ -19,8 +19,12 @@ fn settings_that_cannot_work_are_errors() {
     };
     let tls = ["--bind", "https://127.0.0.1:0"];
     let with = |more: &[&'static str]| -> Vec<&str> { tls.iter().chain(more).copied().collect() };
+    let private = |more: &[&'static str]| -> Vec<&str> {
+        let directory = ["--acme", "a.test", "--acme-directory", "https://a.test/dir"];
+        tls.iter().chain(&directory).chain(more).copied().collect()
+    };
     check(
-        &["--acme", "a.test"],
+        &["--acme", "example.org"],
         &["no address has TLS", "--bind https://"],
     );
     check(&with(&[]), &["needs a certificate", "--acme HOST"]);
@@ -30,28 +34,28 @@ fn settings_that_cannot_work_are_errors() {
         &["not the name of a host"],
     );
     check(&with(&["--acme", "127.0.0.1"]), &["an IP address"]);
+    for name in ["localhost", "shop.local", "my_shop.example.org"] {
+        check(
+            &with(&["--acme", name]),
+            &[name, "no public authority", "--acme-directory"],
+        );
+    }
     check(
-        &with(&["--acme", "a.test", "--acme-challenge", "http-01"]),
+        &private(&["--acme-challenge", "http-01"]),
         &["no address has plain HTTP"],
     );
     check(
-        &with(&["--acme", "a.test", "--acme-challenge", "dns-01"]),
+        &private(&["--acme-challenge", "dns-01"]),
         &["no such challenge"],
     );
     check(
         &with(&["--acme", "a.test", "--acme-directory", "http://a.test/dir"]),
         &["not an https:// URL"],
     );
+    check(&private(&["--acme-email", "me"]), &["not an address"]);
+    check(&private(&["--acme-eab-kid", "x"]), &["--acme-eab-key FILE"]);
     check(
-        &with(&["--acme", "a.test", "--acme-email", "me"]),
-        &["not an address"],
-    );
-    check(
-        &with(&["--acme", "a.test", "--acme-eab-kid", "x"]),
-        &["--acme-eab-key FILE"],
-    );
-    check(
-        &with(&["--acme", "a.test", "--tls-client-ca", "ca.pem"]),
+        &private(&["--tls-client-ca", "ca.pem"]),
         &["--tls-client-auth optional"],
     );
 }
@@ -64,7 +68,13 @@ fn a_check_shows_the_state_of_each_host_and_defects_of_the_directory() {
     std::fs::create_dir(dir.path().join("static")).unwrap();
     let check = |store: &std::path::Path| {
         let ended = Pyserve::bare()
-            .args(["check", "--bind", "https://127.0.0.1:0", "--acme", "a.test"])
+            .args([
+                "check",
+                "--bind",
+                "https://127.0.0.1:0",
+                "--acme",
+                "example.org",
+            ])
             .args(["--acme-directory", "staging"])
             .arg_file("--acme-dir", store)
             .arg_file("--root", dir.path())
@@ -77,7 +87,10 @@ fn a_check_shows_the_state_of_each_host_and_defects_of_the_directory() {
         shown.contains("https://acme-staging-v02.api.letsencrypt.org/directory by tls-alpn-01"),
         "{shown}"
     );
-    assert!(shown.contains("a.test  missing, next attempt"), "{shown}");
+    assert!(
+        shown.contains("example.org  missing, next attempt"),
+        "{shown}"
+    );
     assert!(!dir.path().join("lock").exists());
     let shown = check(&file);
     assert!(shown.contains("cannot write to the directory"), "{shown}");

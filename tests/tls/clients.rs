@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::entries;
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get, request};
-use crate::support::tls::{Authority, Issued, VALID, authority};
+use crate::support::tls::{Authority, Issued, VALID, Validity, authority};
 use crate::support::{DEADLINE, temp_dir};
 
 /// A server that asks for certificates of this authority.
@@ -90,6 +90,51 @@ fn a_required_certificate_reaches_the_application_as_openssl_writes_it() {
 }
 
 #[test]
+fn refused_clients_are_logged_with_their_reason_and_counted() {
+    let clients = Authority::new();
+    let [revoked, good] = [(); 2].map(|()| clients.issue(&["client"]));
+    let over = Validity {
+        from: "20200101000000Z",
+        to: "20210101000000Z",
+    };
+    let expired = clients.issue_to("/CN=expired", &["client"], &over);
+    let others = Authority::new();
+    let foreign = others.issue(&["client"]);
+    let list = clients.revocations(&[&revoked]);
+    let server = asking(&clients, &[Path::new("--tls-client-crl"), &list])
+        .watched()
+        .ready();
+    let wait_for_count = |reason: &str, value| {
+        let name = "pyserve_tls_client_certificates_refused_total";
+        server.wait_for_metric(&format!("{name}{{reason=\"{reason}\"}}"), value);
+    };
+    wait_for_count("missing", 0.0);
+    for (own, reason, line) in [
+        (None, "missing", "the client has no certificate"),
+        (
+            Some(&foreign),
+            "unknown_issuer",
+            "no authority in --tls-client-ca",
+        ),
+        (Some(&expired), "expired", "certificate has expired"),
+        (Some(&revoked), "revoked", "certificate is revoked"),
+    ] {
+        // One line stands for all three.
+        for _ in 0..3 {
+            assert!(ask(&server, own, &get("/")).is_none(), "{reason}");
+        }
+        let line = server.stderr.wait_for(line);
+        assert!(
+            line.contains("127.0.0.1") && line.contains(reason),
+            "{line}"
+        );
+        wait_for_count(reason, 3.0);
+    }
+    assert!(ask(&server, Some(&good), &get("/")).is_some());
+    assert_eq!(server.stderr.count("TLS handshake refused"), 4);
+}
+
+#[test]
 fn an_optional_certificate_may_be_missing_and_is_given_in_pem_if_asked_for() {
     let clients = Authority::new();
     let own = clients.issue(&["client"]);
@@ -143,6 +188,42 @@ fn settings_for_clients_need_authorities() {
         .args(["--tls-client-ca", "/dev/null"])
         .run();
     assert_eq!(ended.code, 78, "{}", ended.stderr);
+}
+
+/// Nobody is to believe that clients are asked for certificates where they are not.
+#[test]
+fn plain_addresses_beside_client_certificates_are_noticed() {
+    let ended = Pyserve::app("environ.py")
+        .args(["--bind", "127.0.0.1:0"])
+        .arg_file("--tls-client-ca", &authority().root())
+        .run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no address has TLS"),
+        "{}",
+        ended.stderr
+    );
+    let own = authority().issue(&["localhost"]);
+    let check = |plain: &str, more: &[&str]| {
+        let ended = Pyserve::app("environ.py")
+            .args(["check", "--bind", plain, "--bind", "https://127.0.0.1:8443"])
+            .arg_file("--tls-client-ca", &authority().root())
+            .arg_file("--tls-cert", &own.cert)
+            .arg_file("--tls-key", &own.key)
+            .args(more)
+            .run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let said = ended.stdout + &ended.stderr;
+        said.contains("0.0.0.0:8080 need no certificate")
+    };
+    assert!(check("0.0.0.0:8080", &[]));
+    for (plain, more) in [
+        ("127.0.0.1:8080", &[][..]),
+        ("0.0.0.0:8080", &["--redirect-to-https", "yes"]),
+        ("0.0.0.0:8080", &["--tls-client-auth", "optional"]),
+    ] {
+        assert!(!check(plain, more), "{plain} {more:?}");
+    }
 }
 
 #[test]

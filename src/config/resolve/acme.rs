@@ -12,6 +12,33 @@ use crate::config::{ListenAddress, values};
 const PUBLIC: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Let's Encrypt for tests, with higher limits and an untrusted root.
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+/// Domains in which public authorities have their directories.
+const PUBLIC_AUTHORITIES: [&str; 5] = [
+    "letsencrypt.org",
+    "zerossl.com",
+    "pki.goog",
+    "ssl.com",
+    "buypass.com",
+];
+/// Domains that DNS never has, so that no public authority may certify a name in them: RFC 6761,
+/// RFC 6762 with appendix G, RFC 7686, RFC 8375, RFC 9476; `mail` as ICANN decided.
+const PRIVATE_DOMAINS: [&str; 15] = [
+    "alt",
+    "corp",
+    "example",
+    "home",
+    "home.arpa",
+    "internal",
+    "intranet",
+    "invalid",
+    "lan",
+    "local",
+    "localhost",
+    "mail",
+    "onion",
+    "private",
+    "test",
+];
 
 impl Resolver<'_> {
     /// The settings of ACME; `None` without a host. `needs_client` is true where the handshake fails
@@ -22,14 +49,9 @@ impl Resolver<'_> {
         bind: &[ListenAddress],
         needs_client: bool,
     ) -> Result<Option<AcmeSettings>, ConfigError> {
-        let mut names: Vec<String> = Vec::new();
-        for name in self.many("acme", host)?.unwrap_or_default() {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let email = self.optional("acme_email", email)?;
         let directory = self.one("acme_directory", directory)?;
+        let names = self.acme_names(&directory)?;
+        let email = self.optional("acme_email", email)?;
         let ca = self.optional("acme_ca", |text| file(text, chdir))?;
         let dir = self.optional("acme_dir", |text| file(text, chdir))?;
         let dir = dir.unwrap_or_else(|| self.acme_dir());
@@ -94,6 +116,21 @@ impl Resolver<'_> {
         }))
     }
 
+    /// The hosts, each once.
+    fn acme_names(&mut self, directory: &str) -> Result<Vec<String>, ConfigError> {
+        let one = match is_public(directory) {
+            true => public_host,
+            false => host,
+        };
+        let mut names: Vec<String> = Vec::new();
+        for name in self.many("acme", one)?.unwrap_or_default() {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// `StateDirectory=` of systemd sets the variable; of several directories the first is used.
     fn acme_dir(&mut self) -> PathBuf {
         let state = self.surroundings.environment.variable("STATE_DIRECTORY");
@@ -149,8 +186,15 @@ fn host(text: &str) -> Result<String, Invalid> {
             "give it in Punycode, as xn--bcher-kva.example",
         ));
     }
-    if name.parse::<std::net::IpAddr>().is_ok() {
-        return Err(invalid("an IP address", "give the name of a host"));
+    let last = name.rsplit('.').next().unwrap_or_default();
+    // No domain of the first level is a number (RFC 3696 §2), so that is another way to write an address.
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    let unbracketed = name.trim_start_matches('[').trim_end_matches(']');
+    if is_number || unbracketed.parse::<std::net::IpAddr>().is_ok() {
+        return Err(invalid(
+            "an IP address",
+            "give the name of a host, or a certificate for the address with --tls-cert",
+        ));
     }
     let is_label = |label: &str| {
         let bytes = label.as_bytes();
@@ -168,6 +212,37 @@ fn host(text: &str) -> Result<String, Invalid> {
             "give it as example.org, without a scheme and a port",
         )),
     }
+}
+
+/// The same for a public authority: a name that DNS has (Baseline Requirements of the CA/Browser
+/// Forum, §4.2.2 and §7.1.2.7.12).
+fn public_host(text: &str) -> Result<String, Invalid> {
+    let name = host(text)?;
+    let domain = PRIVATE_DOMAINS.iter().find(|domain| is_in(&name, domain));
+    let why = match domain {
+        Some(domain) if *domain != name => format!("a name in the private domain `{domain}`"),
+        _ if !name.contains('.') => "a name without a domain".to_owned(),
+        Some(_) => "a private domain".to_owned(),
+        None if name.contains('_') => "a name with an underscore".to_owned(),
+        None => return Ok(name),
+    };
+    Err(invalid(
+        format!("{why}, for which no public authority gives a certificate"),
+        "give a name of the public DNS, the --acme-directory of a private authority, or a certificate with --tls-cert",
+    ))
+}
+
+/// True for a name that is the domain, or in it.
+fn is_in(name: &str, domain: &str) -> bool {
+    let before = name.strip_suffix(domain);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// True if the authority with this directory is a public one that is known.
+fn is_public(directory: &str) -> bool {
+    let url = directory.parse::<http::Uri>().ok();
+    let host = url.and_then(|url| Some(url.host()?.to_ascii_lowercase()));
+    host.is_some_and(|host| PUBLIC_AUTHORITIES.iter().any(|domain| is_in(&host, domain)))
 }
 
 fn email(text: &str) -> Result<String, Invalid> {
@@ -228,12 +303,53 @@ mod tests {
             "-a.example",
             "a-.example",
             "127.0.0.1",
+            "127.1",
             "::1",
+            "[::1]",
             "../x",
             "a/b",
             &"a".repeat(64),
         ] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn public_authorities_certify_names_of_the_public_dns_alone() {
+        for name in [
+            "example.org",
+            "localhost.example.org",
+            "lan.de",
+            "mytest.de",
+            "a.mail.ru",
+        ] {
+            assert_eq!(public_host(name).unwrap(), name);
+        }
+        for (name, why) in [
+            ("localhost", "without a domain"),
+            ("LOCALHOST.", "without a domain"),
+            ("shop", "without a domain"),
+            ("test", "without a domain"),
+            ("shop.local", "the private domain `local`"),
+            ("a.b.Internal", "the private domain `internal`"),
+            ("shop.test", "the private domain `test`"),
+            ("nas.home.arpa", "the private domain `home.arpa`"),
+            ("home.arpa", "a private domain"),
+            ("my_shop.example.org", "an underscore"),
+        ] {
+            let problem = public_host(name).unwrap_err().problem;
+            assert!(problem.contains(why), "{name}: {problem}");
+            assert!(host(name).is_ok(), "{name}");
+        }
+        for of in [PUBLIC, STAGING, "https://acme.ZeroSSL.com/v2/DV90"] {
+            assert!(is_public(of), "{of}");
+        }
+        for of in [
+            "https://127.0.0.1:14000/dir",
+            "https://ca.example.org/",
+            "https://notssl.com/",
+        ] {
+            assert!(!is_public(of), "{of}");
         }
     }
 

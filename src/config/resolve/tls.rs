@@ -21,10 +21,25 @@ impl Resolver<'_> {
         bind: &[ListenAddress],
     ) -> Result<HttpsSettings, ConfigError> {
         let (tls, acme) = self.tls(chdir, bind)?;
+        let redirect = self.redirect_to_https(bind)?;
+        let client = tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let plain = bind.iter().find(|address| match address {
+            ListenAddress::Tcp(address) => !address.ip().is_loopback(),
+            ListenAddress::Tls(_) | ListenAddress::Unix(_) => false,
+        });
+        if let (Some(plain), true, HttpsRedirect::Off) = (
+            plain,
+            client.is_some_and(|client| client.is_required),
+            &redirect,
+        ) {
+            self.warnings.push(format!(
+                "clients of {plain} need no certificate, which --tls-client-ca asks for on addresses with TLS alone (give --redirect-to-https yes)"
+            ));
+        }
         Ok(HttpsSettings {
             tls,
             acme,
-            redirect: self.redirect_to_https(bind)?,
+            redirect,
             hsts: self.hsts()?,
         })
     }
@@ -57,6 +72,13 @@ impl Resolver<'_> {
             }));
         }
         let is_used = bind.iter().any(ListenAddress::is_tls);
+        if client.is_some() && !is_used && !self.is_foreign("tls_client_ca") {
+            let problem = invalid(
+                "no address has TLS, so every client is served without a certificate",
+                "give --bind https://0.0.0.0:443",
+            );
+            return Err(self.refuse("tls_client_ca", problem));
+        }
         match (is_used, certificates.is_empty()) {
             (true, true) => {
                 let problem = invalid(

@@ -199,6 +199,19 @@ fn tls(page: &mut Page) {
         page.sample("pyserve_tls_handshakes_total", &labels, count);
     }
     page.family(
+        "pyserve_tls_client_certificates_refused",
+        "counter",
+        "TLS handshakes that failed for the certificate of the client, by reason",
+    );
+    for (reason, count) in METRICS.tls.refused_clients() {
+        let labels = [("reason", reason)];
+        page.sample(
+            "pyserve_tls_client_certificates_refused_total",
+            &labels,
+            count,
+        );
+    }
+    page.family(
         "pyserve_tls_certificate_expiry_seconds",
         "gauge",
         "Time at which the certificate expires, in seconds since 1970",

@@ -18,6 +18,7 @@ use crate::front::shutdown::Shutdown;
 use crate::front::site::Site;
 use crate::front::socket::Socket;
 use crate::front::tls::facts::TlsFacts;
+use crate::front::tls::refused_clients;
 use crate::front::tls::stand_ins::CHALLENGE_PROTOCOL;
 use crate::front::tls::stream::TlsStream;
 use crate::observe::metrics::METRICS;
@@ -112,14 +113,7 @@ pub async fn secure(
             return Some(Secured::not(stream));
         }
         Err(failure) => {
-            match failure {
-                Failure::Socket(_) => counted.aborted.inc(),
-                Failure::Protocol(_)
-                | Failure::TooLong(_)
-                | Failure::NoMemory
-                | Failure::PlainHttp => counted.failed.inc(),
-            }
-            tracing::debug!(?client, error = %failure, "TLS handshake failed");
+            note(&failure, client);
             return None;
         }
     }
@@ -145,6 +139,28 @@ pub async fn secure(
         facts: Some(facts),
         early: Bytes::new(),
     })
+}
+
+/// Counts a handshake without a session and logs it.
+fn note(failure: &Failure, client: Option<IpAddr>) {
+    let counted = &METRICS.tls.handshakes;
+    let is_noted = match failure {
+        Failure::Socket(_) => {
+            counted.aborted.inc();
+            false
+        }
+        Failure::Protocol(error) => {
+            counted.failed.inc();
+            refused_clients::note(error, client)
+        }
+        Failure::TooLong(_) | Failure::NoMemory | Failure::PlainHttp => {
+            counted.failed.inc();
+            false
+        }
+    };
+    if !is_noted {
+        tracing::debug!(?client, error = %failure, "TLS handshake failed");
+    }
 }
 
 async fn shake_hands(

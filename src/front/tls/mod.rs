@@ -15,6 +15,7 @@ pub mod client_auth;
 pub mod facts;
 pub mod pair;
 pub mod pem;
+pub mod refused_clients;
 pub mod roots;
 pub mod stand_ins;
 pub mod stream;

@@ -1,13 +1,16 @@
 //! The authorities of the system, by which upstream servers and the authority of ACME are verified:
 //! those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else those where OpenSSL finds them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustls::RootCertStore;
+use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
 use super::TlsError;
+use crate::observe::codes;
 
 /// The authorities: more than a hundred files, read once for all upstreams of a reload. Blocks.
 ///
@@ -22,18 +25,59 @@ pub fn of_system(remedy: &str) -> Result<Arc<RootCertStore>, TlsError> {
     {
         return Ok(Arc::clone(roots));
     }
-    let found = rustls_native_certs::load_native_certs();
+    let defects = defects_of_variables();
+    for defect in &defects {
+        tracing::warn!(code = codes::CERTIFICATE, "{defect}");
+    }
+    let found = load_native_certs();
     let mut roots = RootCertStore::empty();
     // There may be old ones that rustls does not read.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        let why = found.errors.first().map(|error| format!(": {error}"));
-        return Err(TlsError::new(format!(
-            "the system has no certificates of authorities, which https:// servers need{} (install ca-certificates, or {remedy})",
-            why.unwrap_or_default()
-        )));
+        return Err(TlsError::new(match defects.first() {
+            Some(defect) => format!(
+                "there are no certificates of authorities, which https:// servers need: {defect} (correct it, or {remedy})"
+            ),
+            None => {
+                let why = found.errors.first().map(|error| format!(": {error}"));
+                format!(
+                    "the system has no certificates of authorities, which https:// servers need{} (install ca-certificates, or {remedy})",
+                    why.unwrap_or_default()
+                )
+            }
+        }));
     }
     let roots = Arc::new(roots);
     *known = Some((Instant::now(), Arc::clone(&roots)));
     Ok(roots)
+}
+
+/// Paths of the variables that give no authority, each with its reason. The other paths of the
+/// variables are used without them, so that an authority that is trusted may be missing.
+fn defects_of_variables() -> Vec<String> {
+    let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let file = file.map(|file| ("SSL_CERT_FILE", file));
+    let dirs = std::env::var_os("SSL_CERT_DIR").unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(&dirs).collect();
+    let dirs = dirs.into_iter().map(|dir| ("SSL_CERT_DIR", dir));
+    // As the loader does: an empty element of a list means nothing.
+    let dirs = dirs.filter(|(_, dir)| !dir.as_os_str().is_empty());
+    let named = file.into_iter().chain(dirs);
+    named
+        .filter_map(|(variable, path)| {
+            let found = match variable {
+                "SSL_CERT_FILE" => load_certs_from_paths(Some(&path), None),
+                _ => load_certs_from_paths(None, Some(&path)),
+            };
+            let why = match (found.errors.first(), found.certs.is_empty()) {
+                (Some(error), _) => error.to_string(),
+                (None, true) => "it has no certificates".to_owned(),
+                (None, false) => return None,
+            };
+            Some(format!(
+                "cannot use {} of {variable}: {why}",
+                path.display()
+            ))
+        })
+        .collect()
 }
