@@ -207,6 +207,7 @@ pub const KINDS: [(&str, &[&[&str]]); 7] = [
                 "python",
                 "venv",
                 "pythonpath",
+                "import",
                 "workers",
                 "max_workers",
                 "threads",
