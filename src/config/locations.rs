@@ -215,6 +215,7 @@ pub const KINDS: [(&str, &[&[&str]]); 8] = [
                 "python",
                 "venv",
                 "pythonpath",
+                "import",
                 "workers",
                 "max_workers",
                 "threads",

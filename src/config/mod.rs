@@ -295,6 +295,8 @@ pub struct AppSettings {
     pub start_dir: PathBuf,
     /// Further directories for `sys.path`; absolute.
     pub pythonpath: Vec<PathBuf>,
+    /// Modules, and files of modules, that are imported before it.
+    pub imports: Vec<String>,
     /// True if a Django project's collected files are served.
     pub django_static: bool,
     /// True if a Django project's uploaded files are served.

@@ -152,6 +152,7 @@ impl Python {
             find_factory: settings.app.found.is_some(),
             chdir: settings.chdir.clone(),
             pythonpath: settings.pythonpath.clone(),
+            imports: settings.imports.clone(),
             threads: settings.threads,
             workers: settings.workers.most,
             preload,

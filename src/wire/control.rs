@@ -107,6 +107,8 @@ pub struct Boot {
     /// Further directories for `sys.path`, in this order, behind `chdir`.
     #[serde(with = "native::list")]
     pub pythonpath: Vec<PathBuf>,
+    /// Modules, and files of modules, to import before the application.
+    pub imports: Vec<String>,
     /// Threads in each worker.
     pub threads: u32,
     /// Worker processes that serve at a time; for `wsgi.multiprocess` and information.
@@ -292,6 +294,7 @@ mod tests {
             find_factory: true,
             chdir: OsStr::from_bytes(b"/caf\xe9").into(),
             pythonpath: vec![OsStr::from_bytes(b"/\xff").into(), "/b".into()],
+            imports: vec!["shop.tasks".into(), "patch.py".into()],
             threads: 2,
             workers: 4,
             preload: Preload::No,

@@ -527,3 +527,87 @@ fn a_site_of_nginx_has_no_directory_that_it_does_not_name() {
     assert_eq!(serving(&[]), 301);
     assert_eq!(serving(&["--root", "."]), 200, "a flag has precedence");
 }
+
+#[test]
+fn modules_of_import_come_before_the_application_and_may_fail() {
+    for lazy in ["false", "true"] {
+        let dir = temp_dir();
+        let ini = format!(
+            "[uwsgi]\nhttp = 127.0.0.1:0\nchdir = %d/site\nmodule = shop\nlazy-apps = {lazy}\n\
+             import = first\nimport = not_there\npy-import = lib/second.py\n"
+        );
+        let note = "import builtins\nbuiltins.seen = getattr(builtins, 'seen', []) + [__name__]\n";
+        write_files(
+            dir.path(),
+            &[
+                ("site/first.py", note),
+                ("site/lib/second.py", note),
+                (
+                    "site/shop.py",
+                    "before = list(seen)\n\
+                     def application(environ, start_response):\n    \
+                     start_response('200 OK', [])\n    return [' '.join(before).encode()]\n",
+                ),
+                ("uwsgi.ini", &ini),
+            ],
+        );
+        let server = pyserve(dir.path()).args(["--ini", "uwsgi.ini"]).ready();
+        assert_eq!(server.get("/").text(), "first lib_second", "{lazy}");
+        server.stderr.wait_for("cannot import \"not_there\"");
+        server.stderr.wait_for("ModuleNotFoundError");
+    }
+}
+
+#[test]
+fn paths_beside_the_mounts_are_those_of_the_first_application() {
+    let dir = temp_dir();
+    let ini = "[uwsgi]\nhttp-socket = 127.0.0.1:0\nmount = /shop=shop:application\n\
+               mount = /blog=blog.py\ncallable = application\n";
+    write_files(
+        dir.path(),
+        &[
+            (
+                "shop.py",
+                &format!("{APP}\nos.environ['GREETING'] = 'shop'\n"),
+            ),
+            (
+                "blog.py",
+                &format!("{APP}\nos.environ['GREETING'] = 'blog'\n"),
+            ),
+            ("managed.ini", &format!("{ini}manage-script-name = true\n")),
+            ("unmanaged.ini", ini),
+        ],
+    );
+    let check = |file: &str, target: &str, expected: [&str; 3]| {
+        let server = pyserve(dir.path()).args(["--ini", file]).ready();
+        let answer = answer(&server, target);
+        let found = ["greeting", "script", "path"].map(|key| answer[key].as_str().unwrap());
+        assert_eq!(found, expected, "{file} {target}");
+    };
+    check("managed.ini", "/blog/2", ["blog", "/blog", "/2"]);
+    check("managed.ini", "/shop/2", ["shop", "/shop", "/2"]);
+    check("managed.ini", "/else", ["shop", "", "/else"]);
+    check("unmanaged.ini", "/blog/2", ["shop", "", "/blog/2"]);
+}
+
+#[test]
+fn a_listen_that_uwsgi_reads_as_zero_is_no_queue_of_zero() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            (
+                "uwsgi.ini",
+                "[uwsgi]\nmodule = mysite\nhttp = 127.0.0.1:0\nmost = 100\nlisten = %(most - 1)\n",
+            ),
+        ],
+    );
+    let server = pyserve(dir.path()).args(["--ini", "uwsgi.ini"]).ready();
+    assert_eq!(server.get("/").status(), 200);
+    let log = server.stderr.so_far().join("\n");
+    assert!(
+        log.contains("uwsgi.ini:5: listen = %(most - 1): dangerous"),
+        "{log}"
+    );
+}

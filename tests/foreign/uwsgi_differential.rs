@@ -192,6 +192,42 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        file: "mount-first.ini",
+        edits: &[("http-socket = :8080", "http-socket = $(SOCK)")],
+        modules: &["shop.py", "blog/wsgi.py"],
+        is_socket_alone: false,
+        targets: &["/shop", "/shop/cart?x=1", "/shopping", "/blog/2024/"],
+        apart: &[
+            (
+                &[
+                    "/",
+                    "/a%20b/c?x=1&y=%2F",
+                    "/missing",
+                    "/shopping",
+                    "/shop",
+                    "/shop/cart?x=1",
+                    "POST /form",
+                ],
+                &["module"],
+                "uWSGI names a file's module after its path",
+            ),
+            (
+                &["/"],
+                &["SCRIPT_NAME", "keys"],
+                "for / itself uWSGI omits SCRIPT_NAME, as PEP 3333 allows where it is empty",
+            ),
+        ],
+        ..CASE
+    },
+    Case {
+        file: "mount-http-unmanaged.ini",
+        edits: &[("http = :8080", "http-socket = $(SOCK)")],
+        modules: &["shop.py", "blog.py"],
+        is_socket_alone: false,
+        targets: &["/shop", "/shop/cart?x=1", "/blog/2024/"],
+        ..CASE
+    },
+    Case {
         file: "static-map.ini",
         edits: &[
             ("http-socket = 0.0.0.0:8080", "http-socket = $(SOCK)"),

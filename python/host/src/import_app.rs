@@ -1,8 +1,9 @@
 //! Resolves an application reference to a callable: `MODULE[:CALLABLE]` or `FILE[:CALLABLE]`.
 //!
 //! 1. [`prepare`]: current directory, `sys.path`, `sys.argv`.
-//! 2. Import the module, or execute the file as one.
-//! 3. Find the callable in it; call it if it is a factory.
+//! 2. Import the modules of `import`, which may fail.
+//! 3. Import the module, or execute the file as one.
+//! 4. Find the callable in it; call it if it is a factory.
 //!
 //! An error is one sentence if the reference is wrong, and the whole traceback if the application
 //! raises.
@@ -164,6 +165,7 @@ pub fn interpreter(py: Python<'_>) -> Interpreter {
 /// A text for the user: a sentence or a traceback.
 pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     let began = Instant::now();
+    import_others(py, &boot.imports);
     let module = if boot.app_is_file {
         import_file(py, boot)?
     } else {
@@ -204,6 +206,32 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
         app: app.unbind(),
         loaded,
     })
+}
+
+/// Imports what `import` names. As under uWSGI, one that raises is logged, and the next one follows
+/// (plugins/python/python_plugin.c, `uwsgi_python_init_apps`).
+fn import_others(py: Python<'_>, names: &[String]) {
+    for name in names {
+        let done = match name.contains('/') || name.ends_with(".py") {
+            true => import_path(py, name),
+            false => py.import(&**name).map(drop),
+        };
+        if let Err(error) = done {
+            log::exception(
+                py,
+                0,
+                &format!("cannot import {name:?} of `import`"),
+                &error,
+            );
+        }
+    }
+}
+
+/// Executes a file as the module that uWSGI makes of it: `lib/tasks.py` is `lib_tasks`.
+fn import_path(py: Python<'_>, path: &str) -> PyResult<()> {
+    let source = std::fs::read(path)?;
+    let name = path.strip_suffix(".py").unwrap_or(path);
+    execute(py, Path::new(path), &name.replace(['/', '.'], "_"), &source).map(drop)
 }
 
 /// The files that the application asks to be served. An error here does not prevent the application
@@ -275,31 +303,40 @@ fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>
     let path = &*boot.app;
     let source = std::fs::read(path)
         .map_err(|error| format!("cannot read {:?} in {:?}: {error}", boot.app, boot.chdir))?;
-    execute(py, path, &source).map_err(|error| log::traceback(py, &error))
+    let run = || {
+        let modules = py.import("sys")?.getattr("modules")?;
+        let name = module_name(path, |name| modules.contains(name).unwrap_or(false));
+        execute(py, path, &name, &source)
+    };
+    run().map_err(|error| log::traceback(py, &error))
 }
 
-/// Executes a file as a separate module, which `sys.modules` contains, so that classes in it can be
-/// pickled and frameworks find their files beside it.
-fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'py, PyModule>> {
+/// Executes a file as a separate module, which `sys.modules` contains under this name, so that classes
+/// in it can be pickled and frameworks find their files beside it.
+fn execute<'py>(
+    py: Python<'py>,
+    path: &Path,
+    name: &str,
+    source: &[u8],
+) -> PyResult<Bound<'py, PyModule>> {
     let absolute = std::path::absolute(path)?;
     // As a `str`: a `Path` would become a `pathlib.Path`.
     let absolute = absolute.as_os_str();
     let modules = py.import("sys")?.getattr("modules")?;
-    let name = module_name(path, |name| modules.contains(name).unwrap_or(false));
     let loader = py
         .import("importlib.machinery")?
         .getattr("SourceFileLoader")?
-        .call1((&name, absolute))?;
+        .call1((name, absolute))?;
     let util = py.import("importlib.util")?;
     let arguments = PyDict::new(py);
     arguments.set_item("loader", loader)?;
     let spec = util.call_method(
         "spec_from_file_location",
-        (&name, absolute),
+        (name, absolute),
         Some(&arguments),
     )?;
     let module = util.call_method1("module_from_spec", (spec,))?;
-    modules.set_item(&name, &module)?;
+    modules.set_item(name, &module)?;
     let builtins = py.import("builtins")?;
     let source = pyo3::types::PyBytes::new(py, source);
     let run = || {
@@ -308,7 +345,7 @@ fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'
         builtins.call_method1("exec", (code, namespace))
     };
     if let Err(error) = run() {
-        modules.del_item(&name)?;
+        modules.del_item(name)?;
         return Err(error);
     }
     Ok(module.cast_into::<PyModule>()?)

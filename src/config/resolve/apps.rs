@@ -27,6 +27,7 @@ pub(super) struct Common {
     start_dir: PathBuf,
     env: Vec<(String, String)>,
     pythonpath: Vec<PathBuf>,
+    imports: Vec<String>,
     django_static: bool,
     django_media: bool,
     worker_choice: WorkerChoice,
@@ -124,6 +125,7 @@ impl Resolver<'_> {
             start_dir: self.surroundings.current_dir.clone(),
             env: self.env()?,
             pythonpath: self.pythonpath(chdir)?,
+            imports: self.many("import", module)?.unwrap_or_default(),
             django_static: self.one("django_static", values::yes_or_no)?,
             django_media: self.one("django_media", values::yes_or_no)?,
             workers: self.workers(&worker_choice, threads, preload)?,
@@ -171,6 +173,9 @@ impl Resolver<'_> {
         if let Some(dirs) = given.many("pythonpath", |text| existing_directory(text, &chdir))? {
             settings.pythonpath = dirs;
         }
+        if let Some(modules) = given.many("import", module)? {
+            settings.imports = modules;
+        }
         settings.chdir = chdir;
         // Its own come last, so they hold.
         settings
@@ -210,6 +215,7 @@ impl Common {
             chdir: self.chdir.clone(),
             start_dir: self.start_dir.clone(),
             pythonpath: self.pythonpath.clone(),
+            imports: self.imports.clone(),
             django_static: self.django_static,
             django_media: self.django_media,
             workers: self.workers.clone(),
@@ -277,6 +283,14 @@ fn own_workers(
 
 fn queue_limit(text: &str) -> Result<usize, Invalid> {
     values::count(text, 1, LONGEST_QUEUE).map(|limit| limit as usize)
+}
+
+/// Reads the name of a module, or of a file with one.
+fn module(text: &str) -> Result<String, Invalid> {
+    match text.is_empty() || text.contains('\0') {
+        false => Ok(text.to_owned()),
+        true => Err(invalid("no module", "name one, as in `shop.tasks`")),
+    }
 }
 
 /// Reads `NAME=VALUE` of an environment variable.

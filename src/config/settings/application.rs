@@ -84,4 +84,13 @@ pub(super) static PYTHON: &[Setting] = &[
         repeatable: true,
         default: Default::None,
     },
+    Setting {
+        name: "import",
+        value_name: "MODULE|FILE",
+        heading: PYTHON_HEADING,
+        help: "Module or file to import before the application, in the order given; if it raises, that is logged, \
+               and the application is imported all the same; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
 ];

@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::uwsgi::reader::Item;
 use crate::config::locations;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
@@ -19,6 +20,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     if let Some(at) = callable.filter(|at| meaning.verdicts[*at].is_none()) {
         meaning.no_effect(at, "no line names the module or file that it is in");
     }
+    imports(meaning);
     for at in meaning.all(&["env"]) {
         let pair = meaning.value(at).to_owned();
         match pair.split_once('=') {
@@ -129,20 +131,66 @@ fn entry_point(meaning: &mut Meaning<'_>, callable: Option<usize>) -> bool {
     true
 }
 
+/// Modules beside the application. uWSGI imports the shared ones first: before the fork, even where
+/// each worker imports the application for itself.
+fn imports(meaning: &mut Meaning<'_>) {
+    let lazy = meaning.all(&["lazy", "lazy-apps"]);
+    let is_lazy = lazy.last().is_some_and(|at| meaning.flag(*at));
+    let shared = [
+        "shared-import",
+        "shared-pyimport",
+        "shared-py-import",
+        "shared-python-import",
+    ];
+    let own = ["import", "pyimport", "py-import", "python-import"];
+    for (names, is_shared) in [(&shared, true), (&own, false)] {
+        for at in meaning.all(names) {
+            let module = meaning.value(at).to_owned();
+            if module.is_empty() {
+                meaning.no_effect(at, "no module");
+            } else if is_shared && is_lazy {
+                let advice =
+                    "workers of lazy-apps share nothing: leave that away, or name it with `import`";
+                meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+            } else {
+                meaning.append(at, "import", module);
+            }
+        }
+    }
+}
+
+/// True if requests come by HTTP alone, which never sets `SCRIPT_NAME`.
+fn is_http_alone(meaning: &Meaning<'_>) -> bool {
+    let is_one = |item: &Item, names: &[&str]| !item.is_placeholder && names.contains(&&*item.key);
+    let has = |names: &[&str]| meaning.items.iter().any(|item| is_one(item, names));
+    let speaks_http = meaning.items.iter().any(|item| {
+        is_one(item, &["protocol", "socket-protocol"]) && item.value.as_deref() == Some("http")
+    });
+    let http = ["http", "httprouter", "http-socket", "http11-socket"];
+    let https = ["https", "https2", "https-socket"];
+    let has_socket = has(&["socket"]);
+    let is_http = has(&http) || has(&https) || speaks_http && has_socket;
+    is_http && !has(&["uwsgi-socket"]) && (speaks_http || !has_socket)
+}
+
 /// `mount = /prefix=application`.
 fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool) {
     let mounts = meaning.all(&["mount"]);
     let manages = meaning.last(&["manage-script-name"]);
+    let is_managed = manages.is_some_and(|at| meaning.flag(at));
     if let Some(at) = manages {
         let is_below = |at: &usize| {
             let value = meaning.value(*at).trim_start_matches('/');
             !value.starts_with('=') && value.contains('=')
         };
-        match mounts.iter().any(is_below) && meaning.flag(at) {
+        match mounts.iter().any(is_below) && is_managed {
             false => meaning.no_effect(at, "no line mounts an application below a prefix"),
             true => meaning.say(at, Verdict::Honoured("strip_prefix = true".to_owned())),
         }
     }
+    // Without that, uWSGI chooses by the `SCRIPT_NAME` that the front server sends.
+    let is_chosen = is_managed || !is_http_alone(meaning);
+    let mut first = None;
     let mut prefixes: Vec<String> = Vec::new();
     for at in mounts {
         let value = meaning.value(at).to_owned();
@@ -177,17 +225,39 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
         } else if prefix.is_empty() {
             has_app = true;
             meaning.honour(at, "app", vec![app]);
+        } else if !is_chosen && has_app {
+            let why = "no request names its SCRIPT_NAME: uWSGI needs `manage-script-name` for that";
+            meaning.no_effect(at, why);
+        } else if !is_chosen {
+            let note =
+                "without `manage-script-name` uWSGI gives it all paths, and removes no prefix";
+            meaning.honour_with_note(at, "app", vec![app], note);
+            has_app = true;
         } else {
-            let given = [
-                ("prefix", prefix.clone()),
-                ("app", app.clone()),
-                ("strip_prefix", "yes".to_owned()),
-            ];
-            let table = meaning.table(at, &mut locations::all(), &given);
-            meaning.draft.layer.locations.push(table);
-            let text = format!("[[location]] prefix = {prefix:?}, app = {app:?}");
-            meaning.say(at, Verdict::Honoured(text));
+            below(meaning, at, &prefix, &app);
+            first.get_or_insert(app);
         }
         prefixes.push(prefix);
     }
+    let is_default = !meaning
+        .all(&["no-default-app"])
+        .iter()
+        .any(|at| meaning.flag(*at));
+    if let Some(app) = first.filter(|_| is_default && !has_app) {
+        let why = "uWSGI gives all other paths to the application that it loads first";
+        meaning.imply("app", &app, why);
+    }
+}
+
+/// A location with an application of its own.
+fn below(meaning: &mut Meaning<'_>, at: usize, prefix: &str, app: &str) {
+    let given = [
+        ("prefix", prefix.to_owned()),
+        ("app", app.to_owned()),
+        ("strip_prefix", "yes".to_owned()),
+    ];
+    let table = meaning.table(at, &mut locations::all(), &given);
+    meaning.draft.layer.locations.push(table);
+    let text = format!("[[location]] prefix = {prefix:?}, app = {app:?}");
+    meaning.say(at, Verdict::Honoured(text));
 }

@@ -30,6 +30,10 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     ];
     for at in meaning.all(&daemons) {
         match daemon(meaning, at) {
+            Ok(command) if is_nginx(&command) => {
+                let advice = "pyserve is the front server itself: give nginx's file with `--nginx`";
+                meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+            }
             Ok(command) => companion(meaning, at, &command, &[], &mut names),
             Err(verdict) => meaning.say(at, verdict),
         }
@@ -109,6 +113,14 @@ fn daemon(meaning: &Meaning<'_>, at: usize) -> Result<String, Verdict> {
         "smart-attach-daemon2" => Err(Verdict::Unsupported(advice.to_owned())),
         _ => keyed_daemon(value),
     }
+}
+
+/// True for a command that starts nginx, which would look for the sockets of uWSGI.
+fn is_nginx(command: &str) -> bool {
+    let words = command.split_whitespace();
+    let mut programs = words.skip_while(|word| matches!(*word, "exec" | "sudo" | "env"));
+    let program = programs.next().unwrap_or_default();
+    program.rsplit('/').next() == Some("nginx")
 }
 
 /// `cmd=...,chdir=...` of `attach-daemon2`.

@@ -1,9 +1,12 @@
 //! Options that no other file decides about: those of the table, placeholders, and keys that are no
 //! options; and values that are not complete.
 
+use std::collections::BTreeSet;
+
 use super::Meaning;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
+use crate::config::foreign::uwsgi::numbers::atoi;
 use crate::config::foreign::uwsgi::options::{self, Argument};
 use crate::config::foreign::uwsgi::reader::{Item, is_plugin_here};
 use crate::config::suggest;
@@ -19,6 +22,9 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
             .any(|start| item.key.starts_with(start));
         let is_format = item.key.starts_with("log") || item.key.starts_with("route");
         if !counts || item.is_immediate || item.is_placeholder || is_format {
+            continue;
+        }
+        if is_without_effect(meaning, item) || super::tls::can_never_listen(item) {
             continue;
         }
         if let Some(problem) = unset(item.value.as_deref().unwrap_or_default(), is_shell) {
@@ -40,6 +46,21 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
             }
             meaning.say(at, verdict);
         }
+    }
+}
+
+/// True for lines without effect here, whatever their value is: the front server's socket, and the
+/// log of a server in the background.
+fn is_without_effect(meaning: &Meaning<'_>, item: &Item) -> bool {
+    let mut items = meaning.items.iter();
+    let speaks_http = |item: &Item| {
+        matches!(&*item.key, "protocol" | "socket-protocol")
+            && item.value.as_deref() == Some("http")
+    };
+    match &*item.key {
+        "daemonize" | "daemonize2" | "uwsgi-socket" => true,
+        "socket" => !items.any(speaks_http),
+        _ => false,
     }
 }
 
@@ -111,6 +132,7 @@ const MOST_HINTS: usize = 100;
 /// Decides about everything that is left.
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     let mut hints = MOST_HINTS;
+    let in_vain = named_in_vain(meaning);
     for at in 0..meaning.items.len() {
         if meaning.verdicts[at].is_some() {
             continue;
@@ -123,6 +145,10 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         let verdict = match options::named(&item.key) {
             _ if item.is_placeholder => placeholder(item),
 
+            None if !item.is_used && in_vain.contains(&item.key) => {
+                let why = format!("uWSGI does not replace %({}) where it is named", item.key);
+                Verdict::NoEffect(why)
+            }
             None => unknown(item, &mut hints),
             Some(option) => match option.class {
                 Class::Honoured => match structure(item) {
@@ -134,6 +160,16 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         };
         meaning.say(at, verdict);
     }
+}
+
+/// Names in values that uWSGI obeys before it replaces anything: `listen = %(name)`.
+fn named_in_vain(meaning: &Meaning<'_>) -> BTreeSet<String> {
+    let immediate = meaning.items.iter().filter(|item| item.is_immediate);
+    let values = immediate.filter_map(|item| item.value.as_deref());
+    let references = values.flat_map(|value| value.split("%(").skip(1));
+    let inside = references.filter_map(|rest| rest.split(')').next());
+    let words = inside.flat_map(|inside| inside.split(' '));
+    words.map(str::to_owned).collect()
 }
 
 /// The verdict of an option that means less beside others of the file than by itself.
@@ -154,6 +190,12 @@ fn beside_others(meaning: &Meaning<'_>, item: &Item) -> Option<Verdict> {
             let why = "there is one application, which answers for every host";
             Some(Verdict::NoEffect(why.to_owned()))
         }
+        "gevent" | "async" | "asyncio" => match atoi(item.value.as_deref().unwrap_or_default()) {
+            requests @ 2.. => Some(Verdict::Unsupported(format!(
+                "requests run in threads here, not in greenlets: threads = {requests} lets as many run at once, if the code of the application is safe in threads; a greenlet that outlives its request runs only while another one of that thread waits"
+            ))),
+            _ => None,
+        },
         "reload-on-as" | "evil-reload-on-as" if has(&["reload-on-rss", "evil-reload-on-rss"]) => {
             let why = "`max_worker_memory` limits the resident memory, as reload-on-rss says: address space is not counted";
             Some(Verdict::Noted(why.to_owned()))
@@ -244,6 +286,18 @@ fn unknown(item: &Item, hints: &mut usize) -> Verdict {
 
 /// Advice for keys of other programs.
 fn elsewhere(key: &str) -> String {
+    // `=======` is a line without a key.
+    let is_mark = |mark: &&str| key.starts_with(*mark);
+    if key.is_empty() || ["<<<<<<<", ">>>>>>>", "|||||||"].iter().any(is_mark) {
+        let why = "no option of uWSGI, which ignores it (it looks like the mark of a merge conflict: of the lines between, the last counts)";
+        return why.to_owned();
+    }
+    let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if key.contains('_') && key.chars().all(is_capital) {
+        return format!(
+            "no option of uWSGI, which ignores it (it looks like an environment variable: `env = {key}=…`)"
+        );
+    }
     let plain = key.replace('-', "_").to_ascii_lowercase();
     let owner = OTHERS.iter().find(|(_, keys)| {
         let long = keys.iter().copied().filter(|key| key.len() > 6);

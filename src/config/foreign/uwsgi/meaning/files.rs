@@ -36,12 +36,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         let dir = meaning.value(at).to_owned();
         meaning.append(at, "static_links", dir);
     }
-    if let Some(at) = meaning.last(&["static-gzip-all"]) {
-        match meaning.flag(at) {
-            true => meaning.honour(at, "static_precompressed", vec!["yes".to_owned()]),
-            false => meaning.say(at, Verdict::AlreadySo("it is off".to_owned())),
-        }
-    }
+    precompressed(meaning);
     let expiry = [
         "static-expires",
         "static-expires-mtime",
@@ -67,6 +62,28 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         match file.is_empty() {
             true => meaning.no_effect(at, "no file"),
             false => meaning.honour(at, "pidfile", vec![file]),
+        }
+    }
+}
+
+/// Compressed files beside the files, for all or for some of them. Here a file that has one is always sent so.
+fn precompressed(meaning: &mut Meaning<'_>) {
+    let some = [
+        "static-gzip",
+        "static-gzip-dir",
+        "static-gzip-prefix",
+        "static-gzip-ext",
+        "static-gzip-suffix",
+    ];
+    let yes = || vec!["yes".to_owned()];
+    for at in meaning.all(&some) {
+        let note = "for every file that has a compressed one beside it";
+        meaning.honour_with_note(at, "static_precompressed", yes(), note);
+    }
+    if let Some(at) = meaning.last(&["static-gzip-all"]) {
+        match meaning.flag(at) {
+            true => meaning.honour(at, "static_precompressed", yes()),
+            false => meaning.say(at, Verdict::AlreadySo("it is off".to_owned())),
         }
     }
 }

@@ -136,17 +136,37 @@ fn stats(meaning: &mut Meaning<'_>) {
     }
 }
 
-fn limits(meaning: &mut Meaning<'_>) {
+/// The pauses of a client. Both the front of uWSGI and its worker limit them, so the shorter time counts.
+fn pauses(meaning: &mut Meaning<'_>) {
     let speaks_http = !meaning.binds.is_empty();
-    if let Some(at) = meaning.last(&["http-timeout", "socket-timeout"])
-        && let Some(seconds) = meaning.number(at)
-    {
-        match (speaks_http, seconds) {
-            (true, 1..) => meaning.honour(at, "body_timeout", vec![seconds.to_string()]),
-            (true, _) => meaning.no_effect(at, "no time"),
-            (false, _) => meaning.no_effect(at, MET_THERE),
+    let last = ["http-timeout", "socket-timeout"].map(|name| meaning.last(&[name]));
+    let mut given = Vec::new();
+    for at in last.into_iter().flatten() {
+        match meaning.number(at) {
+            None => {}
+            _ if !speaks_http => meaning.no_effect(at, MET_THERE),
+            Some(0) => meaning.no_effect(at, "no time"),
+            Some(seconds) => given.push((seconds, at)),
         }
     }
+    let Some((seconds, shorter)) = given.iter().min().copied() else {
+        return;
+    };
+    for (_, at) in given.into_iter().filter(|(_, at)| *at != shorter) {
+        let why = format!("{seconds} seconds, as {} says", meaning.items[shorter].key);
+        meaning.no_effect(at, &why);
+    }
+    let note = "the pauses of a client; `request_timeout` limits the application";
+    let seconds = seconds.to_string();
+    match &*meaning.items[shorter].key {
+        "http-timeout" => meaning.honour_with_note(shorter, "body_timeout", vec![seconds], note),
+        _ => meaning.honour(shorter, "body_timeout", vec![seconds]),
+    }
+}
+
+fn limits(meaning: &mut Meaning<'_>) {
+    let speaks_http = !meaning.binds.is_empty();
+    pauses(meaning);
     if let Some(at) = meaning.last(&["http-keepalive"])
         && let Some(seconds) = meaning.number(at)
     {

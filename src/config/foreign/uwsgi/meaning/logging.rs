@@ -67,6 +67,15 @@ fn format(meaning: &mut Meaning<'_>) {
     if given.is_empty() {
         return meaning.no_effect(at, "no format");
     }
+    // The text of a pattern has no `$` that stands for itself.
+    if given.contains("$(") {
+        let why = "a variable in it is not set now".to_owned();
+        return meaning.say(at, Verdict::Incomplete(why));
+    }
+    if given.contains('$') {
+        let advice = "no text has a $ here: write the pattern with `access_log_format`".to_owned();
+        return meaning.say(at, Verdict::Unsupported(advice));
+    }
     let (pattern, unknown, own) = translated(&given);
     if crate::observe::access_log::pattern::Pattern::parse(&pattern).is_err() {
         let advice = "write the pattern with `access_log_format`".to_owned();
@@ -83,6 +92,14 @@ fn format(meaning: &mut Meaning<'_>) {
     if !own.is_empty() {
         let own = own.join(", ");
         notes.push(format!("with uwsgi_module, uwsgi.set_logvar sets {own}"));
+    }
+    let is_own_time = meaning.all(&["logformat-strftime", "log-format-strftime"]);
+    let is_own_time = is_own_time.iter().any(|at| meaning.flag(*at));
+    if given.contains("%(ctime)") || given.contains("%(ftime)") && is_own_time {
+        notes.push("times have the form of time_local".to_owned());
+    }
+    if given.contains("%(size)") {
+        notes.push("size without the bytes of the header".to_owned());
     }
     match notes.is_empty() {
         true => meaning.honour(at, setting, vec![pattern]),

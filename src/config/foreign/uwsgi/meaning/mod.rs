@@ -18,6 +18,7 @@ mod schedules;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::numbers::{atoi, has_number};
 use super::reader::{Item, Options};
@@ -231,14 +232,25 @@ impl Meaning<'_> {
         table
     }
 
-    /// The lexical form of a path of the application, below its directory.
+    /// True if one of the directories with the application's code is `dir` or below it, by their names.
     fn is_at_or_above_code(&self, dir: &str) -> bool {
+        let values = |name| {
+            self.draft
+                .layer
+                .entry(name)
+                .map(|entry| entry.values.iter())
+        };
         let current = self.around.current_dir;
-        let chdir = self.draft.layer.entry("chdir");
-        let chdir = chdir.and_then(|entry| entry.values.first());
-        let code = chdir.map_or(current.to_owned(), |dir| current.join(dir));
-        let code: std::path::PathBuf = code.components().collect();
-        let dir: std::path::PathBuf = code.join(dir).components().collect();
-        code.starts_with(dir)
+        let chdir = values("chdir").and_then(|mut dirs| dirs.next());
+        let base = chdir.map_or(current.to_owned(), |dir| current.join(dir));
+        let absolute = |path: &str| base.join(path).components().collect::<PathBuf>();
+        let dir = absolute(dir);
+        // A module has no slash in its name, so it stands for the directory itself.
+        let files = values("app").into_iter().flatten();
+        let files = files.filter_map(|app| Some(absolute(app).parent()?.to_owned()));
+        let paths = values("pythonpath").into_iter().flatten();
+        let mut code = paths.map(|path| absolute(path)).chain(files);
+        base.components().collect::<PathBuf>().starts_with(&dir)
+            || code.any(|code| code.starts_with(&dir))
     }
 }

@@ -26,12 +26,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     deadline(meaning);
     recycling(meaning);
     patience(meaning);
-    if let Some(at) = meaning.last(&["listen"])
-        && let Some(length) = meaning.positive(at, "no request could wait")
-    {
-        let length = length.min(LONGEST_QUEUE).to_string();
-        meaning.honour(at, "queue_limit", vec![length]);
-    }
+    queue(meaning);
     if let Some(at) = meaning.last(&["umask"]) {
         let mask = meaning.value(at).to_owned();
         meaning.honour(at, "umask", vec![mask]);
@@ -55,6 +50,27 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         match file.is_empty() {
             true => meaning.no_effect(at, "no file"),
             false => meaning.append(at, "touch_reload", file),
+        }
+    }
+}
+
+/// `listen`, which uWSGI obeys as soon as it has read it: a `%(name)` in it is not replaced, and counts as 0.
+fn queue(meaning: &mut Meaning<'_>) {
+    let Some(at) = meaning.last(&["listen"]) else {
+        return;
+    };
+    match meaning.number(at) {
+        None => {}
+        Some(0) => {
+            let value = meaning.value(at);
+            let why = format!(
+                "uWSGI reads {value:?} as 0, so that one connection waits and others are dropped: the default of `queue_limit` holds"
+            );
+            meaning.say(at, Verdict::Dangerous(why));
+        }
+        Some(length) => {
+            let length = length.min(LONGEST_QUEUE).to_string();
+            meaning.honour(at, "queue_limit", vec![length]);
         }
     }
 }

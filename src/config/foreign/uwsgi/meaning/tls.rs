@@ -3,6 +3,7 @@
 use super::Meaning;
 use super::addresses::{address, bound};
 use crate::config::foreign::Verdict;
+use crate::config::foreign::uwsgi::reader::Item;
 
 /// The parts of `https = ADDR,CERT,KEY[,CIPHERS[,CA]]`, or of `https2 = addr=…,cert=…,key=…`.
 struct Given {
@@ -26,6 +27,13 @@ pub(super) fn decide(meaning: &mut Meaning<'_>, shared: &[(usize, String)]) {
     for at in meaning.all(&["http-to-https"]) {
         redirect(meaning, at);
     }
+}
+
+/// True for `https-socket = :$(PORT)`: whatever the variable is, there is no certificate.
+pub(super) fn can_never_listen(item: &Item) -> bool {
+    let value = item.value.as_deref().unwrap_or_default();
+    let is_tls = matches!(&*item.key, "https" | "https2" | "https-socket");
+    is_tls && !value.contains(',') && !value.starts_with("$(")
 }
 
 fn given(value: &str, is_named: bool) -> Option<Given> {
