@@ -132,9 +132,8 @@ fn variables_of_an_env_file_keep_their_meaning_with_quotes_and_white_space() {
         &[("main.py", APP), ("static/a.txt", "a file\n")],
     );
     let mut server = image(dir.path())
-        .without("PYSERVE_BIND")
+        .env("PYSERVE_BIND", "'127.0.0.1:0' ")
         .without("PYSERVE_WORKERS")
-        .env("PORT", " '0' ")
         .env("LISTEN_PORT", "")
         .env("NGINX_MAX_UPLOAD", "\"1k\"")
         .env("UWSGI_PROCESSES", " ")
@@ -155,11 +154,15 @@ fn variables_of_an_env_file_keep_their_meaning_with_quotes_and_white_space() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
-    let ended = image(dir.path())
-        .env("LISTEN_PORT", "0")
-        .args(["check"])
-        .run();
-    says(&ended, 78, "not the number of a port, 1 to 65535");
+    for (name, value) in [("LISTEN_PORT", "0"), ("PORT", "0"), ("PORT", " '00' ")] {
+        let check = image(dir.path()).without("PYSERVE_BIND").env(name, value);
+        let ended = check.args(["check"]).run();
+        says(&ended, 78, "not the number of a port, 1 to 65535");
+    }
+    let check = image(dir.path())
+        .without("PYSERVE_BIND")
+        .env("PORT", " '8123' ");
+    says(&check.args(["check"]).run(), 0, "0.0.0.0:8123");
 }
 
 #[test]

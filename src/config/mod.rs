@@ -628,7 +628,9 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let mut read = read_own(flags, surroundings)?;
     let files = foreign::Files::OF_THIS_MACHINE;
     let around = foreign::Surroundings::of(surroundings, &files);
-    let Some(image) = foreign::image::read(&read.layers, &around) else {
+    let by_link =
+        surroundings.uwsgi_command_line.is_some() || surroundings.gunicorn_command_line.is_some();
+    let Some(image) = foreign::image::read(&read.layers, &around, by_link) else {
         read_foreign(&mut read, surroundings, None);
         return Ok(read);
     };

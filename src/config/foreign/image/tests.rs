@@ -47,7 +47,7 @@ fn found(case: &Case<'_>) -> Option<Found> {
     );
     let files = Files::OF_THIS_MACHINE;
     let around = Surroundings::of(&host, &files);
-    read(&[own], &around)
+    read(&[own], &around, false)
 }
 
 /// Checks settings, and a part of the line about one source.
@@ -222,6 +222,16 @@ fn directories_of_static_files_are_locations() {
 }
 
 #[test]
+#[test]
+fn a_directory_without_uwsgi_ini_is_named() {
+    let case = Case {
+        files: &[("main.py", "app = 1\n")],
+        variables: &[("UWSGI_INI_DIR", "gone")],
+        image: "yes",
+    };
+    check(&case, &[("app", "main:app")], "there is no gone/uwsgi.ini");
+}
+
 fn the_missing_number_of_processes_is_that_of_the_image() {
     let check = |variables: &[(&str, &str)], expected: &[(&str, &str)]| {
         let found = found(&Case {
