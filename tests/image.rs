@@ -479,6 +479,42 @@ fn the_url_of_a_database_is_an_entry_of_django_s_databases() {
             format!("postgres://user:{character}@db.example/site?sslmode=require"),
             format!("mysql://user:12{character}?a=b@db.example/site"),
         ] {
+/// A plain application gets a plain shell, also beside an installed Flask.
+#[test]
+fn a_shell_has_the_names_of_the_application() {
+    let Some(venv) = venv("shells of applications") else {
+        return;
+    };
+    let dir = temp_dir();
+    let flask = "from flask import Flask\napp = Flask('of_flask')\n";
+    write_files(
+        dir.path(),
+        &[
+            ("plain.py", APP),
+            ("of_flask.py", flask),
+            (
+                "lines",
+                "print('it is', getattr(app, 'name', None) or app.__name__)\n",
+            ),
+        ],
+    );
+    let shell = |app: &str, expected: &str| {
+        let lines = std::fs::File::open(dir.path().join("lines")).unwrap();
+        let ended = Pyserve::new()
+            .without("PYSERVE_PYTHON")
+            .arg_file("--venv", &venv)
+            .args(["--app", app])
+            .current_dir(dir.path())
+            .stdin_from(lines)
+            .args(["shell"])
+            .run();
+        says(&ended, 0, expected);
+    };
+    shell("plain:app", "it is app");
+    shell("plain.py:app", "it is app");
+    shell("of_flask:app", "it is of_flask");
+}
+
             check(&url, &say);
         }
     }
