@@ -75,6 +75,7 @@ impl Setup {
         }
         let surroundings = HostFacts {
             uwsgi_command_line: None,
+            uwsgi_directory: None,
             gunicorn_command_line: None,
             environment: self
                 .variables

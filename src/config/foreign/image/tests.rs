@@ -35,6 +35,7 @@ fn found(case: &Case<'_>) -> Option<Found> {
         is_terminal: false,
         is_output_terminal: false,
         uwsgi_command_line: None,
+        uwsgi_directory: None,
         gunicorn_command_line: None,
         is_init: true,
     };
@@ -222,7 +223,6 @@ fn directories_of_static_files_are_locations() {
 }
 
 #[test]
-#[test]
 fn a_directory_without_uwsgi_ini_is_named() {
     let case = Case {
         files: &[("main.py", "app = 1\n")],
@@ -232,6 +232,7 @@ fn a_directory_without_uwsgi_ini_is_named() {
     check(&case, &[("app", "main:app")], "there is no gone/uwsgi.ini");
 }
 
+#[test]
 fn the_missing_number_of_processes_is_that_of_the_image() {
     let check = |variables: &[(&str, &str)], expected: &[(&str, &str)]| {
         let found = found(&Case {
