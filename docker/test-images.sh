@@ -156,6 +156,9 @@ runs() {
     expect "the manual" "$(d run --rm pyserve:batteries help images | head -n 1)" '*[Ii]mages*'
     expect "devel: tools" "$(d run --rm --entrypoint python pyserve:devel -c 'import debugpy, ipdb, pytest; print("all")')" all
     d rm -f batteries >/dev/null
+    site hello <<<"$HELLO"
+    expect "shell with a terminal" "$(printf 'import os\nprint("is", os.isatty(0), app.__name__)\nexit()\n' |
+        timeout 60 script -qec "${engine[*]} run -it --rm test/hello shell" /dev/null)" '*is True app*'
 }
 
 # Variables and files of other images.
@@ -300,6 +303,13 @@ appservice() {
     d exec appservice cp /tmp/uwsgi_django.ini /etc/uwsgi/uwsgi.ini
     expect "a reload takes the sample" "$(d exec appservice pyserve reload 2>&1)" '*'
     expect "Django by uwsgi_django.ini" "$(get /)" '*install worked successfully*'
+    # The last step of the guide, as it prints it: uWSGI is called by hand after a change.
+    printf '[uwsgi]\nchdir = /home/site/wwwroot\nwsgi-file = index.py\nsocket = /tmp/uwsgi.sock\n' | d exec -i appservice tee /etc/uwsgi/uwsgi.ini >/dev/null
+    expect "uwsgi by hand" "$(d exec appservice uwsgi --uid www-data --gid www-data –ini=/etc/uwsgi/uwsgi.ini 2>&1; echo "code $?")" \
+        '*it reloads by this command line*serves */etc/uwsgi/uwsgi.ini:3*code 0'
+    expect "the changed uwsgi.ini" "$(get /)" '*Your Python site is running*'
+    expect "a second start is refused" "$(d exec appservice pyserve 2>&1; echo "code $?")" '*sshd does not start*address in use*code 69'
+    expect "one sshd" "$(d exec appservice sh -c 'ps ax | grep -c "[s]shd -D"')" 1
     expect "uwsgi is a name of pyserve" "$(d exec appservice uwsgi --version)" 'pyserve * as uwsgi'
     expect "SIGTERM ends it with 0" "$(stop_code appservice)" 0
     # An old site and its uwsgi.ini over the defaults, and no password: no sshd.
@@ -322,6 +332,17 @@ appservice() {
     mkdir "$work/empty"
     run appservice 80 -v "$work/empty:/etc/uwsgi:ro" pyserve:appservice && answers "$address/" || { logs appservice; return; }
     expect "an empty read-only UWSGI_INI_DIR" "$(get /)" '*Your Python site is running*'
+    # A log directory that cannot be written, and one that is full; a log-in by key.
+    ssh-keygen -q -t ed25519 -N '' -f "$work/key"
+    run appservice 80 -p 127.0.0.1::2222 -e WEBSITE_INSTANCE_ID=x -e "SSH_PUBLIC_KEY=$(cat "$work/key.pub")" -v "$work/empty:/home/LogFiles:ro" pyserve:appservice &&
+        answers "$address/" || { logs appservice; return; }
+    expect "a read-only /home/LogFiles" "$(get /)" '*Your Python site is running*'
+    port=$(d port appservice 2222 | head -n 1)
+    expect "a log-in by key, with a cipher of the platform" "$(timeout 30 ssh -c aes256-cbc -m hmac-sha1 -i "$work/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes \
+        -p "${port##*:}" root@127.0.0.1 'bash -lc "pyserve status | head -n 1"' 2>/dev/null)" 'pyserve *serving*'
+    # Without a free inode.
+    run appservice 80 --tmpfs /home/LogFiles:rw,nr_inodes=1 pyserve:appservice || return
+    answers "$address/" && expect "a full /home/LogFiles" "$(get /)" '*Your Python site is running*'
     d rm -f appservice >/dev/null
 }
 

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::settings::{self, Setting};
-use crate::config::{native, values};
+use crate::config::{native, suggest, values};
 use crate::explain;
 use crate::init;
 use crate::manual::{self, Page};
@@ -674,6 +674,9 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
             Some(ours) => ours.to_owned(),
             None => return error,
         }
+    } else if suggest::begins_with_dash(stray) {
+        let name = stray.trim_start_matches(suggest::is_dash);
+        format!("an option begins with two hyphens, as in '--{name}'")
     } else if error.get(ContextKind::SuggestedSubcommand).is_some() && !is_file_name(stray) {
         return error;
     } else if ["run", "start", "runserver"].contains(&&**stray) {

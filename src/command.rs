@@ -8,7 +8,7 @@ use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
 use crate::config::reach::{self, Unreachable};
 use crate::config::{
-    self, AppSettings, Config, ConfigError, HostFacts, ListenAddress, foreign, native,
+    self, AppSettings, CommandLine, Config, ConfigError, HostFacts, ListenAddress, foreign, native,
 };
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
@@ -63,10 +63,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(words) = foreign::found::called_as("uwsgi") {
-        return match uwsgi_link::answer(&words) {
-            Some(code) => code,
-            None => served(Layer::default()),
-        };
+        return as_uwsgi(&words);
     }
     if let Some(words) = foreign::found::called_as("gunicorn") {
         return as_gunicorn(&words);
@@ -96,7 +93,7 @@ pub fn main() -> ExitCode {
             Err(code) => return code,
         },
         Verb::Check => match with_procfile(invocation.flags) {
-            Ok(flags) => run(flags, read_only, check),
+            Ok(flags) => run(flags, None, read_only, check),
             Err(code) => return code,
         },
     };
@@ -116,6 +113,18 @@ fn with_procfile(mut flags: Layer) -> Result<Layer, ExitCode> {
     Ok(flags)
 }
 
+/// Runs what the command line of uWSGI asks for.
+fn as_uwsgi(words: &[String]) -> ExitCode {
+    if let Some(code) = uwsgi_link::answer(words) {
+        return code;
+    }
+    match uwsgi_link::hand_over(words, &HostFacts::of_this_process()) {
+        Ok(Some(code)) => code,
+        Ok(None) => served(Layer::default()),
+        Err(error) => complain(&error.into()),
+    }
+}
+
 /// Runs what the command line of gunicorn asks for.
 fn as_gunicorn(words: &[String]) -> ExitCode {
     let nothing = |_: &Config| Ok(Bound::default());
@@ -123,8 +132,10 @@ fn as_gunicorn(words: &[String]) -> ExitCode {
     match gunicorn_link::role(words, variable.as_deref()) {
         gunicorn_link::Role::Answer(text) => printed(print(&text)),
         gunicorn_link::Role::Serve => served(Layer::default()),
-        gunicorn_link::Role::Show => ended_with(run(Layer::default(), nothing, check)),
-        gunicorn_link::Role::Check => ended_with(run(Layer::default(), nothing, check_quietly)),
+        gunicorn_link::Role::Show => ended_with(run(Layer::default(), None, nothing, check)),
+        gunicorn_link::Role::Check => {
+            ended_with(run(Layer::default(), None, nothing, check_quietly))
+        }
     }
 }
 
@@ -139,8 +150,11 @@ fn served(flags: Layer) -> ExitCode {
         Err(why) => return complain(&anyhow::Error::msg(why)),
     };
     let report = inherited.as_ref().and_then(Inherited::failure_report);
+    let adopted = inherited.as_ref().map(Inherited::secrets);
+    let adopted = adopted.and_then(|inherited| inherited.adopted.clone());
     let first = |config: &Config| bind(config, inherited);
-    let ended = sourced.and(ready).and_then(|()| run(flags, first, serve));
+    let ended = sourced.and(ready);
+    let ended = ended.and_then(|()| run(flags, adopted, first, serve));
     if let Some(report) = report {
         match &ended {
             Ok(outcome) if outcome.last_error.is_empty() => {}
@@ -234,20 +248,26 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 /// The second step, with the settings: serving, or checking them.
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
-/// `first` is the first step, as the user that starts the server.
+/// `first` is the first step, as the user that starts the server; `adopted` comes from the process whose place
+/// this one takes.
 fn run(
     flags: Layer,
+    adopted: Option<CommandLine>,
     first: impl FnOnce(&Config) -> anyhow::Result<Bound>,
     role: Role,
 ) -> anyhow::Result<Outcome> {
     supervisor::signals::survive_file_limit().context("cannot handle signals")?;
-    let load = move || -> Result<Loaded, ConfigError> {
+    let load = move |adopted: Option<&CommandLine>| -> Result<Loaded, ConfigError> {
         let surroundings = HostFacts::of_this_process();
+        let surroundings = match adopted {
+            Some(line) => line.applied_to(surroundings),
+            None => surroundings,
+        };
         let resolved = config::load(flags.clone(), &surroundings)?;
         let applications = resolved.config.apps.clone();
         Ok((resolved, applications))
     };
-    let (resolved, applications) = load()?;
+    let (resolved, applications) = load(adopted.as_ref())?;
     config::enter_current_directory(&resolved.config);
     logs::init(
         resolved.config.log_format,
@@ -271,8 +291,8 @@ fn run(
     let runtime = runtime(resolved.config.front_threads)
         .map_err(|error| anyhow::Error::msg(descriptors::explain(&error)))
         .context("cannot start the threads of the front")?;
-    let reload = move || -> Result<Loaded, ConfigError> {
-        let loaded = load()?;
+    let reload = move |adopted: Option<&CommandLine>| -> Result<Loaded, ConfigError> {
+        let loaded = load(adopted)?;
         loaded.1.iter().try_for_each(reach::check)?;
         Ok(loaded)
     };

@@ -480,6 +480,7 @@ mod tests {
             uptime: 200.0,
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
+            image: false,
             memory: 3 << 20,
             memory_used: 1 << 20,
             memory_budget: 256 << 20,

@@ -132,9 +132,8 @@ fn variables_of_an_env_file_keep_their_meaning_with_quotes_and_white_space() {
         &[("main.py", APP), ("static/a.txt", "a file\n")],
     );
     let mut server = image(dir.path())
-        .without("PYSERVE_BIND")
+        .env("PYSERVE_BIND", "'127.0.0.1:0' ")
         .without("PYSERVE_WORKERS")
-        .env("PORT", " '0' ")
         .env("LISTEN_PORT", "")
         .env("NGINX_MAX_UPLOAD", "\"1k\"")
         .env("UWSGI_PROCESSES", " ")
@@ -155,11 +154,15 @@ fn variables_of_an_env_file_keep_their_meaning_with_quotes_and_white_space() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
-    let ended = image(dir.path())
-        .env("LISTEN_PORT", "0")
-        .args(["check"])
-        .run();
-    says(&ended, 78, "not the number of a port, 1 to 65535");
+    for (name, value) in [("LISTEN_PORT", "0"), ("PORT", "0"), ("PORT", " '00' ")] {
+        let check = image(dir.path()).without("PYSERVE_BIND").env(name, value);
+        let ended = check.args(["check"]).run();
+        says(&ended, 78, "not the number of a port, 1 to 65535");
+    }
+    let check = image(dir.path())
+        .without("PYSERVE_BIND")
+        .env("PORT", " '8123' ");
+    says(&check.args(["check"]).run(), 0, "0.0.0.0:8123");
 }
 
 #[test]
@@ -209,6 +212,183 @@ fn the_processes_of_uwsgi_s_variables_are_workers() {
     check(&[("UWSGI_CHEAPER", "3")], "3..16");
     // One process is uWSGI's default, and not that of the image.
     check(&[], "default");
+}
+
+/// A WSGI application of one word.
+fn word(word: &str) -> String {
+    format!(
+        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{word}']\n"
+    )
+}
+
+/// The server of an image whose applications `one`, `two` and `three` are in `site`, and which serves what
+/// `conf/uwsgi.ini` says; `uwsgi` is a link to the binary.
+struct Beside {
+    dir: tempfile::TempDir,
+    server: Server,
+}
+
+impl Beside {
+    fn new() -> Self {
+        let dir = temp_dir();
+        let (one, two, three) = (word("one"), word("two"), word("three"));
+        write_files(
+            dir.path(),
+            &[
+                ("site/one.py", &one),
+                ("site/two.py", &two),
+                ("site/three.py", &three),
+                ("site/broken.py", "import nothing_of_this_name\n"),
+                ("prestart.sh", "echo sourced >> starts\n"),
+            ],
+        );
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pyserve"), dir.path().join("uwsgi"))
+            .unwrap();
+        let ini = dir.path().join("conf");
+        let beside = Self {
+            server: {
+                write_ini(dir.path(), "uwsgi.ini", "one");
+                image(dir.path()).env("UWSGI_INI_DIR", ini).ready()
+            },
+            dir,
+        };
+        assert_eq!(beside.served(), "one");
+        beside
+    }
+
+    fn served(&self) -> String {
+        body(&self.server, "/")
+    }
+
+    /// `uwsgi` in the directory `below` with the variables of the image, at the address of its server.
+    fn uwsgi(&self, below: &str) -> Pyserve {
+        let bind = format!("127.0.0.1:{}", self.server.port());
+        Pyserve::binary(&self.dir.path().join("uwsgi"))
+            .quick()
+            .env("PYSERVE_IMAGE", "yes")
+            .env("PYSERVE_BIND", bind)
+            .env("PYSERVE_CONTROL", self.server.probe.path("control"))
+            .current_dir(self.dir.path().join(below))
+    }
+
+    fn verb(&self, verb: &str) -> Ended {
+        let control = self.server.probe.path("control");
+        let ended = Pyserve::bare()
+            .env("PYSERVE_CONTROL", control)
+            .args([verb])
+            .run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        ended
+    }
+}
+
+fn write_ini(dir: &Path, name: &str, app: &str) {
+    let chdir = dir.join("site");
+    let text = format!(
+        "[uwsgi]\nchdir = {}\nwsgi-file = {app}.py\nmaster = true\nsocket = /tmp/uwsgi.sock\n",
+        chdir.display()
+    );
+    write_files(&dir.join("conf"), &[(name, &text)]);
+}
+
+/// The guide of an old image: change uwsgi.ini, and call uwsgi.
+#[test]
+fn uwsgi_called_beside_the_server_of_an_image_hands_its_command_line_over() {
+    let beside = Beside::new();
+    write_ini(beside.dir.path(), "uwsgi.ini", "two");
+    // As the guide prints it, with a dash.
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+    let user = [
+        "--uid".to_owned(),
+        uid.as_raw().to_string(),
+        "--gid".to_owned(),
+        gid.as_raw().to_string(),
+    ];
+    let ended = beside
+        .uwsgi(".")
+        .args(user)
+        .args(["–ini=conf/uwsgi.ini"])
+        .run();
+    says(&ended, 0, "it reloads by this command line");
+    assert!(ended.stdout.contains("\nserves "), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("conf/uwsgi.ini:3"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(beside.served(), "two");
+    // Another file, relative to where the command is called.
+    write_ini(beside.dir.path(), "other.ini", "three");
+    let ended = beside.uwsgi("conf").args(["--ini", "other.ini"]).run();
+    says(&ended, 0, "it reloads by this command line");
+    assert_eq!(beside.served(), "three");
+    let starts = std::fs::read_to_string(beside.dir.path().join("starts")).unwrap();
+    assert_eq!(
+        starts, "sourced\n",
+        "the script is sourced by the server alone"
+    );
+    // Reloads and upgrades keep it.
+    beside.verb("reload");
+    assert_eq!(beside.served(), "three");
+    crate::upgrade::upgrade(&beside.server);
+    assert_eq!(beside.served(), "three");
+    beside.verb("reload");
+    assert_eq!(beside.served(), "three");
+}
+
+#[test]
+fn a_command_line_that_cannot_be_served_leaves_the_server_of_an_image_as_it_is() {
+    let beside = Beside::new();
+    write_ini(beside.dir.path(), "broken.ini", "broken");
+    let ended = beside.uwsgi("conf").args(["--ini", "broken.ini"]).run();
+    says(&ended, 1, "the old code and settings keep serving");
+    assert!(
+        ended.stderr.contains("nothing_of_this_name"),
+        "{}",
+        ended.stderr
+    );
+    let ended = beside.uwsgi("conf").args(["--ini", "gone.ini"]).run();
+    says(&ended, 78, "cannot read gone.ini");
+    let ended = beside.uwsgi("conf").args(["–uini=gone.ini"]).run();
+    says(&ended, 78, "not with the hyphens of an option");
+    beside.verb("reload");
+    assert_eq!(beside.served(), "one");
+}
+
+#[test]
+fn uwsgi_hands_over_to_the_server_of_its_image_at_its_address_alone() {
+    let beside = Beside::new();
+    write_ini(beside.dir.path(), "other.ini", "two");
+    // Another address: a server of its own.
+    let own = beside
+        .uwsgi("conf")
+        .env("PYSERVE_BIND", "127.0.0.1:0")
+        .env("PYSERVE_LOG_FORMAT", "pretty")
+        .args(["--ini", "other.ini"]);
+    let control = own.path("own");
+    let own = own.env("PYSERVE_CONTROL", control).ready();
+    assert_eq!(body(&own, "/"), "two");
+    // Not in an image: the address is taken, as for uWSGI.
+    let ended = beside
+        .uwsgi("conf")
+        .without("PYSERVE_IMAGE")
+        .args(["--ini", "other.ini"])
+        .run();
+    assert_eq!(ended.code, 69, "{}", ended.stderr);
+    assert_eq!(beside.served(), "one");
+    // A server that is not of an image takes no command line.
+    let server = Pyserve::new()
+        .args(["--app", "one.py"])
+        .current_dir(beside.dir.path().join("site"))
+        .ready();
+    let ended = beside
+        .uwsgi("conf")
+        .env("PYSERVE_BIND", format!("127.0.0.1:{}", server.port()))
+        .env("PYSERVE_CONTROL", server.probe.path("control"))
+        .args(["--ini", "other.ini"])
+        .run();
+    assert_eq!(ended.code, 69, "{}", ended.stderr);
+    assert_eq!(body(&server, "/"), "one");
 }
 
 #[test]
@@ -297,6 +477,42 @@ fn verbs_run_commands_of_the_project_with_its_variables() {
         )],
     );
     says(&verb(&["test", "test_one"]), 0, "");
+}
+
+/// A plain application gets a plain shell, also beside an installed Flask.
+#[test]
+fn a_shell_has_the_names_of_the_application() {
+    let Some(venv) = venv("shells of applications") else {
+        return;
+    };
+    let dir = temp_dir();
+    let flask = "from flask import Flask\napp = Flask('of_flask')\n";
+    write_files(
+        dir.path(),
+        &[
+            ("plain.py", APP),
+            ("of_flask.py", flask),
+            (
+                "lines",
+                "print('it is', getattr(app, 'name', None) or app.__name__)\n",
+            ),
+        ],
+    );
+    let shell = |app: &str, expected: &str| {
+        let lines = std::fs::File::open(dir.path().join("lines")).unwrap();
+        let ended = Pyserve::new()
+            .without("PYSERVE_PYTHON")
+            .arg_file("--venv", &venv)
+            .args(["--app", app])
+            .current_dir(dir.path())
+            .stdin_from(lines)
+            .args(["shell"])
+            .run();
+        says(&ended, 0, expected);
+    };
+    shell("plain:app", "it is app");
+    shell("plain.py:app", "it is app");
+    shell("of_flask:app", "it is of_flask");
 }
 
 /// Prints the signals that it gets.

@@ -45,11 +45,32 @@ def shell(app: str, words: List[str]) -> None:
     """Replaces this process by an interactive Python."""
     if os.path.isfile("manage.py"):
         command = ["manage.py", "shell", *words]
-    elif importlib.util.find_spec("flask"):
+    elif is_flask(app):
         command = ["-m", "flask", "--app", app, "shell", *words]
     else:
-        command = ["-i", *words]
+        command = ["-i", *(words or ["-c", import_line(app)])]
     os.execv(sys.executable, [sys.executable, *command])
+
+
+def is_flask(app: str) -> bool:
+    """True if Flask is installed and finds an application of its own."""
+    if not importlib.util.find_spec("flask"):
+        return False
+    from flask.cli import NoAppException, ScriptInfo
+
+    try:
+        ScriptInfo(app_import_path=app).load_app()
+    except NoAppException:
+        return False
+    return True
+
+
+def import_line(app: str) -> str:
+    """The line that gives a plain shell the names of `FILE.py:NAME`, `MODULE:NAME` or `MODULE`."""
+    module, _, name = app.partition(":")
+    if module.endswith(".py"):
+        return "import runpy; globals().update(runpy.run_path(%r, run_name=%r))" % (module, "pyserve_shell")
+    return "from %s import %s" % (module, name) if name.isidentifier() else "import %s" % module
 
 
 def main() -> None:

@@ -38,6 +38,24 @@ impl ListenAddress {
         matches!(self, Self::Tls(_))
     }
 
+    /// True if a socket at one of the addresses keeps another from the other one. Port 0 is a free port.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one) | Self::Tls(one), Self::Tcp(other) | Self::Tls(other)) => {
+                let is_any = |address: &SocketAddr| address.ip().is_unspecified();
+                // `[::]` takes the port of IPv4 as well (ipv6(7), IPV6_V6ONLY).
+                let is_every = |address: &SocketAddr| is_any(address) && address.is_ipv6();
+                let meet = one.ip() == other.ip()
+                    || is_every(one)
+                    || is_every(other)
+                    || (one.is_ipv4() == other.is_ipv4() && (is_any(one) || is_any(other)));
+                one.port() != 0 && one.port() == other.port() && meet
+            }
+            (Self::Unix(one), Self::Unix(other)) => one == other,
+            _ => false,
+        }
+    }
+
     /// `8000`, `:8000`, `127.0.0.1:8000`, `[::]:8080`, `localhost:8000`, `unix:PATH`; with TLS behind
     /// `https://`; a relative path is below `base`. Without a host it is every IPv4 interface, as in
     /// nginx and uWSGI.
@@ -152,6 +170,24 @@ mod tests {
         check("unix:/run/app.sock", "unix:/run/app.sock");
         check("unix:///run/app.sock", "unix:/run/app.sock");
         check("unix:app.sock", "unix:/base/app.sock");
+    }
+
+    #[test]
+    fn addresses_conflict_where_a_second_socket_cannot_listen() {
+        let check = |one: &str, other: &str, expected: bool| {
+            let (first, second) = (parse(one).unwrap(), parse(other).unwrap());
+            assert_eq!(first.conflicts_with(&second), expected, "{one} {other}");
+            assert_eq!(second.conflicts_with(&first), expected, "{other} {one}");
+        };
+        check("80", "0.0.0.0:80", true);
+        check("80", "https://127.0.0.1:80", true);
+        check("127.0.0.1:80", "127.0.0.2:80", false);
+        check("80", "[::]:80", true);
+        check("80", "[::1]:80", false);
+        check("80", "81", false);
+        check("0", "0", false);
+        check("unix:a", "unix:/base/a", true);
+        check("unix:a", "80", false);
     }
 
     #[test]

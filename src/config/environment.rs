@@ -1,7 +1,8 @@
 //! The environment as a layer of settings: `PYSERVE_MAX_BODY=1G`.
 //!
 //! A repeatable setting takes several values between commas or white space. An empty variable
-//! counts as unset, because `${VARIABLE:-}` in a compose file makes those. An unknown `PYSERVE_*`
+//! counts as unset, because `${VARIABLE:-}` in a compose file makes those. White space and one pair of quotes
+//! around a value are no part of it: files with variables keep them (`docker run --env-file`). An unknown `PYSERVE_*`
 //! variable causes a warning, not an error: a container inherits variables from its host.
 
 use std::collections::BTreeMap;
@@ -15,8 +16,7 @@ use super::{native, suggest};
 /// The process id of the server that the prestart scripts started: they have been sourced.
 pub const PRESTARTED: &str = "PYSERVE_PRESTARTED";
 
-/// Variables of other images and of platforms that give settings. Files with variables (`docker run --env-file`)
-/// keep quotes and white space around a value, templates leave empty values.
+/// Variables of other images and of platforms that give settings.
 const OF_IMAGES: [&str; 22] = [
     "APP_CONFIG",
     "APP_FILE",
@@ -42,13 +42,13 @@ const OF_IMAGES: [&str; 22] = [
     "WEB_CONCURRENCY",
 ];
 
-/// The variables of a process, or of a test. Of a variable of another image, an empty value counts as unset, and
+/// The variables of a process, or of a test. Of one that gives a setting, an empty value counts as unset, and
 /// white space and one pair of quotes around the value are removed.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     /// Names of variables whose quotes were removed.
-    unquoted: Vec<&'static str>,
+    unquoted: Vec<String>,
 }
 
 impl Environment {
@@ -91,19 +91,21 @@ impl Environment {
     }
 
     fn tidy(&mut self) {
-        for name in OF_IMAGES {
-            let given = self.variables.get(OsStr::new(name));
+        let own = settings::all().filter(|setting| !setting.may_have_quotes());
+        let own = own.map(settings::Setting::variable);
+        for name in OF_IMAGES.iter().map(ToString::to_string).chain(own) {
+            let given = self.variables.get(OsStr::new(&name));
             let Some(given) = given.and_then(|value| value.to_str()) else {
                 continue;
             };
             let trimmed = given.trim();
             let value = without_quotes(trimmed);
             if value.len() < trimmed.len() {
-                self.unquoted.push(name);
+                self.unquoted.push(name.clone());
             }
-            match value {
-                "" => self.variables.remove(OsStr::new(name)),
-                value => self.variables.insert(name.into(), value.to_owned().into()),
+            match value.to_owned() {
+                value if value.is_empty() => self.variables.remove(OsStr::new(&name)),
+                value => self.variables.insert(name.into(), value.into()),
             };
         }
     }
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_other_images_variables_lose_white_space_and_quotes() {
+    fn values_lose_white_space_and_quotes_around_them() {
         let check = |given: &str, expected: Option<&str>, is_warned: bool| {
             let environment: Environment = [("LISTEN_PORT", given)].into_iter().collect();
             assert_eq!(
@@ -262,6 +264,21 @@ mod tests {
         for empty in ["", " \t", "\"\"", "' '"] {
             check(empty, None, empty.contains(['"', '\'']));
         }
+        let own = [
+            ("PYSERVE_MAX_BODY", "\"1G\" "),
+            ("PYSERVE_APP", "a:b\r"),
+            ("PYSERVE_TRUST", "''"),
+        ];
+        let (own, warnings) = read(&own);
+        let value = |name: &str| own.entry(name).map(|entry| entry.values.join("|"));
+        assert_eq!(value("max_body").as_deref(), Some("1G"));
+        assert_eq!(value("app").as_deref(), Some("a:b"));
+        assert_eq!(value("trust"), None);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        // A pattern may begin and end with a quote.
+        let (own, _) = read(&[("PYSERVE_ACCESS_LOG_FORMAT", "\"%(r)s\"")]);
+        let value = &own.entry("access_log_format").unwrap().values[0];
+        assert_eq!(value, "\"%(r)s\"");
         for other in ["\"", "\"8080", "'8080\"", "\"a\" \"b\""] {
             check(other, Some(other), false);
         }

@@ -12,6 +12,7 @@
 pub mod access;
 pub mod acme;
 pub mod address;
+pub mod adopted;
 pub mod app;
 pub mod companions;
 pub mod compression;
@@ -51,6 +52,7 @@ use std::time::Duration;
 use pyserve_wire::control::Preload;
 
 pub use address::ListenAddress;
+pub use adopted::CommandLine;
 pub use app::{AppRef, AppTarget};
 pub use compression::{CompressTypes, Compression};
 pub use control_target::{Control, ControlTarget};
@@ -163,6 +165,8 @@ pub struct Config {
     pub umask: Option<u32>,
     /// The file with the process id; absolute.
     pub pidfile: Option<PathBuf>,
+    /// True if the variables and files of other images are read.
+    pub is_image: bool,
     /// True if a saved source file is a reason to reload.
     pub autoreload: bool,
     /// Format of all other log lines.
@@ -442,7 +446,9 @@ pub struct HostFacts {
     pub is_output_terminal: bool,
     /// The command line of uWSGI, if the program is called by that name.
     pub uwsgi_command_line: Option<Vec<String>>,
-    /// That of gunicorn, likewise.
+    /// The directory of that command line, if a running server has adopted it ([`adopted`]).
+    pub uwsgi_directory: Option<PathBuf>,
+    /// The command line of gunicorn, if the program is called by that name.
     pub gunicorn_command_line: Option<Vec<String>>,
     /// True if this is process 1, which a container's runtime kills if it does not stop in time.
     pub is_init: bool,
@@ -466,6 +472,7 @@ impl HostFacts {
             is_terminal: Standard::Error.is_terminal(),
             is_output_terminal: Standard::Output.is_terminal(),
             uwsgi_command_line: foreign::found::called_as("uwsgi"),
+            uwsgi_directory: None,
             gunicorn_command_line: foreign::found::called_as("gunicorn"),
             is_init: handover::is_init(),
         }
@@ -590,6 +597,15 @@ pub fn procfile(
         .flatten())
 }
 
+/// True if the setting `image` is on.
+///
+/// # Errors
+/// [`ConfigError`] if the settings file cannot be read.
+pub fn is_image(surroundings: &HostFacts) -> Result<bool, ConfigError> {
+    let own = read_own(Layer::default(), surroundings)?;
+    Ok(foreign::image::Image::of(&own.layers) != foreign::image::Image::No)
+}
+
 /// The command of a process type of the `Procfile` in the current directory.
 pub fn process_type(kind: &str, surroundings: &HostFacts) -> Option<String> {
     let files = foreign::Files::OF_THIS_MACHINE;
@@ -630,7 +646,9 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let mut read = read_own(flags, surroundings)?;
     let files = foreign::Files::OF_THIS_MACHINE;
     let around = foreign::Surroundings::of(surroundings, &files);
-    let Some(image) = foreign::image::read(&read.layers, &around) else {
+    let by_link =
+        surroundings.uwsgi_command_line.is_some() || surroundings.gunicorn_command_line.is_some();
+    let Some(image) = foreign::image::read(&read.layers, &around, by_link) else {
         read_foreign(&mut read, surroundings, None);
         return Ok(read);
     };
@@ -664,7 +682,10 @@ fn read_foreign(read: &mut Read, surroundings: &HostFacts, unless_given: Option<
     let files = foreign::Files::OF_THIS_MACHINE;
     let around = foreign::Surroundings::of(surroundings, &files);
     let sources = foreign::found::uwsgi_sources(&layers, surroundings);
-    let uwsgi = sources.map(|sources| foreign::uwsgi::read(&sources, &around));
+    let uwsgi = sources.map(|sources| match &surroundings.uwsgi_directory {
+        None => foreign::uwsgi::read(&sources, &around),
+        Some(directory) => foreign::found::read_adopted(&sources, directory, &around),
+    });
     let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
     let gunicorn = gunicorn.map(|sources| {
         let known: Vec<_> = layers.iter().collect();

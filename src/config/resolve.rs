@@ -140,7 +140,6 @@ impl Resolver<'_> {
         let servers = self.servers(&chdir)?;
         let (app, upstream) = self.whole_site(&servers, &chdir, &static_locations, &tables)?;
         let temp_dir = self.temp_dir(&chdir)?;
-        let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
         let settings = self.location_settings()?;
@@ -184,6 +183,7 @@ impl Resolver<'_> {
             log_files: self.log_files(&chdir)?,
             umask: self.umask()?,
             pidfile: self.pidfile(&chdir)?,
+            is_image: self.is_image()?,
             autoreload: self.autoreload(dev)?,
             log_format: self.log_format()?,
             log_level: self.one("log_level", values::log_filter)?,
@@ -192,7 +192,7 @@ impl Resolver<'_> {
             control: self.control(&chdir, &temp_dir)?,
             temp_dir,
             run_as,
-            socket_files,
+            socket_files: self.socket_files()?,
             admin: self.admin(&chdir)?,
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,
@@ -210,7 +210,6 @@ impl Resolver<'_> {
     /// Files of other servers have been read; their names are shown.
     fn foreign_files(&mut self) -> Result<(), ConfigError> {
         self.many("ini", |_| Ok(()))?;
-        self.one("image", |text| values::choice(text, &Image::CHOICES))?;
         self.many("prestart", |_| Ok(()))?;
         for name in ["nginx", "gunicorn", "supervisord"] {
             if self.optional(name, |_| Ok(()))?.is_none() {
@@ -218,6 +217,12 @@ impl Resolver<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Variables and files of other images have been read.
+    fn is_image(&mut self) -> Result<bool, ConfigError> {
+        let image = self.one("image", |text| values::choice(text, &Image::CHOICES))?;
+        Ok(image != Image::No)
     }
 
     // Looking up.

@@ -78,6 +78,11 @@ impl Setting {
         matches!(self.name, "header" | "error_page" | "request_header")
     }
 
+    /// True if quotes around a whole value may belong to it.
+    pub fn may_have_quotes(&self) -> bool {
+        self.name == "access_log_format"
+    }
+
     /// A few words for the short help, `pyserve -h`; none for options that it omits.
     pub fn short_help(&self) -> Option<&'static str> {
         let (_, help) = COMMON.iter().find(|(name, _)| *name == self.name)?;

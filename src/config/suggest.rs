@@ -1,4 +1,4 @@
-//! Suggests the known name that is closest to an unknown one.
+//! Suggests the known name that is closest to an unknown one, and knows dashes that stand for hyphens.
 
 /// The candidate closest to `word`, if one is close enough to be a slip of the fingers.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -42,6 +42,18 @@ fn missing_letters(mut counts: [i16; 32], candidate: &str) -> usize {
         }
     }
     usize::try_from(more.max(fewer)).unwrap_or(usize::MAX)
+}
+
+/// True for a hyphen, and for the dashes and the minus sign that a word processor puts in its place.
+pub fn is_dash(letter: char) -> bool {
+    matches!(letter, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+}
+
+/// True for a word that begins with a dash of a word processor, as in `–ini=uwsgi.ini`.
+pub fn begins_with_dash(word: &str) -> bool {
+    let is_typeset = |letter: char| is_dash(letter) && letter != '-';
+    let mut dashes = word.chars().take_while(|letter| is_dash(*letter));
+    dashes.any(is_typeset)
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// The directory in which it works.
     pub chdir: String,
+    /// True if the setting `image` is on.
+    #[serde(default)]
+    pub image: bool,
     /// Memory of the front: resident set.
     pub memory: u64,
     /// Bytes that clients make the front hold.

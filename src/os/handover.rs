@@ -255,6 +255,11 @@ pub fn is_init() -> bool {
     std::process::id() == 1 || STANDS_FOR_INIT.load(Ordering::Relaxed)
 }
 
+/// True if this process was started to take the place of another; before it takes the channel.
+pub fn is_successor() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 /// A descriptor that becomes readable when a process ends; `None` where the kernel has none.
 pub fn end_of(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;

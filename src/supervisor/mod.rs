@@ -38,7 +38,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Resolved};
+use crate::config::{CommandLine, Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::front::tls::certificates::Certificates;
@@ -119,8 +119,9 @@ pub async fn serve(
     let mut signals = Signals::new()?;
     let config = &resolved.config;
     let surroundings = ProcessEnvironment::of(config, &applications);
-    let keys = bound.inherited.as_ref();
-    let keys = keys.map(|inherited| inherited.secrets().tickets.clone());
+    let inherited = bound.inherited.as_ref().map(Inherited::secrets);
+    let keys = inherited.map(|inherited| inherited.tickets.clone());
+    let adopted = inherited.and_then(|inherited| inherited.adopted.clone());
     let sockets = Sockets::of(&bound.listeners, bound.admin.as_ref())?;
     let (upgrade_sender, mut upgrades) = mpsc::unbounded_channel();
     let upgrade = Upgrade::new(bound.inherited.take(), sockets, upgrade_sender);
@@ -137,7 +138,7 @@ pub async fn serve(
     let (mut supervisor, mut events) = Supervisor::new(
         began,
         loaded,
-        load,
+        (load, adopted),
         (bound, &keys.unwrap_or_default()),
         (upgrade, sources),
     )?;
@@ -207,7 +208,7 @@ impl Supervisor {
     fn new(
         began: Instant,
         (resolved, applications): Loaded,
-        load: Load,
+        (load, adopted): (Load, Option<CommandLine>),
         (bound, keys): (Bound, &[TicketKey]),
         (upgrade, (signals, upgrades)): (Upgrade, (Signals, mpsc::UnboundedReceiver<UpgradeEvent>)),
     ) -> io::Result<(Self, Events)> {
@@ -245,7 +246,7 @@ impl Supervisor {
         let supervisor = Self {
             began,
             stop: ShutdownPlan::new(config.drain_delay, config.graceful_timeout),
-            reloads: Reloads::new(load, loaded_sender),
+            reloads: Reloads::new(load, adopted, loaded_sender),
             changed: change_sender,
             watcher: None,
             is_listening_logged: false,
@@ -446,7 +447,8 @@ impl Supervisor {
                 let _gone = reply.send(done.map(|()| maintenance::obey(switch, order)));
             }
             Command::Upgrade(to, reply) => self.upgrade(to, Some(reply)),
-            Command::Reload(reply) => self.reload(Some(reply)),
+            Command::Reload(None, reply) => self.reload(Some(reply)),
+            Command::Reload(Some(line), reply) => self.adopt(line, reply),
             Command::Pools(reply) => {
                 let pools = self.apps.all().map(|app| Asked {
                     name: app.name(),

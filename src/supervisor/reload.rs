@@ -6,6 +6,9 @@
 //! 3. When all are prepared, everything takes over together: code, settings, locations. If one
 //!    fails, nothing changes.
 //!
+//! A reload may adopt a command line of uWSGI ([`crate::config::adopted`]): if it succeeds, all that follow read
+//! the settings as if the server had been started by that.
+//!
 //! One reload runs at a time. A request that arrives meanwhile starts the next one afterwards, so
 //! that it includes all earlier changes. It replaces the reload under way if that one does not end,
 //! and in development at once.
@@ -23,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Supervisor;
 use super::app::App;
 use super::companions::ProcessEnvironment;
-use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory};
+use crate::config::{AppSettings, CommandLine, ConfigError, Resolved, enter_current_directory};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
@@ -64,8 +67,11 @@ const STOPPING: &str = "no reload: the server is stopping";
 /// Response to a reload that was requested during an upgrade.
 const UPGRADING: &str = "no reload: an upgrade is under way, which loads code and settings again (repeat the order when it has ended)";
 
-/// Reads the settings, and finds the interpreters of the applications.
-pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
+/// Response to a command line for a server that has no use for it.
+const NO_IMAGE: &str = "the server takes no command line of uWSGI: the setting `image` is off";
+
+/// Reads the settings, with an adopted command line, and finds the interpreters of the applications.
+pub type Load = Arc<dyn Fn(Option<&CommandLine>) -> Result<Loaded, ConfigError> + Send + Sync>;
 /// The settings, and those of each application.
 pub type Loaded = (Resolved, Vec<AppSettings>);
 /// Receives the outcome of a reload; a text if it failed.
@@ -78,6 +84,8 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Settings that change only after a restart.
     pub at_restart: Vec<String>,
+    /// For an adopted command line: what is served now, and the line that says so.
+    pub serves: Option<String>,
     /// Duration in seconds.
     pub took: f64,
 }
@@ -85,6 +93,9 @@ pub struct Reloaded {
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "reloaded in {:.2} s", self.took)?;
+        if let Some(serves) = &self.serves {
+            write!(f, "\nserves {serves}")?;
+        }
         if !self.changed.is_empty() {
             write!(f, "\nsettings that changed: {}", self.changed.join(", "))?;
         }
@@ -102,6 +113,10 @@ pub(super) struct Reloads {
     loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
     /// True if another one was requested.
     asked: bool,
+    /// The command line that the requested one adopts.
+    adopts: Option<CommandLine>,
+    /// The command line that a reload has adopted.
+    adopted: Option<CommandLine>,
     waiting: Vec<ReloadReply>,
     under_way: Option<UnderWay>,
 }
@@ -109,6 +124,8 @@ pub(super) struct Reloads {
 struct UnderWay {
     began: Instant,
     replies: Vec<ReloadReply>,
+    /// The command line that it adopts.
+    adopts: Option<CommandLine>,
     /// The settings; `None` while they are read.
     resolved: Option<Resolved>,
     /// Numbers of the applications in the order of the settings.
@@ -122,15 +139,23 @@ impl Reloads {
     /// No reload is requested. The results of `load` arrive through `loaded`.
     pub(super) fn new(
         load: Load,
+        adopted: Option<CommandLine>,
         loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
     ) -> Self {
         Self {
             load,
             loaded,
             asked: false,
+            adopts: None,
+            adopted,
             waiting: Vec::new(),
             under_way: None,
         }
+    }
+
+    /// The command line that the settings in effect include.
+    pub(super) fn adopted(&self) -> Option<CommandLine> {
+        self.adopted.clone()
     }
 
     /// True while a reload has not ended, or another one was requested.
@@ -161,6 +186,19 @@ impl Supervisor {
         self.overtake();
     }
 
+    /// Reloads with a command line of uWSGI in the place of the server's own, if this is the server of an image.
+    pub(super) fn adopt(&mut self, line: CommandLine, reply: ReloadReply) {
+        if !self.resolved.config.is_image {
+            let _gone = reply.send(Err(NO_IMAGE.to_owned()));
+            return;
+        }
+        if !self.is_stopping() && !self.upgrade.is_under_way() {
+            tracing::info!("`{line}` was called beside this server, which reloads by it");
+            self.reloads.adopts = Some(line);
+        }
+        self.reload(Some(reply));
+    }
+
     /// Starts the requested reload in place of one that takes too long.
     pub(super) fn overtake(&mut self) {
         if self.reloads.asked
@@ -181,8 +219,9 @@ impl Supervisor {
         if let Some(under_way) = self.reloads.under_way.take() {
             let took = under_way.began.elapsed().as_secs_f64();
             tracing::info!("reload abandoned after {took:.1} s in favour of the next one");
-            // They get the outcome of the next one.
+            // They get the outcome of the next one, which adopts what this one was to adopt.
             self.reloads.waiting.extend(under_way.replies);
+            self.reloads.adopts = self.reloads.adopts.take().or(under_way.adopts);
             self.apps.discard_new();
         }
     }
@@ -206,9 +245,12 @@ impl Supervisor {
         tracing::info!("reloading");
         self.notify_reloading();
         self.reloads.asked = false;
+        let adopts = self.reloads.adopts.take();
+        let command_line = adopts.clone().or_else(|| self.reloads.adopted());
         self.reloads.under_way = Some(UnderWay {
             began: Instant::now(),
             replies: std::mem::take(&mut self.reloads.waiting),
+            adopts,
             resolved: None,
             members: Vec::new(),
             awaited: HashSet::new(),
@@ -216,7 +258,7 @@ impl Supervisor {
         });
         let (load, loaded) = (Arc::clone(&self.reloads.load), self.reloads.loaded.clone());
         tokio::task::spawn_blocking(move || {
-            let _supervisor_gone = loaded.send(load());
+            let _supervisor_gone = loaded.send(load(command_line.as_ref()));
         });
     }
 
@@ -322,6 +364,7 @@ impl Supervisor {
         let UnderWay {
             began,
             replies,
+            adopts,
             resolved,
             members,
             mut failures,
@@ -330,6 +373,7 @@ impl Supervisor {
         let mut reloaded = Reloaded {
             changed: Vec::new(),
             at_restart: Vec::new(),
+            serves: None,
             took: 0.0,
         };
         if let Some(resolved) = resolved.filter(|_| failures.is_empty()) {
@@ -337,14 +381,18 @@ impl Supervisor {
             (reloaded.at_restart, reloaded.changed) = changed
                 .into_iter()
                 .partition(|name| AT_START.contains(&&**name));
+            reloaded.serves = adopts.as_ref().and_then(|_| served_by(&resolved));
             let moved = resolved
                 .config
                 .release
                 .moved_since(&self.resolved.config.release);
             match self.follow(resolved, &members) {
-                Ok(()) => moved
-                    .iter()
-                    .for_each(|link| tracing::info!("{link} from now on")),
+                Ok(()) => {
+                    self.reloads.adopted = adopts.or_else(|| self.reloads.adopted());
+                    moved
+                        .iter()
+                        .for_each(|link| tracing::info!("{link} from now on"));
+                }
                 Err(error) => failures.push(error.to_string()),
             }
         }
@@ -353,11 +401,24 @@ impl Supervisor {
         }
         self.show_in_development(&failures);
         reloaded.took = began.elapsed().as_secs_f64();
+        let outcome = self.report(reloaded, &failures);
+        self.notify_reloaded(match &outcome {
+            Ok(_) => "reloaded",
+            Err(text) => text,
+        });
+        for reply in replies {
+            let _gone = reply.send(outcome.clone());
+        }
+        self.begin_reload();
+    }
+
+    /// Counts and logs the outcome, and returns it for those that asked.
+    fn report(&self, reloaded: Reloaded, failures: &[String]) -> Result<Reloaded, String> {
         METRICS.reloads.up(match failures.is_empty() {
             true => "done",
             false => "failed",
         });
-        let outcome = if failures.is_empty() {
+        if failures.is_empty() {
             let changed = reloaded.changed.join(", ");
             let changed = (!changed.is_empty()).then_some(changed);
             tracing::info!(changed, "reloaded in {:.2} s", reloaded.took);
@@ -369,28 +430,19 @@ impl Supervisor {
                     "changed settings that need a restart"
                 );
             }
-            Ok(reloaded)
-        } else {
-            let (text, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
-            let stale = self.resolved.config.release.stale();
-            if !stale.is_empty() {
-                meanwhile = format!("{meanwhile} ({})", stale.join(", "));
-            }
-            tracing::error!(
-                code = codes::RELOAD_FAILED,
-                "reload failed, {meanwhile}:\n{text}"
-            );
-            remember_error(&format!("reload failed: {text}"));
-            Err(format!("the reload failed, {meanwhile}:\n{text}"))
-        };
-        self.notify_reloaded(match &outcome {
-            Ok(_) => "reloaded",
-            Err(text) => text,
-        });
-        for reply in replies {
-            let _gone = reply.send(outcome.clone());
+            return Ok(reloaded);
         }
-        self.begin_reload();
+        let (text, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
+        let stale = self.resolved.config.release.stale();
+        if !stale.is_empty() {
+            meanwhile = format!("{meanwhile} ({})", stale.join(", "));
+        }
+        tracing::error!(
+            code = codes::RELOAD_FAILED,
+            "reload failed, {meanwhile}:\n{text}"
+        );
+        remember_error(&format!("reload failed: {text}"));
+        Err(format!("the reload failed, {meanwhile}:\n{text}"))
     }
 
     /// The state of the server after a failed reload.
@@ -493,6 +545,13 @@ impl Supervisor {
             .follow(&config.companions, surroundings, Instant::now());
         self.look_after_companions();
     }
+}
+
+/// `hello.wsgi (uwsgi.ini:6)`: the application, and the place that names it.
+fn served_by(resolved: &Resolved) -> Option<String> {
+    let mut all = resolved.origins.iter();
+    let (_, app, origin) = all.find(|(name, ..)| *name == "app")?;
+    Some(format!("{app} ({origin})"))
 }
 
 /// An error with its causes.

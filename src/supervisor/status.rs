@@ -35,6 +35,7 @@ impl Supervisor {
                 .map(ToString::to_string)
                 .collect(),
             chdir: self.resolved.config.chdir.display().to_string(),
+            image: self.resolved.config.is_image,
             memory: process::resident_memory(pid).unwrap_or_default(),
             memory_used: Resource::Memory.pool().used() as u64,
             memory_budget: Resource::Memory.pool().limit() as u64,

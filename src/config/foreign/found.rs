@@ -8,7 +8,7 @@ use super::{Line, Place, Reading, Surroundings, Verdict};
 use super::{gunicorn, nginx, supervisord};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
-use crate::config::{HostFacts, native, settings};
+use crate::config::{HostFacts, adopted, native, settings};
 
 /// The sources of uWSGI that are in play: files that `ini` names, or those that uWSGI finds by its
 /// variables. Without one, `UWSGI_*` variables mean nothing.
@@ -18,7 +18,9 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
         command_line: host.uwsgi_command_line.clone().unwrap_or_default(),
         ..Sources::default()
     };
-    if let Some(entry) = layers.iter().find_map(|layer| layer.entry("ini")) {
+    // An adopted command line takes the place of the files with which the server was started.
+    let named = layers.iter().find_map(|layer| layer.entry("ini"));
+    if let Some(entry) = named.filter(|_| host.uwsgi_directory.is_none()) {
         let base = match &entry.origin {
             SettingOrigin::File { path, .. } => path.parent().map(Path::to_owned),
             _ => None,
@@ -55,6 +57,14 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
     let name = native::text(file.as_os_str());
     sources.files = vec![(name, Form::Ini)];
     is_there.then_some(sources)
+}
+
+/// Reads the command line that a running server adopts, whose paths are below `directory`.
+pub fn read_adopted(sources: &Sources, directory: &Path, around: &Surroundings<'_>) -> Reading {
+    let around = around.in_directory(directory);
+    let mut reading = uwsgi::read(sources, &around);
+    adopted::settle_directory(&mut reading.layer, directory);
+    reading
 }
 
 /// The file that `nginx` names.
@@ -108,13 +118,7 @@ pub fn read_supervisord(
             Some(directory) => around.current_dir.join(native::path(directory)),
             None => around.current_dir.to_owned(),
         };
-        let around = Surroundings {
-            current_dir: &current,
-            hostname: around.hostname.clone(),
-            user: around.user.clone(),
-            group: around.group.clone(),
-            ..*around
-        };
+        let around = around.in_directory(&current);
         match call.server {
             supervisord::Server::Uwsgi => {
                 let sources = Sources {

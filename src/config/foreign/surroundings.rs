@@ -83,6 +83,17 @@ impl<'a> Surroundings<'a> {
         }
     }
 
+    /// The same with another current directory.
+    pub fn in_directory<'b>(&'b self, directory: &'b Path) -> Surroundings<'b> {
+        Surroundings {
+            current_dir: directory,
+            hostname: self.hostname.clone(),
+            user: self.user.clone(),
+            group: self.group.clone(),
+            ..*self
+        }
+    }
+
     /// The same for an explanation, which assumes that root starts the server.
     pub fn for_explanation(self) -> Self {
         Self {

@@ -70,6 +70,7 @@ impl Setup {
         }
         let surroundings = HostFacts {
             uwsgi_command_line: None,
+            uwsgi_directory: None,
             gunicorn_command_line: None,
             environment: self
                 .variables

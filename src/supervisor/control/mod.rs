@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::starting::Starting;
-use crate::config::{Control, native};
+use crate::config::{CommandLine, Control, native};
 use crate::front::accept::admin_server::Stages;
 use crate::front::accept::spare_descriptor::SpareDescriptor;
 use crate::front::admin::SupervisorQuery;
@@ -46,8 +46,8 @@ const STACKS: Duration = Duration::from_secs(2);
 pub enum Command {
     /// Answer a question.
     Answer(SupervisorQuery),
-    /// Reload code and settings, as SIGHUP does.
-    Reload(super::reload::ReloadReply),
+    /// Reload code and settings, as SIGHUP does; with a command line of uWSGI to adopt, perhaps.
+    Reload(Option<CommandLine>, super::reload::ReloadReply),
     /// List the applications and their pools.
     Pools(oneshot::Sender<Vec<Asked>>),
     /// Set the number of workers.
@@ -282,10 +282,8 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Control
                 Err(why) => ControlReply::refused(why),
             },
         ),
-        Order::Reload => Some(match ask(commands, Command::Reload).await? {
-            Ok(reloaded) => ControlReply::done(reloaded.to_string()),
-            Err(why) => ControlReply::refused(why),
-        }),
+        Order::Reload => reload(commands, None).await,
+        Order::Adopt(line) => reload(commands, Some(line.clone())).await,
         Order::Scale { workers } => {
             let scale = |reply| Command::Scale(*workers, reply);
             Some(match ask(commands, scale).await? {
@@ -321,6 +319,18 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Control
             Some(ControlReply::done("stopping"))
         }
     }
+}
+
+async fn reload(
+    commands: &mpsc::Sender<Command>,
+    adopts: Option<CommandLine>,
+) -> Option<ControlReply> {
+    Some(
+        match ask(commands, |reply| Command::Reload(adopts, reply)).await? {
+            Ok(reloaded) => ControlReply::done(reloaded.to_string()),
+            Err(why) => ControlReply::refused(why),
+        },
+    )
 }
 
 async fn ask<T>(

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::CommandLine;
 use crate::observe::status::Status;
 
 /// Most bytes of an order.
@@ -24,6 +25,8 @@ pub enum Order {
     Health,
     /// Reload code and settings.
     Reload,
+    /// Reload with this command line of uWSGI in the place of the server's own.
+    Adopt(CommandLine),
     /// Set the number of workers of each application.
     Scale {
         /// Number of workers.
@@ -100,6 +103,12 @@ mod tests {
     fn lines_read_as_documented() {
         let order: Order = serde_json::from_str(r#"{"order":"status"}"#).unwrap();
         assert_eq!(order, Order::Status);
+        let order = r#"{"order":"adopt","words":["--ini","a.ini"],"directory":"/srv"}"#;
+        let adopt = Order::Adopt(CommandLine {
+            words: vec!["--ini".to_owned(), "a.ini".to_owned()],
+            directory: "/srv".to_owned(),
+        });
+        assert_eq!(serde_json::from_str::<Order>(order).unwrap(), adopt);
         let order = r#"{"order":"maintenance","switch":"off"}"#;
         let off = Order::Maintenance(MaintenanceOrder::Off);
         assert_eq!(serde_json::from_str::<Order>(order).unwrap(), off);

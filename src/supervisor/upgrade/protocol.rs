@@ -17,7 +17,7 @@ use std::os::fd::BorrowedFd;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ListenAddress, native};
+use crate::config::{CommandLine, ListenAddress, native};
 use crate::front::tls::pair::SharedPair;
 use crate::front::tls::tickets::TicketKey;
 use crate::os::handover::{Channel, Message};
@@ -106,6 +106,9 @@ pub struct Inheritance {
     /// True if there is a process that reads keys of root.
     #[serde(default)]
     pub has_key_reader: bool,
+    /// The command line of uWSGI that the old process has adopted.
+    #[serde(default)]
+    pub adopted: Option<CommandLine>,
 }
 
 /// State that may change until the takeover. Its descriptors show the ends of companions.

@@ -178,6 +178,7 @@ impl Supervisor {
             has_guardian: guardian.is_some(),
             is_init: handover::is_init(),
             has_key_reader: key_reader.is_some(),
+            adopted: self.reloads.adopted(),
         };
         protocol::send(channel, &FromOld::Inherit(Box::new(facts)), &descriptors)
     }

@@ -73,8 +73,9 @@ impl Found {
     }
 }
 
-/// Reads the variables and files of an image below `layers`; `None` if the setting `image` is `no`.
-pub fn read(layers: &[Layer], around: &Surroundings<'_>) -> Option<Found> {
+/// Reads the variables and files of an image below `layers`; `None` if the setting `image` is `no`. With
+/// `has_command_line`, that of uWSGI or gunicorn names the application, and no file that the image finds does.
+pub fn read(layers: &[Layer], around: &Surroundings<'_>, has_command_line: bool) -> Option<Found> {
     let image = Image::of(layers);
     if image == Image::No {
         return None;
@@ -82,6 +83,7 @@ pub fn read(layers: &[Layer], around: &Surroundings<'_>) -> Option<Found> {
     let mut reader = Reader {
         layers,
         around,
+        has_command_line,
         draft: Draft::default(),
         lines: Vec::new(),
         found: Found::default(),
@@ -90,6 +92,7 @@ pub fn read(layers: &[Layer], around: &Surroundings<'_>) -> Option<Found> {
     nginx_uwsgi::decide(&mut reader);
     procfile::decide(&mut reader);
     nginx_uwsgi::main_file(&mut reader);
+    reader.port();
     reader.prestart();
     let mut found = reader.found;
     drafting::finish(&mut reader.lines, std::iter::empty(), &[]);
@@ -113,6 +116,9 @@ pub fn default_address(is_root: bool) -> Layer {
     layer
 }
 
+/// What a number that is no port is not.
+const NO_PORT: &str = "the number of a port, 1 to 65535";
+
 fn place(source: &str) -> Place {
     Place {
         source: source.into(),
@@ -124,6 +130,7 @@ fn place(source: &str) -> Place {
 struct Reader<'a> {
     layers: &'a [Layer],
     around: &'a Surroundings<'a>,
+    has_command_line: bool,
     draft: Draft,
     lines: Vec<Line>,
     found: Found,
@@ -184,6 +191,15 @@ impl<'a> Reader<'a> {
         self.draft.layer.locations.push(table);
         let shown = format!("[[location]] {}", shown.join(" "));
         self.say(source, text, Verdict::Honoured(shown));
+    }
+
+    /// Refuses a free port, which nothing outside of the container could know.
+    fn port(&mut self) {
+        let port = self.variable("PORT").filter(|_| !self.is_set("bind"));
+        if let Some(port) = port.filter(|port| port.parse::<u16>() == Ok(0)) {
+            let why = format!("not {NO_PORT} (give one, as in PORT=8080)");
+            self.say("PORT", &format!("PORT={port}"), Verdict::Wrong(why));
+        }
     }
 
     fn prestart(&mut self) {

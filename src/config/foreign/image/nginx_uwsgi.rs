@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU16;
 
-use super::{Reader, procfile};
+use super::{NO_PORT, Reader, procfile};
 use crate::config::discovery;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::size;
@@ -49,6 +49,12 @@ fn proxy(reader: &mut Reader<'_>) -> bool {
 
 /// Names `uwsgi.ini`.
 fn options(reader: &mut Reader<'_>) {
+    let dir = reader.variable("UWSGI_INI_DIR");
+    if let Some(dir) = dir.filter(|dir| !reader.has_command_line && !has_ini(reader, dir)) {
+        let why = format!("there is no {dir}/uwsgi.ini");
+        let text = format!("UWSGI_INI_DIR={dir}");
+        reader.say("UWSGI_INI_DIR", &text, Verdict::Noted(why));
+    }
     if !is_named(reader) && reader.is_file("uwsgi.ini") {
         reader.set("uwsgi.ini", "uwsgi.ini", "ini", "uwsgi.ini".to_owned());
     }
@@ -69,12 +75,21 @@ pub(super) fn main_file(reader: &mut Reader<'_>) {
     }
 }
 
-/// True if the settings or uWSGI's variables name an application or a file that does.
+/// True if the settings, a command line or uWSGI's variables name an application or a file that does.
 fn is_named(reader: &Reader<'_>) -> bool {
-    let by_variable = ["UWSGI_INI", "UWSGI_INI_DIR"];
-    let mut by_variable = by_variable.iter();
+    if reader.has_command_line {
+        return true;
+    }
     procfile::SETTINGS_OF.iter().any(|name| reader.is_set(name))
-        || by_variable.any(|name| reader.variable(name).is_some())
+        || reader.variable("UWSGI_INI").is_some()
+        || reader
+            .variable("UWSGI_INI_DIR")
+            .is_some_and(|dir| has_ini(reader, &dir))
+}
+
+/// True if a directory that `UWSGI_INI_DIR` names has the file.
+fn has_ini(reader: &Reader<'_>, dir: &str) -> bool {
+    reader.is_file(&format!("{dir}/uwsgi.ini"))
 }
 
 /// uWSGI's options in the environment: the images set the one that is missing.
@@ -108,8 +123,8 @@ fn address(reader: &mut Reader<'_>, has_site: bool) {
         }
         (false, Err(_)) => {
             // nginx: "invalid port in "0" of the "listen" directive".
-            let why = "not the number of a port, 1 to 65535 (give one, as in LISTEN_PORT=8080)";
-            reader.say("LISTEN_PORT", &text, Verdict::Wrong(why.to_owned()));
+            let why = format!("not {NO_PORT} (give one, as in LISTEN_PORT=8080)");
+            reader.say("LISTEN_PORT", &text, Verdict::Wrong(why));
         }
     }
 }

@@ -35,6 +35,7 @@ fn found(case: &Case<'_>) -> Option<Found> {
         is_terminal: false,
         is_output_terminal: false,
         uwsgi_command_line: None,
+        uwsgi_directory: None,
         gunicorn_command_line: None,
         is_init: true,
     };
@@ -47,7 +48,7 @@ fn found(case: &Case<'_>) -> Option<Found> {
     );
     let files = Files::OF_THIS_MACHINE;
     let around = Surroundings::of(&host, &files);
-    read(&[own], &around)
+    read(&[own], &around, false)
 }
 
 /// Checks settings, and a part of the line about one source.
@@ -219,6 +220,16 @@ fn directories_of_static_files_are_locations() {
     check(files, &[("STATIC_INDEX", "0")], &["/static static"]);
     check(&[], &[("STATIC_PATH", "/nowhere")], &[]);
     check(files, &[], &[]);
+}
+
+#[test]
+fn a_directory_without_uwsgi_ini_is_named() {
+    let case = Case {
+        files: &[("main.py", "app = 1\n")],
+        variables: &[("UWSGI_INI_DIR", "gone")],
+        image: "yes",
+    };
+    check(&case, &[("app", "main:app")], "there is no gone/uwsgi.ini");
 }
 
 #[test]

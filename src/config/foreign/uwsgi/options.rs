@@ -42,6 +42,20 @@ pub fn short(letter: char) -> Option<&'static UwsgiOption> {
     TABLE.by_letter.get(&letter).and_then(|name| named(name))
 }
 
+/// `--ini=uwsgi.ini` for `–ini=uwsgi.ini`, if the name behind the dash is that of an option.
+pub fn with_hyphens(word: &str) -> Option<String> {
+    let rest = word.trim_start_matches(suggest::is_dash);
+    let name = rest.split('=').next().unwrap_or(rest);
+    let mut letters = name.chars();
+    let is_letter = letters.next().is_some_and(|letter| short(letter).is_some());
+    let hyphens = match (named(name).is_some(), is_letter && letters.next().is_none()) {
+        (true, _) => "--",
+        (false, true) => "-",
+        (false, false) => return None,
+    };
+    suggest::begins_with_dash(word).then(|| format!("{hyphens}{rest}"))
+}
+
 /// Every option.
 pub fn all() -> impl Iterator<Item = &'static UwsgiOption> {
     TABLE.by_name.values()

@@ -18,7 +18,7 @@ use super::magic::Magic;
 use super::numbers::atoi;
 use super::options::{self, Argument};
 use crate::config::foreign::{Line, Place, Surroundings, Verdict, secrets};
-use crate::config::native;
+use crate::config::{native, suggest};
 
 /// An option with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,10 @@ impl<'a> Reader<'a> {
             line: 0,
         };
         let mut files = Vec::new();
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| self.with_hyphens(word, &place))
+            .collect();
         let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
             if word == "--" {
@@ -166,6 +170,18 @@ impl<'a> Reader<'a> {
         for file in files.iter().filter(|file| !file.starts_with('[')) {
             self.stray(file, &place);
         }
+    }
+
+    /// The word with hyphens where a word processor has put a dash.
+    fn with_hyphens(&mut self, word: &str, place: &Place) -> String {
+        let is_there = || self.around.kind(word).is_some();
+        let Some(plain) = options::with_hyphens(word).filter(|_| !is_there()) else {
+            return word.to_owned();
+        };
+        let shown = word.split('=').next().unwrap_or(word);
+        let text = "with hyphens in the place of the dash, as an option";
+        self.line(place, shown, Verdict::Read(text.to_owned()));
+        plain
     }
 
     /// `-Mp 4`.
@@ -220,7 +236,10 @@ impl<'a> Reader<'a> {
     /// A word that is no option: a file with options, or the application.
     fn stray(&mut self, word: &str, place: &Place) {
         let name = word.split(':').next().unwrap_or(word);
-        if let Some(form) = Form::of_name(name) {
+        if suggest::begins_with_dash(word) && self.around.kind(word).is_none() {
+            let message = "it begins with a dash, not with the hyphens of an option (write --)";
+            self.line(place, word, Verdict::Wrong(message.to_owned()));
+        } else if let Some(form) = Form::of_name(name) {
             self.load(word, form, true, place, word);
         } else if word.ends_with(".py") || word.ends_with(".wsgi") {
             self.add("wsgi-file", Some(word), place, word);

@@ -179,6 +179,34 @@ fn a_command_line_is_read_as_getopt_reads_it() {
     check("app.py --http :80", "app", "app.py");
     check("site.wsgi:app --http :80", "app", "site.wsgi:app");
     check("--ini site.ini --harakiri 3 -w a", "request_timeout", "3");
+    // As word processors and web pages print it.
+    check("–ini=site.ini -w a", "request_timeout", "9");
+    check("—ini site.ini –w a", "app", "a");
+    check("‑‑harakiri 3 −p 4 -w a", "workers", "4");
+}
+
+#[test]
+fn a_dash_before_no_option_is_named() {
+    let sources = Sources {
+        command_line: vec!["–uini=site.ini".to_owned()],
+        ..Sources::default()
+    };
+    let reading = reading(&[], &[], &sources);
+    let mistake = reading.mistake().expect("no option").to_string();
+    assert!(
+        mistake.contains("not with the hyphens of an option"),
+        "{mistake}"
+    );
+    // A file of such a name is that file.
+    let sources = Sources {
+        command_line: vec!["–ini.ini".to_owned()],
+        ..Sources::default()
+    };
+    let files = [("–ini.ini", "[uwsgi]\nharakiri = 9\n")];
+    assert_eq!(
+        value(&self::reading(&files, &[], &sources), "request_timeout"),
+        "9"
+    );
 }
 
 #[test]
