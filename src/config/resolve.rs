@@ -303,6 +303,18 @@ impl Resolver<'_> {
         entry.is_some_and(|entry| matches!(entry.origin, SettingOrigin::Foreign { .. }))
     }
 
+    /// Warns of settings that are given although something is missing without which they have no effect.
+    fn warn_of_idle(&mut self, names: &[&str], missing: &str) {
+        for name in names {
+            if let Some(entry) = self.entry(name)
+                && !self.is_foreign(name)
+            {
+                let warning = format!("{}: {name} has no effect: {missing}", entry.origin);
+                self.warnings.push(warning);
+            }
+        }
+    }
+
     fn warn_of_missing(&mut self, name: &str, missing: &[PathBuf]) {
         let origin = self.entry(name).map(|entry| entry.origin.to_string());
         for dir in missing {

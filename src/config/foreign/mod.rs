@@ -68,6 +68,8 @@ pub enum Verdict {
     Dangerous(String),
     /// The key is no option; the text is the suggestion.
     Unknown(String),
+    /// As [`Self::Unknown`], but the program of the file ignores it too.
+    Ignored(String),
     /// The value has an environment variable that is not set now. The server cannot start without it.
     AtStart(String),
     /// As [`Self::AtStart`], but the server starts, and the start logs it.
@@ -87,7 +89,7 @@ impl Verdict {
             Self::NoEffect(_) | Self::Noted(_) => "no_effect",
             Self::Unsupported(_) => "unsupported",
             Self::Dangerous(_) => "dangerous",
-            Self::Unknown(_) => "unknown",
+            Self::Unknown(_) | Self::Ignored(_) => "unknown",
             Self::AtStart(_) | Self::Unset(_) | Self::Incomplete(_) => "unset",
             Self::Wrong(_) => "wrong",
         }
@@ -105,6 +107,7 @@ impl Verdict {
             Self::Unsupported(_) => Self::Unsupported,
             Self::Dangerous(_) => Self::Dangerous,
             Self::Unknown(_) => Self::Unknown,
+            Self::Ignored(_) => Self::Ignored,
             Self::AtStart(_) => Self::AtStart,
             Self::Unset(_) => Self::Unset,
             Self::Incomplete(_) => Self::Incomplete,
@@ -124,6 +127,7 @@ impl Verdict {
             | Self::Unsupported(text)
             | Self::Dangerous(text)
             | Self::Unknown(text)
+            | Self::Ignored(text)
             | Self::AtStart(text)
             | Self::Unset(text)
             | Self::Incomplete(text)
@@ -145,6 +149,7 @@ impl Verdict {
                 | Self::Unsupported(_)
                 | Self::Dangerous(_)
                 | Self::Unknown(_)
+                | Self::Ignored(_)
         )
     }
 }
@@ -159,7 +164,7 @@ impl fmt::Display for Verdict {
             Self::NoEffect(_) | Self::Noted(_) => "no effect here:",
             Self::Unsupported(_) => "not supported:",
             Self::Dangerous(_) => "dangerous:",
-            Self::Unknown(_) => "unknown:",
+            Self::Unknown(_) | Self::Ignored(_) => "unknown:",
             Self::AtStart(_) => "filled at the start:",
             Self::Unset(_) | Self::Incomplete(_) => "not set:",
             Self::Wrong(_) => "wrong:",
@@ -244,7 +249,7 @@ impl Reading {
     }
 
     /// The exit code of `pyserve explain`: 0 if all that the lines ask for is done here, or something
-    /// safe in the place of what is dangerous; 1 if a line is not understood or asks for more, 2 if
+    /// safe in the place of what is dangerous, or nothing by their own program either; 1 if a line is not understood or asks for more, 2 if
     /// one cannot be read.
     pub fn exit_code(&self) -> u8 {
         let worst = self.lines.iter().map(|line| match line.verdict {

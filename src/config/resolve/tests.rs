@@ -554,6 +554,18 @@ fn as_process_1_a_stop_fits_the_runtime_or_there_is_a_warning() {
 }
 
 #[test]
+fn settings_that_need_another_one_are_noticed() {
+    let setup = Setup::new(&[HELLO]).set("PYSERVE_ACME_EMAIL", "a@b.org");
+    let config = setup.config(&["--app", "hello", "--tls-min", "1.3", "--acme-dir", "x"]);
+    let expected = [
+        "PYSERVE_ACME_EMAIL: acme_email has no effect: give the host of a certificate with --acme",
+        "--acme-dir: acme_dir has no effect: give the host of a certificate with --acme",
+        "--tls-min: tls_min has no effect: no address of --bind begins with https://",
+    ];
+    assert_eq!(config.warnings, expected);
+}
+
+#[test]
 fn warnings_are_kept() {
     let setup =
         Setup::new(&[("site/hello.wsgi", ""), ("site/pyserve.toml", "")]).set("PYSERVE_FOO", "1");

@@ -94,7 +94,10 @@ impl Resolver<'_> {
                 );
                 Ok((None, None))
             }
-            (false, true) => Ok((None, None)),
+            (false, true) => {
+                self.warn_of_idle(&["tls_min"], "no address of --bind begins with https://");
+                Ok((None, None))
+            }
             (true, false) => {
                 let tls = TlsSettings {
                     certificates,

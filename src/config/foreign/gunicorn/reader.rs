@@ -301,7 +301,7 @@ impl Statements<'_> {
             None => None,
         };
         match meant {
-            Some(meant) => Verdict::Unknown(format!(
+            Some(meant) => Verdict::Ignored(format!(
                 "no setting of gunicorn, which ignores it, did you mean {meant}?"
             )),
             None => Verdict::NoEffect("no setting of gunicorn, which ignores it".to_owned()),

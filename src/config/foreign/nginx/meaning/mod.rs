@@ -402,7 +402,7 @@ fn rank(verdict: &Verdict) -> u8 {
         Verdict::AlreadySo(_) => 1,
         Verdict::Honoured(_) | Verdict::Read(_) => 2,
         Verdict::Noted(_) | Verdict::Incomplete(_) => 3,
-        Verdict::Unknown(_) => 4,
+        Verdict::Unknown(_) | Verdict::Ignored(_) => 4,
         Verdict::Dangerous(_) => 5,
         Verdict::Unsupported(_) => 6,
         Verdict::AtStart(_) | Verdict::Unset(_) => 7,

@@ -275,12 +275,12 @@ fn unknown(item: &Item, hints: &mut usize) -> Verdict {
         _ if item.key.starts_with('{') || item.key.starts_with("<%") => {
             Verdict::Unsupported("a line of a template: fill the template in first".to_owned())
         }
-        Some(meant) => Verdict::Unknown(format!(
+        Some(meant) => Verdict::Ignored(format!(
             "no option of uWSGI, which ignores it, did you mean {meant}?"
         )),
         // Other programs of the image have variables of this kind.
         None if is_variable => Verdict::NoEffect("no option of uWSGI".to_owned()),
-        None => Verdict::Unknown(elsewhere(&item.key)),
+        None => Verdict::Ignored(elsewhere(&item.key)),
     }
 }
 
