@@ -48,7 +48,8 @@ fn reason(error: &rustls::Error) -> Option<ClientRefusal> {
         _ => return None,
     };
     Some(match defect {
-        Defect::UnknownIssuer => ClientRefusal::UnknownIssuer,
+        // The second is of one that has the name of an authority, and another key.
+        Defect::UnknownIssuer | Defect::BadSignature => ClientRefusal::UnknownIssuer,
         Defect::Expired | Defect::ExpiredContext { .. } => ClientRefusal::Expired,
         Defect::NotValidYet | Defect::NotValidYetContext { .. } => ClientRefusal::NotYetValid,
         Defect::Revoked => ClientRefusal::Revoked,
