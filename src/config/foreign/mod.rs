@@ -249,8 +249,8 @@ impl Reading {
     }
 
     /// The exit code of `pyserve explain`: 0 if all that the lines ask for is done here, or something
-    /// safe in the place of what is dangerous, or nothing by their own program either; 1 if a line is not understood or asks for more, 2 if
-    /// one cannot be read.
+    /// safe in the place of what is dangerous, or nothing by their own program either; 1 if a line is
+    /// not understood or asks for more, 2 if one cannot be read.
     pub fn exit_code(&self) -> u8 {
         let worst = self.lines.iter().map(|line| match line.verdict {
             Verdict::Wrong(_) => 2,

@@ -6,19 +6,8 @@ use super::Resolver;
 use super::tls::file;
 use crate::config::acme::{AcmeSettings, Challenge, ExternalAccount};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::{ListenAddress, values};
+use crate::config::{ListenAddress, settings, values};
 
-/// Settings that are for the hosts of `acme` alone.
-const OF_ACME: [&str; 8] = [
-    "acme_email",
-    "acme_directory",
-    "acme_ca",
-    "acme_dir",
-    "acme_challenge",
-    "acme_eab_kid",
-    "acme_eab_key",
-    "acme_self_signed",
-];
 /// Let's Encrypt.
 const PUBLIC: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Let's Encrypt for tests, with higher limits and an untrusted root.
@@ -83,7 +72,9 @@ impl Resolver<'_> {
             }
         }
         if names.is_empty() {
-            self.warn_of_idle(&OF_ACME, "give the host of a certificate with --acme");
+            let others = settings::all().map(|setting| setting.name);
+            let others: Vec<_> = others.filter(|name| name.starts_with("acme_")).collect();
+            self.warn_of_idle(&others, "give the host of a certificate with --acme");
             return Ok(None);
         }
         if !bind.iter().any(ListenAddress::is_tls) {

@@ -116,7 +116,7 @@ pub fn default_address(is_root: bool) -> Layer {
     layer
 }
 
-/// What a number that is no port is not.
+/// The end of an error about another number.
 const NO_PORT: &str = "the number of a port, 1 to 65535";
 
 fn place(source: &str) -> Place {

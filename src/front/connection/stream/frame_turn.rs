@@ -16,7 +16,7 @@ const SHORT: usize = 512;
 /// Bytes of a small frame, on average.
 const SMALL: usize = 1 << 10;
 
-/// What a connection of HTTP/2 has caused since it gave way.
+/// The frames of a connection of HTTP/2 since it gave way.
 pub struct FrameTurn {
     cost: usize,
     /// Its own requests wake the task in the meantime.

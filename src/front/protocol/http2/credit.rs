@@ -69,7 +69,7 @@ impl Credit {
     }
 
     /// Records a sent frame; with the error code of a reset.
-    pub fn sent(&mut self, head: FrameHeader, error: Option<u32>, now: impl FnOnce() -> Instant) {
+    pub fn sent(&mut self, head: FrameHeader, error: Option<u32>, now: impl Fn() -> Instant) {
         if head.kind == DATA && head.length > 0 {
             self.frames.earn(EARNED);
         }
@@ -85,29 +85,32 @@ impl Credit {
                     | code::REFUSED_STREAM
             )
         );
-        if let (true, Some(resets)) = (is_of_the_client, &mut self.resets) {
-            self.is_overdrawn |= !resets.spend(now);
+        if is_of_the_client {
+            self.refused(1, now);
         }
     }
 
-    /// Records refused requests.
+    /// Records refused requests, which count as streams that the client has made the server reset.
     pub fn refused(&mut self, count: u32, now: impl Fn() -> Instant) {
-        if let Some(resets) = &mut self.resets {
-            self.is_overdrawn |= (0..count).any(|_| !resets.spend(&now));
-        }
+        self.is_overdrawn |= overdraws(&mut self.resets, count, now);
     }
 
     /// Records requests that the client has withdrawn before their response began.
     pub fn withdrawn(&mut self, count: u32, now: impl Fn() -> Instant) {
-        if let Some(withdrawn) = &mut self.withdrawn {
-            self.is_overdrawn |= (0..count).any(|_| !withdrawn.spend(&now));
-        }
+        self.is_overdrawn |= overdraws(&mut self.withdrawn, count, now);
     }
 
-    /// True if the client has withdrawn too many requests, or made the server reset or refuse too many streams.
+    /// True if the client has withdrawn too many requests, or made the server reset or refuse too
+    /// many streams.
     pub fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }
+}
+
+/// Spends so much of an account; true if it had less. Trusted peers have none.
+fn overdraws(account: &mut Option<Account>, count: u32, now: impl Fn() -> Instant) -> bool {
+    let account = account.as_mut();
+    account.is_some_and(|account| (0..count).any(|_| !account.spend(&now)))
 }
 
 #[derive(Debug)]

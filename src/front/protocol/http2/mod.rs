@@ -143,7 +143,7 @@ pub struct Session {
     cost: Cost,
 }
 
-/// What received frames cost besides their bytes.
+/// The cost of received frames besides their bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Cost {
     /// Number of frames other than DATA.

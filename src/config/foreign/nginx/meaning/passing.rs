@@ -196,8 +196,7 @@ fn request_value(
     block: usize,
     value: &str,
 ) -> Option<String> {
-    let is_text = |text: &String| !request_headers::has_fact(text);
-    if !is_text(&value.to_owned()) {
+    if request_headers::has_fact(value) {
         return None;
     }
     expanded(value, |name| match name {
@@ -208,7 +207,8 @@ fn request_value(
         "server_port" => Some("{port}".to_owned()),
         "request_uri" => Some("{target}".to_owned()),
         "request_id" => Some("{request_id}".to_owned()),
-        _ => variable(meaning, context.site, block, name).filter(is_text),
+        _ => variable(meaning, context.site, block, name)
+            .filter(|value| !request_headers::has_fact(value)),
     })
 }
 
