@@ -131,7 +131,8 @@ fn one_line(text: &str) -> String {
 /// The layout, the directory of the application below `dir`, and the application.
 type Layout = (String, Option<String>, Option<String>);
 
-/// The application in the directory, or in one directly below it; else pages without an application.
+/// The application in the directory, or in one below it (`backend`, `src/mysite`); else pages without an
+/// application.
 fn in_directory(dir: &Path, chdir: Option<&String>) -> Result<Layout, String> {
     let at = match chdir {
         Some(chdir) => dir.join(native::path(chdir)),
@@ -144,40 +145,24 @@ fn in_directory(dir: &Path, chdir: Option<&String>) -> Result<Layout, String> {
         }
         Discovery::Nothing(looked_for) => looked_for,
     };
-    let mut below: Vec<(String, Layout)> = Vec::new();
-    let mut names: Vec<String> = match chdir {
-        Some(_) => Vec::new(),
-        None => names_in(dir).collect(),
-    };
-    names.sort();
-    for name in names {
-        let inside = dir.join(&name);
-        if OTHER_CODE.contains(&&*name)
-            || !is_plain(&name)
-            || !inside.is_dir()
-            || inside.join("pyvenv.cfg").exists()
-        {
-            continue;
+    if chdir.is_none() {
+        let children = directories_in(dir, "");
+        let grandchildren = || children.iter().flat_map(|child| directories_in(dir, child));
+        let below = match layouts(dir, &children) {
+            near if near.is_empty() => layouts(dir, &grandchildren().collect::<Vec<_>>()),
+            near => near,
+        };
+        if below.len() > 1 {
+            let names = below.iter().filter_map(|(_, chdir, _)| chdir.as_deref());
+            let names: Vec<_> = names.collect();
+            return Err(format!(
+                "several applications: in {} (choose one with --chdir, or name it with --app)",
+                names.join(", ")
+            ));
         }
-        if let Ok(Discovery::Found(app)) = discover(&inside) {
-            let found = app.found.clone().unwrap_or_default();
-            let layout = (
-                format!("{found} in {name}"),
-                Some(name.clone()),
-                Some(app.to_string()),
-            );
-            below.push((name, layout));
+        if let Some(layout) = below.into_iter().next() {
+            return Ok(layout);
         }
-    }
-    if below.len() > 1 {
-        let names: Vec<_> = below.iter().map(|(name, _)| &**name).collect();
-        return Err(format!(
-            "several applications: in {} (choose one with --chdir, or name it with --app)",
-            names.join(", ")
-        ));
-    }
-    if let Some((_, layout)) = below.pop() {
-        return Ok(layout);
     }
     let has_page = |name: &&str| at.join(name).join("index.html").is_file();
     match PAGES.into_iter().find(has_page) {
@@ -186,6 +171,40 @@ fn in_directory(dir: &Path, chdir: Option<&String>) -> Result<Layout, String> {
             "no application found: looked for {looked_for} (name it with --app)"
         )),
     }
+}
+
+/// The directories of `dir/below` that may have an application, as paths from `dir`, sorted.
+fn directories_in(dir: &Path, below: &str) -> Vec<String> {
+    let at = dir.join(below);
+    let may_have_one = |name: &String| {
+        let inside = at.join(name);
+        !OTHER_CODE.contains(&&**name)
+            && is_plain(name)
+            && inside.is_dir()
+            && !inside.join("pyvenv.cfg").exists()
+    };
+    let mut names: Vec<_> = names_in(&at)
+        .filter(may_have_one)
+        .map(|name| match below {
+            "" => name,
+            _ => format!("{below}/{name}"),
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Those of the directories that have an application.
+fn layouts(dir: &Path, names: &[String]) -> Vec<Layout> {
+    let layout = |name: &String| match discover(&dir.join(name)) {
+        Ok(Discovery::Found(app)) => {
+            let found = app.found.clone().unwrap_or_default();
+            let found = format!("{found} in {name}");
+            Some((found, Some(name.clone()), Some(app.to_string())))
+        }
+        _ => None,
+    };
+    names.iter().filter_map(layout).collect()
 }
 
 /// True for names that need no quotes in any of the files.
@@ -377,6 +396,13 @@ mod tests {
         let found = found.unwrap();
         assert_eq!(found.chdir.as_deref(), Some("backend"));
         assert_eq!(found.found, "Flask application (app.py) in backend");
+        let deeper = ("src/shop/app.py", "app = 1");
+        let found = looked_at(&[deeper, ("src/tests/app.py", "app = 1")]).unwrap();
+        assert_eq!(found.chdir.as_deref(), Some("src/shop"));
+        let nearer = looked_at(&[deeper, ("web/app.py", "app = 1")]).unwrap();
+        assert_eq!(nearer.chdir.as_deref(), Some("web"));
+        let two = looked_at(&[deeper, ("src/blog/app.py", "app = 1")]);
+        assert!(two.unwrap_err().contains("in src/blog, src/shop ("));
         let two = looked_at(&[("a/app.py", "app = 1"), ("b/app.py", "app = 1")]);
         assert!(
             two.unwrap_err()
