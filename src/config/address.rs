@@ -56,8 +56,8 @@ impl ListenAddress {
         }
     }
 
-    /// `8000`, `:8000`, `127.0.0.1:8000`, `[::]:8080`, `localhost:8000`, `unix:PATH`; with TLS behind
-    /// `https://`; a relative path is below `base`. Without a host it is every IPv4 interface, as in
+    /// `8000`, `:8000`, `127.0.0.1:8000`, `[::]:8080`, `localhost:8000`, `unix:PATH`; behind
+    /// `http://` as our log prints them, with TLS behind `https://`; a relative path is below `base`. Without a host it is every IPv4 interface, as in
     /// nginx and uWSGI.
     ///
     /// # Errors
@@ -66,13 +66,19 @@ impl ListenAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path.strip_prefix("//").unwrap_or(path), base);
         }
-        if let Some(rest) = text.strip_prefix("https://") {
+        let secure = text.strip_prefix("https://");
+        if let Some(rest) = secure.or_else(|| text.strip_prefix("http://")) {
             let rest = rest.strip_suffix('/').unwrap_or(rest);
-            return match Self::parse(rest, base)? {
-                Self::Tcp(address) => Ok(Self::Tls(address)),
-                Self::Tls(_) | Self::Unix(_) => Err(invalid(
+            return match (Self::parse(rest, base)?, secure.is_some()) {
+                (Self::Tcp(address), true) => Ok(Self::Tls(address)),
+                (Self::Tcp(address), false) if !rest.contains("://") => Ok(Self::Tcp(address)),
+                (_, true) => Err(invalid(
                     "TLS is for addresses of TCP",
                     "give `https://0.0.0.0:443`",
+                )),
+                (_, false) => Err(invalid(
+                    "`http://` is for addresses of TCP",
+                    "give `http://0.0.0.0:8000`",
                 )),
             };
         }
@@ -84,7 +90,10 @@ impl ListenAddress {
             ));
         }
         if text.contains("://") {
-            return Err(invalid("an address, not a URL, is needed here", remedy));
+            return Err(invalid(
+                "no such scheme: `http://` and `https://` are known",
+                remedy,
+            ));
         }
         if text.parse::<IpAddr>().is_ok() {
             let host = if text.contains(':') {
@@ -111,6 +120,12 @@ impl ListenAddress {
         let ip = match host {
             "" | "*" => Ipv4Addr::UNSPECIFIED,
             "localhost" => Ipv4Addr::LOCALHOST,
+            "http" | "https" => {
+                return Err(invalid(
+                    "the two slashes behind the scheme are missing",
+                    format!("give `{host}://0.0.0.0:{port}`"),
+                ));
+            }
             _ if host.contains(':') => {
                 return Err(invalid(
                     "not an IPv6 address in brackets",
@@ -164,6 +179,7 @@ mod tests {
         check("localhost:8000", "http://127.0.0.1:8000");
         check("[::]:8080", "http://[::]:8080");
         check("[::1]:8080", "http://[::1]:8080");
+        check("http://127.0.0.1:8000/", "http://127.0.0.1:8000");
         check("https://0.0.0.0:443", "https://0.0.0.0:443");
         check("https://[::1]:443/", "https://[::1]:443");
         check("https://:443", "https://0.0.0.0:443");
@@ -199,7 +215,11 @@ mod tests {
         check("127.0.0.1", "127.0.0.1:8000");
         check("::1", "[::1]:8000");
         check("/run/app.sock", "unix:/run/app.sock");
-        check("http://127.0.0.1:8000", "127.0.0.1:8000");
+        check("http://unix:/run/app.sock", "http://0.0.0.0:8000");
+        check("http://https://0.0.0.0:443", "http://0.0.0.0:8000");
+        check("ftp://127.0.0.1:8000", "127.0.0.1:8000");
+        check("https:9445", "https://0.0.0.0:9445");
+        check("http:80", "http://0.0.0.0:80");
         check("example.org:80", "0.0.0.0");
         check("fe80::g:80", "[::1]:8000");
         check("127.0.0.1:65536", "65535");

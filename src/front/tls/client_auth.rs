@@ -20,12 +20,12 @@ use crate::config::tls::ClientAuth;
 /// # Errors
 /// A file that cannot be read or used.
 pub fn verifier(settings: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    const DOING: &str = "use the authorities of --tls-client-ca";
+    const WHAT: &str = "authorities of --tls-client-ca";
+    let unusable =
+        |error: &dyn std::fmt::Display| problem(&format!("use the {WHAT}"), &settings.ca, error);
     let mut roots = RootCertStore::empty();
-    for root in pair::certificates(&settings.ca)? {
-        roots
-            .add(root)
-            .map_err(|error| problem(DOING, &settings.ca, error))?;
+    for root in pair::certificates(&settings.ca, WHAT)? {
+        roots.add(root).map_err(|error| unusable(&error))?;
     }
     let mut lists = Vec::new();
     for path in &settings.crls {
@@ -55,7 +55,7 @@ pub fn verifier(settings: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, Tl
                 );
                 problem("use the revocation lists from", first, why)
             }
-            _ => problem(DOING, &settings.ca, error),
+            _ => unusable(&error),
         })
 }
 

@@ -91,7 +91,7 @@ impl Pair {
         Self::of(
             (cert, key),
             stamp,
-            certificates(cert)?,
+            certificates(cert, "certificate")?,
             private_key(key)?,
             now,
         )
@@ -285,9 +285,12 @@ fn days(days: i64) -> String {
     }
 }
 
-/// The certificates in a file, at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(path, "certificate")?;
+/// The certificates in a file, at least one. `what` says what they are, in errors.
+pub(super) fn certificates(
+    path: &Path,
+    what: &str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(path, what)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let all = all.and_then(|all| match all.is_empty() {
         true => Err(pem::Error::NoItemsFound),
@@ -295,7 +298,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     });
     all.map_err(|error| {
         let why = why_unusable(&error, &text, "CERTIFICATE", "x509");
-        problem("use the certificate", path, why)
+        problem(&format!("use the {what}"), path, why)
     })
 }
 

@@ -190,7 +190,7 @@ impl Current {
         let mut config = match &settings.own {
             None => builder.with_no_client_auth(),
             Some(own) => {
-                let chain = pair::certificates(&own.cert)?;
+                let chain = pair::certificates(&own.cert, "certificate")?;
                 let key = pair::private_key(&own.key)?;
                 builder
                     .with_client_auth_cert(chain, key)
@@ -210,16 +210,17 @@ impl Current {
 fn authorities(
     settings: &UpstreamTls,
 ) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
+    const WHAT: &str = "authorities of upstream_ca";
     let Some(file) = &settings.ca else {
         let remedy = "give a file as upstream_ca";
         return Ok((roots::of_system(remedy)?, Vec::new()));
     };
     let mut roots = RootCertStore::empty();
-    let given = pair::certificates(file)?;
+    let given = pair::certificates(file, WHAT)?;
     for root in &given {
         roots
             .add(root.clone())
-            .map_err(|error| problem("use the authorities of upstream_ca", file, error))?;
+            .map_err(|error| problem(&format!("use the {WHAT}"), file, error))?;
     }
     Ok((Arc::new(roots), given))
 }
