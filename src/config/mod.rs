@@ -2,7 +2,7 @@
 //!
 //! 1. Each source becomes a [`layers::Layer`]: the flags in `cli`, the environment in
 //!    [`environment`], the file in [`mod@file`]. All know only the table in [`settings`].
-//!    Files of other servers become one below these three, in [`foreign`].
+//!    Files of other servers become one below these three, in [`foreign`]. `loading` reads them all.
 //! 2. [`resolve`] asks the layers in order of precedence, gives each value its meaning, and alone
 //!    knows the defaults.
 //!
@@ -22,10 +22,12 @@ pub mod environment;
 pub mod error;
 pub mod file;
 pub mod foreign;
+mod host_facts;
 mod hosts;
 pub mod htpasswd;
 pub mod interpreter;
 pub mod layers;
+mod loading;
 pub mod locations;
 mod module_names;
 pub mod native;
@@ -44,9 +46,8 @@ pub mod trust;
 pub mod upstream;
 pub mod values;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyserve_wire::control::Preload;
@@ -58,10 +59,12 @@ pub use compression::{CompressTypes, Compression};
 pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use host_facts::{HostFacts, enter_current_directory};
 pub use hosts::{
     HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scheme, Scope, UnknownHost, extension_name,
 };
 pub use interpreter::Interpreter;
+pub use loading::{is_image, load, load_reach, prestart, process_type, procfile};
 pub use locations::{Location, LocationSettings};
 pub use release::Release;
 pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
@@ -77,11 +80,6 @@ pub use crate::observe::access_log::filter::{AccessLogFilter, AccessLogLines};
 pub use crate::observe::access_log::pattern::Pattern;
 pub use crate::observe::log_files::LogFiles;
 pub use crate::observe::logs::LogFormat;
-
-use crate::os::standard::Standard;
-use crate::os::{cgroup, handover, process, settings_file};
-use layers::Layer;
-use sizing::Machine;
 
 /// All settings, checked and final.
 #[derive(Debug, Clone)]
@@ -425,289 +423,4 @@ pub struct Resolved {
     pub origins: Vec<(&'static str, String, String)>,
     /// Variables and files of an image that have a meaning, to be logged before the server starts.
     pub notices: Vec<String>,
-}
-
-/// Facts besides the three sources on which a configuration depends.
-#[derive(Debug, Clone)]
-pub struct HostFacts {
-    /// The environment.
-    pub environment: Environment,
-    /// The directory in which pyserve was started, by the name that the shell has for it. A
-    /// link in that name may lead elsewhere by now. A directory that has been removed has a
-    /// name that leads nowhere.
-    pub current_dir: PathBuf,
-    /// The executable of pyserve.
-    pub executable: Option<PathBuf>,
-    /// CPUs and memory.
-    pub machine: Machine,
-    /// True if the log goes to a terminal.
-    pub is_terminal: bool,
-    /// True if the access log goes to a terminal.
-    pub is_output_terminal: bool,
-    /// The command line of uWSGI, if the program is called by that name.
-    pub uwsgi_command_line: Option<Vec<String>>,
-    /// The directory of that command line, if a running server has adopted it ([`adopted`]).
-    pub uwsgi_directory: Option<PathBuf>,
-    /// The command line of gunicorn, if the program is called by that name.
-    pub gunicorn_command_line: Option<Vec<String>>,
-    /// True if this is process 1, which a container's runtime kills if it does not stop in time.
-    pub is_init: bool,
-}
-
-impl HostFacts {
-    /// The surroundings of this process.
-    pub fn of_this_process() -> Self {
-        let limits = cgroup::limits();
-        let memory = cgroup::physical_memory();
-        Self {
-            environment: Environment::of_this_process(),
-            current_dir: working_directory(),
-            executable: std::env::current_exe().ok(),
-            machine: Machine {
-                cpu_quota: limits.cpus,
-                affinity: cgroup::affinity(),
-                memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
-                descriptors: process::descriptor_limit(),
-            },
-            is_terminal: Standard::Error.is_terminal(),
-            is_output_terminal: Standard::Output.is_terminal(),
-            uwsgi_command_line: foreign::found::called_as("uwsgi"),
-            uwsgi_directory: None,
-            gunicorn_command_line: foreign::found::called_as("gunicorn"),
-            is_init: handover::is_init(),
-        }
-    }
-}
-
-/// The name of the current directory, the same for the life of the process: `$PWD` where that
-/// is the same directory at the first call, as the shell left it, links included.
-fn working_directory() -> PathBuf {
-    static NAME: OnceLock<PathBuf> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let physical = std::env::current_dir().or_else(|_| std::fs::read_link("/proc/self/cwd"));
-        let by_shell = std::env::var_os("PWD").map(PathBuf::from);
-        by_shell
-            .filter(|name| name.is_absolute() && is_current(name))
-            .or(physical.ok())
-            .unwrap_or_else(|| PathBuf::from("/proc/self/cwd (deleted)"))
-    })
-    .clone()
-}
-
-/// Makes [`Config::current_dir`] the current directory of the process, if it is another one. If it has been
-/// removed, the chdir takes its place: programs such as the interpreters of pyenv do not start without a
-/// current directory.
-pub fn enter_current_directory(config: &Config) {
-    if is_current(&config.current_dir) {
-        return;
-    }
-    // Where neither can be entered, starting the interpreter reports the reason.
-    let _entered = match config.current_dir.is_dir() {
-        true => std::env::set_current_dir(&config.current_dir),
-        false => std::env::set_current_dir(config.release.settle(&config.chdir)),
-    };
-}
-
-fn is_current(name: &Path) -> bool {
-    let identity = |path: &Path| {
-        let found = std::fs::metadata(path).ok()?;
-        Some((found.dev(), found.ino()))
-    };
-    identity(name).is_some_and(|found| identity(Path::new(".")) == Some(found))
-}
-
-/// Reads environment and settings file, and resolves them with the flags.
-///
-/// # Errors
-/// [`ConfigError`] for the first setting that cannot be used.
-pub fn load(flags: Layer, surroundings: &HostFacts) -> Result<Resolved, ConfigError> {
-    for _ in 0..SWITCHES {
-        let resolved = load_once(flags.clone(), surroundings)?;
-        // A link that was switched meanwhile: some of this may be of the release before.
-        if resolved.config.release.stale().is_empty() {
-            return Ok(resolved);
-        }
-    }
-    load_once(flags, surroundings)
-}
-
-/// Links switched while the settings are read that are waited for.
-const SWITCHES: usize = 3;
-
-fn load_once(flags: Layer, surroundings: &HostFacts) -> Result<Resolved, ConfigError> {
-    let read = read(flags, surroundings)?;
-    if let Some(mistake) = read.mistake {
-        return Err(mistake);
-    }
-    let mut warnings = read.warnings;
-    let mut resolved = resolve::resolve(&read.layers, read.path, surroundings)?;
-    warnings.append(&mut resolved.config.warnings);
-    resolved.config.warnings = warnings;
-    resolved.notices = read.notices;
-    Ok(resolved)
-}
-
-/// Reads the same, and resolves only what a verb needs to find the server. A running server
-/// does not mind a mistake made in its settings file meanwhile, so neither do the verbs.
-///
-/// # Errors
-/// [`ConfigError`] for the first of those settings that cannot be used.
-pub fn load_reach(flags: Layer, surroundings: &HostFacts) -> Result<ControlTarget, ConfigError> {
-    let read = read(flags, surroundings)?;
-    resolve::operations::reach(&read.layers, surroundings, read.mistake.as_ref())
-}
-
-/// The three sources after reading.
-struct Read {
-    /// The strongest first.
-    layers: Vec<Layer>,
-    /// The settings file, if there is one.
-    path: Option<PathBuf>,
-    /// The first mistake in that file, of which the layer has the rest.
-    mistake: Option<ConfigError>,
-    warnings: Vec<String>,
-    notices: Vec<String>,
-}
-
-/// The scripts to source before the settings are read; absolute, or below the current directory.
-///
-/// # Errors
-/// [`ConfigError`] if the settings file cannot be read.
-pub fn prestart(flags: Layer, surroundings: &HostFacts) -> Result<Vec<String>, ConfigError> {
-    let own = read_own(flags, surroundings)?;
-    let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(surroundings, &files);
-    Ok(foreign::image::prestart::files(&own.layers, &around))
-}
-
-/// The command line of pyserve in the `web:` line of a `Procfile`, where the setting `image` is on.
-///
-/// # Errors
-/// [`ConfigError`] if the settings file cannot be read.
-pub fn procfile(
-    flags: Layer,
-    surroundings: &HostFacts,
-) -> Result<Option<Vec<String>>, ConfigError> {
-    let own = read_own(flags, surroundings)?;
-    let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(surroundings, &files);
-    let is_image = foreign::image::Image::of(&own.layers) != foreign::image::Image::No;
-    Ok(is_image
-        .then(|| foreign::image::procfile::own_words(&around))
-        .flatten())
-}
-
-/// True if the setting `image` is on.
-///
-/// # Errors
-/// [`ConfigError`] if the settings file cannot be read.
-pub fn is_image(surroundings: &HostFacts) -> Result<bool, ConfigError> {
-    let own = read_own(Layer::default(), surroundings)?;
-    Ok(foreign::image::Image::of(&own.layers) != foreign::image::Image::No)
-}
-
-/// The command of a process type of the `Procfile` in the current directory.
-pub fn process_type(kind: &str, surroundings: &HostFacts) -> Option<String> {
-    let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(surroundings, &files);
-    foreign::image::procfile::command(kind, &around)
-}
-
-/// Reads the flags, the environment and the settings file.
-fn read_own(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
-    let (variables, warnings) = environment::layer(&surroundings.environment);
-    let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
-    let (from_file, mistake) = match &path {
-        None => (Layer::default(), None),
-        Some(path) => {
-            let absolute = surroundings.current_dir.join(path);
-            let bytes =
-                settings_file::read(&absolute).map_err(|cause| ConfigError::Unreadable {
-                    path: path.clone(),
-                    cause,
-                })?;
-            let text = str::from_utf8(&bytes).map_err(|error| ConfigError::NotUtf8 {
-                path: path.clone(),
-                line: file::line_of(&bytes, error.valid_up_to()),
-            })?;
-            file::layer(path, text)
-        }
-    };
-    Ok(Read {
-        layers: vec![flags, variables, from_file],
-        path,
-        mistake,
-        warnings,
-        notices: Vec::new(),
-    })
-}
-
-fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
-    let mut read = read_own(flags, surroundings)?;
-    let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(surroundings, &files);
-    let by_link =
-        surroundings.uwsgi_command_line.is_some() || surroundings.gunicorn_command_line.is_some();
-    let Some(image) = foreign::image::read(&read.layers, &around, by_link) else {
-        read_foreign(&mut read, surroundings, None);
-        return Ok(read);
-    };
-    let surroundings = image.host(surroundings);
-    let reading = image.reading.clone();
-    read.notices = reading.notices();
-    read.add(reading);
-    let sizes = image.sizes_workers.then_some("workers");
-    read_foreign(&mut read, &surroundings, sizes);
-    if surroundings.environment.variable("PORT").is_none() {
-        let is_root = around.is_root;
-        let address = foreign::image::default_address(is_root);
-        read.layers.push(address);
-    }
-    Ok(read)
-}
-
-impl Read {
-    /// Adds the layer of other servers' files below the others.
-    fn add(&mut self, mut reading: foreign::Reading) {
-        self.warnings.extend(reading.warnings());
-        self.mistake = self.mistake.take().or_else(|| reading.mistake());
-        foreign::found::yield_to(&mut reading.layer, &self.layers);
-        self.layers.push(reading.layer);
-    }
-}
-
-/// Reads the files of other servers; `unless_given` is a setting for which their defaults do not count.
-fn read_foreign(read: &mut Read, surroundings: &HostFacts, unless_given: Option<&str>) {
-    let layers = read.layers.clone();
-    let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(surroundings, &files);
-    let sources = foreign::found::uwsgi_sources(&layers, surroundings);
-    let uwsgi = sources.map(|sources| match &surroundings.uwsgi_directory {
-        None => foreign::uwsgi::read(&sources, &around),
-        Some(directory) => foreign::found::read_adopted(&sources, directory, &around),
-    });
-    let gunicorn = foreign::found::gunicorn_sources(&layers, surroundings);
-    let gunicorn = gunicorn.map(|sources| {
-        let known: Vec<_> = layers.iter().collect();
-        foreign::found::read_gunicorn(&sources, &known, surroundings, &around)
-    });
-    let supervisord = foreign::found::supervisord_file(&layers)
-        .map(|name| foreign::found::read_supervisord(&name, &layers, surroundings, &around));
-    let nginx = foreign::found::nginx_file(&layers).map(|name| {
-        let others = gunicorn.iter().chain(&uwsgi).map(|reading| &reading.layer);
-        let known = layers.iter().chain(others);
-        foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
-    });
-    for mut reading in [nginx, gunicorn, uwsgi, supervisord].into_iter().flatten() {
-        read.warnings.extend(reading.warnings());
-        read.mistake = read.mistake.take().or_else(|| reading.mistake());
-        foreign::found::yield_to(&mut reading.layer, &layers);
-        if surroundings.uwsgi_command_line.is_some() {
-            foreign::found::called_by_name(&mut reading.layer);
-        }
-        if let Some(name) = unless_given {
-            reading.forget_implied(name);
-        }
-        read.layers.push(reading.layer);
-    }
 }
