@@ -130,9 +130,7 @@ fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Exp
     });
     // Before proxies are read, the commands of images count as well.
     for subject in &subjects {
-        if let Kind::Image(file, text) = &subject.kind {
-            layers.extend(image::layers(*file, text, context));
-        }
+        layers.extend(image::layers(subject, &subjects, context));
     }
     for index in order {
         let subject = &subjects[index];

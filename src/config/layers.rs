@@ -27,6 +27,8 @@ pub struct Layer {
     pub secrets: Vec<String>,
     /// Addresses at which the other server of these settings waits for the server in front of it.
     pub sockets: Vec<String>,
+    /// Names by which other machines reach the server of these settings.
+    pub hosts: Vec<String>,
 }
 
 /// One table of a settings file, such as a `[[location]]`.
@@ -96,6 +98,7 @@ impl Layer {
         self.uwsgi_options.extend_from_slice(&weaker.uwsgi_options);
         self.secrets.extend(weaker.secrets.iter().cloned());
         self.sockets.extend_from_slice(&weaker.sockets);
+        self.hosts.extend_from_slice(&weaker.hosts);
         self.fill(weaker);
     }
 

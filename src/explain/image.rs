@@ -1,10 +1,11 @@
-//! The files by which an image starts: `Dockerfile`, `Procfile`, entry scripts.
+//! The files by which an image starts: `Dockerfile`, `Procfile`, entry scripts, Compose files.
 //!
 //! Each of their lines has a verdict, as the lines of settings have, and some a replacement. What a
-//! command becomes is decided in [`commands`], for all three.
+//! command becomes is decided in [`commands`], for all four.
 
 mod base;
 pub mod commands;
+mod compose;
 mod dockerfile;
 mod instructions;
 mod packages;
@@ -51,6 +52,9 @@ pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
     if let Some(file) = named(name) {
         return Some(file);
     }
+    if compose::is_compose(name, text) {
+        return Some(ImageFile::Compose);
+    }
     let base = name.rsplit('/').next().unwrap_or(name);
     let is_shell = base.ends_with(".sh")
         || text
@@ -86,6 +90,11 @@ pub fn explain(
     (all, read): (&[Subject], &[Explained]),
     around: &Context<'_>,
 ) -> Explained {
+    let mut report = Report::new(name);
+    if file == ImageFile::Compose {
+        compose::explain((name, text), (all, read), around, &mut report);
+        return report.explained;
+    }
     let placement = match file {
         ImageFile::Dockerfile => Placement::of(name, text),
         _ => dockerfile_of(name, all)
@@ -93,18 +102,23 @@ pub fn explain(
             .unwrap_or_default(),
     };
     let conversion = Conversion::new(all, read, &placement, around);
-    let mut report = Report::new(name);
     match file {
         ImageFile::Dockerfile => dockerfile::explain(text, &conversion, &mut report),
         ImageFile::Procfile => procfile::explain(text, &conversion, &mut report),
-        ImageFile::Script => script::explain(text, &conversion, &mut report),
+        ImageFile::Script | ImageFile::Compose => {
+            script::explain(text, &conversion, &mut report);
+        }
     }
     report.explained
 }
 
 /// The layers that the commands of a file give: a proxy may pass requests to their addresses.
-pub fn layers(file: ImageFile, text: &str, around: &Context<'_>) -> Vec<Layer> {
+pub fn layers(subject: &Subject, all: &[Subject], around: &Context<'_>) -> Vec<Layer> {
+    let Kind::Image(file, text) = &subject.kind else {
+        return Vec::new();
+    };
     let commands = match file {
+        ImageFile::Compose => return compose::layers((&subject.name, text), all, around),
         ImageFile::Dockerfile => dockerfile::commands(text),
         ImageFile::Procfile => procfile::commands(text),
         ImageFile::Script => script::commands(text),
@@ -182,18 +196,22 @@ mod tests {
             host: &host,
             chosen: &[],
         };
-        let _layers = layers(file, text, &context);
-        explain(file, "no-such-directory/file", text, (&[], &[]), &context)
+        let subject = Subject {
+            name: "no-such-directory/file".to_owned(),
+            kind: Kind::Image(file, text.to_owned()),
+        };
+        let _layers = layers(&subject, &[], &context);
+        explain(file, &subject.name, text, (&[], &[]), &context)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
         fn any_file_of_an_image_is_explained_without_a_panic(
-            file in 0..3usize,
-            text in "(\\PC|\n){0,60}|((FROM|RUN|COPY|CMD|ENTRYPOINT|ENV|USER|web:|exec|if|then|fi|case|esac|\\$\\{?[A-Z]|tiangolo/uwsgi-nginx|python:3|uwsgi|gunicorn|nginx|apt-get install|pip install|supervisord|--ini|-c|-w|<<EOF|EOF|&&|\\||;|\\[|\\]|\"|'|,|\\\\|#| |\n|a|1){0,40})",
+            file in 0..4usize,
+            text in "(\\PC|\n){0,60}|((FROM|RUN|COPY|CMD|services:|  web:|    command: |    build: |image: |ENTRYPOINT|ENV|USER|web:|exec|if|then|fi|case|esac|\\$\\{?[A-Z]|tiangolo/uwsgi-nginx|python:3|uwsgi|gunicorn|nginx|apt-get install|pip install|supervisord|--ini|-c|-w|<<EOF|EOF|&&|\\||;|\\[|\\]|\"|'|,|\\\\|#| |\n|a|1){0,40})",
         ) {
-            let kinds = [ImageFile::Dockerfile, ImageFile::Procfile, ImageFile::Script];
+            let kinds = [ImageFile::Dockerfile, ImageFile::Procfile, ImageFile::Script, ImageFile::Compose];
             let explained = explained(kinds[file], &text);
             for line in &explained.reading.lines {
                 prop_assert!(line.place.line <= text.lines().count().max(1), "{line:?} of {text}");

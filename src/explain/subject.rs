@@ -37,6 +37,8 @@ pub enum ImageFile {
     Procfile,
     /// A shell script that starts a server.
     Script,
+    /// A file of Compose, with services.
+    Compose,
 }
 
 impl ImageFile {
@@ -46,6 +48,7 @@ impl ImageFile {
             Self::Dockerfile => "Dockerfile",
             Self::Procfile => "Procfile",
             Self::Script => "entry script",
+            Self::Compose => "Compose file",
         }
     }
 }

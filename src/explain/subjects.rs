@@ -35,7 +35,7 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
         search(&path, Path::new(argument), &mut found);
         return match found.is_empty() {
             true => Err(format!(
-                "{argument}: nothing to explain is in there: no file of uWSGI, nginx, gunicorn or supervisord, Dockerfile, Procfile or entry script"
+                "{argument}: nothing to explain is in there: no file of uWSGI, nginx, gunicorn or supervisord, Dockerfile, Procfile, entry script or Compose file"
             )),
             false => Ok(found),
         };

@@ -255,6 +255,10 @@ fn given<'a>(
             .iter()
             .flat_map(|layer| layer.sockets.clone())
             .collect(),
+        hosts: layers
+            .iter()
+            .flat_map(|layer| layer.hosts.clone())
+            .collect(),
         has_deadline: entry("request_timeout").is_some(),
         is_dir,
         is_dir_here,

@@ -308,6 +308,12 @@ fn with_variables(text: &str, variables: &[String]) -> String {
     })
 }
 
+/// True if the program is a server whose settings are read.
+pub fn is_server(words: &[String]) -> bool {
+    let program = words.get(shell::program(words));
+    program.is_some_and(|program| readers::of_program(program).is_some())
+}
+
 /// The layer that a command gives as it stands, if it is that of a server.
 pub fn layer_of(words: &[String], around: &Context<'_>) -> Option<Layer> {
     let at = shell::program(words);

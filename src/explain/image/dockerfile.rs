@@ -39,6 +39,13 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
     commands
 }
 
+/// True if the last stage is an image of nginx alone.
+pub fn is_proxy(text: &str) -> bool {
+    let all = instructions(text);
+    let from = all.iter().rfind(|one| one.keyword == "FROM");
+    from.is_some_and(|from| base::of(&with_arguments(&from.arguments, &all), true).goes_away)
+}
+
 pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
     let all = instructions(text);
     let last_stage = all.iter().rposition(|one| one.keyword == "FROM");

@@ -11,7 +11,7 @@ pub struct Placement {
     copies: Vec<(String, String)>,
     /// True if the image runs nginx.
     pub runs_nginx: bool,
-    /// True if there is a Dockerfile.
+    /// True if there is an image, of this Dockerfile or another.
     pub is_known: bool,
 }
 
@@ -24,6 +24,14 @@ impl Placement {
     /// The directory of the Dockerfile: empty, or with a slash at its end.
     pub fn directory(&self) -> &str {
         &self.directory
+    }
+
+    /// The places in an image of which nothing is known, and which runs no nginx.
+    pub fn of_unknown_image() -> Self {
+        Self {
+            is_known: true,
+            ..Self::default()
+        }
     }
 
     /// Reads the copies of the last stage.

@@ -170,6 +170,15 @@ fn inside_shell(words: &[String], conversion: &Conversion<'_>) -> Option<Convert
     })
 }
 
+/// The line with `exec` before pyserve: else the shell gets the signals, and does not pass them on.
+pub fn executed(text: &str) -> String {
+    let text = text.trim();
+    match text.starts_with("pyserve") {
+        true => format!("exec {text}"),
+        false => text.replacen("&& pyserve", "&& exec pyserve", 1),
+    }
+}
+
 /// The words that stay before the program: variables, and who runs it.
 fn prefix(words: &[String]) -> Vec<String> {
     let at = shell::program(words);

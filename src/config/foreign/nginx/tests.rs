@@ -32,6 +32,7 @@ fn reading_where(text: &str, app: bool, is_dir: &dyn Fn(&Path) -> bool) -> Readi
         found_app: None,
         binds: vec!["127.0.0.1:8000".to_owned()],
         sockets: Vec::new(),
+        hosts: Vec::new(),
         has_deadline: false,
         is_dir,
         is_dir_here: is_dir,

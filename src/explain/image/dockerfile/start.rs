@@ -116,7 +116,7 @@ impl<'a> Start<'a> {
         let Some(converted) = script::converted(&words[at], self.conversion) else {
             return (Verdict::Wrong("a quote is not closed".to_owned()), None);
         };
-        words[at] = executed(&converted.text);
+        words[at] = script::executed(&converted.text);
         let after = match &converted.became {
             Became::Pyserve(_) => {
                 let words = array(words.iter().map(String::as_str));
@@ -146,21 +146,12 @@ impl<'a> Start<'a> {
         let Some(converted) = script::converted(&instruction.arguments, self.conversion) else {
             return (Verdict::Wrong("a quote is not closed".to_owned()), None);
         };
-        let text = executed(&converted.text);
+        let text = script::executed(&converted.text);
         let after = match &converted.became {
             Became::Pyserve(_) => Some(vec![format!("{} {text}", instruction.keyword)]),
             became => self.linked(became, instruction),
         };
         (verdict(&converted.became), after)
-    }
-}
-
-/// The line with `exec` before pyserve: else the shell gets the signals, and does not pass them on.
-fn executed(text: &str) -> String {
-    let text = text.trim();
-    match text.starts_with("pyserve") {
-        true => format!("exec {text}"),
-        false => text.replacen("&& pyserve", "&& exec pyserve", 1),
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Given<'a> {
     pub binds: Vec<String>,
     /// The addresses at which it would speak uwsgi.
     pub sockets: Vec<String>,
+    /// Names by which nginx, on another machine, reaches the server of that application.
+    pub hosts: Vec<String>,
     /// True if the settings of the application limit the time of a request.
     pub has_deadline: bool,
     /// True if a directory is there; a file that is only explained may be of another machine.

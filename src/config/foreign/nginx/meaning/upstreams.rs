@@ -37,7 +37,8 @@ pub fn enter(
     let target = target(meaning, context, pass, is_uwsgi)?;
     let is_bound = |binds: &[String]| {
         let mut all = target.plain.iter();
-        all.any(|address| binds.iter().any(|bind| same_address(bind, address)))
+        let is_same = |bind, address| same_address(meaning, bind, address);
+        all.any(|address| binds.iter().any(|bind| is_same(bind, address)))
     };
     let is_app = meaning.has_app()
         && match is_uwsgi {
@@ -128,7 +129,7 @@ fn is_application(meaning: &Meaning<'_>, is_bound: bool) -> bool {
         || !all.iter().any(|(_, addresses)| {
             addresses.iter().any(|address| {
                 let mut sockets = meaning.given.sockets.iter();
-                sockets.any(|socket| same_address(socket, address))
+                sockets.any(|socket| same_address(meaning, socket, address))
             })
         })
 }
@@ -140,7 +141,7 @@ fn other_application(meaning: &Meaning<'_>, pass: usize) -> Option<usize> {
     let own = all.iter().position(|(passes, _)| passes.contains(&pass))?;
     let is_known = all[own].1.iter().any(|address| {
         let mut sockets = meaning.given.sockets.iter();
-        sockets.any(|socket| same_address(socket, address))
+        sockets.any(|socket| same_address(meaning, socket, address))
     });
     let first = *all.first()?.0.first()?;
     (own > 0 && !is_known).then(|| meaning.tree.items[first].line)
@@ -325,8 +326,8 @@ fn one_slash(path: &str) -> String {
     }
 }
 
-/// True if a server that binds the one is found at the other.
-fn same_address(bind: &str, address: &str) -> bool {
+/// True if the application's server, if it binds the one, is found at the other.
+fn same_address(meaning: &Meaning<'_>, bind: &str, address: &str) -> bool {
     if bind.starts_with("unix:") || bind.starts_with('/') {
         let bind = bind.strip_prefix("unix:").unwrap_or(bind);
         let address = address.strip_prefix("unix:");
@@ -340,7 +341,11 @@ fn same_address(bind: &str, address: &str) -> bool {
     let is_local = matches!(
         host_of(address),
         "localhost" | "127.0.0.1" | "0.0.0.0" | "[::1]"
-    );
+    ) || meaning
+        .given
+        .hosts
+        .iter()
+        .any(|host| host == host_of(address));
     let bound_host = host_of(bind);
     let covers = matches!(
         bound_host,

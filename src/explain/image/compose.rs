@@ -1,0 +1,302 @@
+//! A Compose file: the commands of its services, and the proxies that pyserve replaces.
+//!
+//! A service that starts a server keeps its place with pyserve in it. One of nginx may go away; what its file
+//! passes to another service by name is the application, if that service starts it
+//! ([`layers`]).
+
+mod document;
+mod service;
+
+use self::document::{Entry, Node};
+use self::service::{Service, commands_of};
+use super::commands::{self, Became, Conversion, verdict};
+use super::placement::Placement;
+use super::{Report, base, script};
+use crate::config::foreign::Verdict;
+use crate::config::foreign::shell;
+use crate::config::layers::Layer;
+use crate::explain::image::Explained;
+use crate::explain::readers::Context;
+use crate::explain::subject::Subject;
+
+/// True for the name and the text of a Compose file: its services have images.
+pub fn is_compose(name: &str, text: &str) -> bool {
+    let has = |start: &str| {
+        text.lines()
+            .any(|line| line.trim_start().starts_with(start))
+    };
+    (name.ends_with(".yml") || name.ends_with(".yaml"))
+        && text.lines().any(|line| line.trim_end() == "services:")
+        && (has("image:") || has("build:"))
+}
+
+/// The settings that the commands of the services give, and the names of those that start the
+/// application.
+pub fn layers(
+    (name, text): (&str, &str),
+    subjects: &[Subject],
+    around: &Context<'_>,
+) -> Vec<Layer> {
+    let Ok(tree) = document::read(text) else {
+        return Vec::new();
+    };
+    let mut servers = Vec::new();
+    let mut layers = Vec::new();
+    for service in Service::all(&tree, name, subjects) {
+        let commands = service.commands();
+        layers.extend(
+            commands
+                .iter()
+                .filter_map(|words| commands::layer_of(words, around)),
+        );
+        if !service.is_template && service.starts_server(subjects) {
+            servers.push(service.hosts());
+        }
+    }
+    // Of several applications, none is that of all files.
+    if let [hosts] = &servers[..] {
+        let mut named = Layer::default();
+        named.hosts.clone_from(hosts);
+        layers.push(named);
+    }
+    layers
+}
+
+pub fn explain(
+    (name, text): (&str, &str),
+    (subjects, read): (&[Subject], &[Explained]),
+    around: &Context<'_>,
+    report: &mut Report,
+) {
+    let tree = match document::read(text) {
+        Ok(tree) => tree,
+        Err((line, why)) => {
+            let given = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+            let line = line.clamp(1, text.lines().count().max(1));
+            report.say(
+                line,
+                given.trim(),
+                Verdict::Wrong(format!("it is no YAML: {why}")),
+            );
+            return;
+        }
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let services = Service::all(&tree, name, subjects);
+    let servers = services
+        .iter()
+        .filter(|service| !service.is_template && service.starts_server(subjects));
+    let servers: Vec<_> = servers.map(|service| &*service.entry.key).collect();
+    let mut file = File {
+        lines: &lines,
+        servers: &servers,
+        report,
+    };
+    for entry in tree.entries() {
+        if entry.key != "services" && !services.iter().any(|one| one.entry.line == entry.line) {
+            file.say(entry, Verdict::Read("it stays".to_owned()));
+        }
+    }
+    for service in &services {
+        let placement = match service.dockerfile {
+            Some((name, text)) => Placement::of(name, text),
+            None => Placement::of_unknown_image(),
+        };
+        let conversion = Conversion::new(subjects, read, &placement, around);
+        file.service(service, &conversion);
+    }
+    let all = &mut file.report.explained.reading.lines;
+    all.sort_by_key(|line| line.place.line);
+}
+
+/// The verdicts of the file.
+struct File<'a> {
+    lines: &'a [&'a str],
+    /// The services that start the application.
+    servers: &'a [&'a str],
+    report: &'a mut Report,
+}
+
+impl File<'_> {
+    fn say(&mut self, entry: &Entry, verdict: Verdict) {
+        let line = self.lines.get(entry.line.saturating_sub(1));
+        let text = line.map_or("", |line| line.trim());
+        self.report.say(entry.line, text, verdict);
+    }
+
+    fn service(&mut self, service: &Service<'_>, conversion: &Conversion<'_>) {
+        if service.is_proxy() {
+            let to = match self.servers {
+                [one] => format!("service {one}"),
+                _ => "the service of the application".to_owned(),
+            };
+            let why = format!(
+                "not needed, with all its lines: pyserve serves HTTP and files itself; {to} publishes its ports (to the port of its own command), has its volumes, and its settings as pyserve.toml (`pyserve explain --write` with the file of nginx)"
+            );
+            self.say(service.entry, Verdict::NoEffect(why));
+            return;
+        }
+        let keys = service.entry.value.entries();
+        let mut commands = keys.iter().filter(|entry| is_command(entry));
+        let is_server = commands.clone().any(|entry| starts_server(&entry.value));
+        if !is_server {
+            let advice = commands.find_map(|entry| match became(&entry.value, conversion)?.0 {
+                Became::Unsupported(advice) => Some(advice),
+                _ => None,
+            });
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            let text = format!("it stays, with all its lines{advice}");
+            self.say(service.entry, Verdict::Read(text));
+            return;
+        }
+        self.say(service.entry, Verdict::Read("it stays".to_owned()));
+        let joined = joined(&service.entry.value, conversion);
+        for entry in keys.iter().filter(|entry| entry.line > service.entry.line) {
+            let verdict = match &*entry.key {
+                "command" | "entrypoint" => self.command(entry, joined.as_ref(), conversion),
+                "image" => self.image(&entry.value),
+                "stop_signal" => signal(&entry.value),
+                _ => Verdict::Read("it stays".to_owned()),
+            };
+            self.say(entry, verdict);
+        }
+    }
+
+    /// The verdict of a command, which is replaced.
+    fn command(
+        &mut self,
+        entry: &Entry,
+        joined: Option<&Became>,
+        conversion: &Conversion<'_>,
+    ) -> Verdict {
+        if let Some(Became::Pyserve(words)) = joined {
+            let after = match &*entry.key {
+                "entrypoint" => "entrypoint: [\"pyserve\"]".to_owned(),
+                _ => format!("command: {}", array(words)),
+            };
+            self.replace(entry, after);
+            return verdict(&Became::Pyserve(words.clone()));
+        }
+        match became(&entry.value, conversion) {
+            Some((became @ Became::Pyserve(_), text)) => {
+                self.replace(entry, format!("{}: {text}", entry.key));
+                verdict(&became)
+            }
+            Some((became, _)) => verdict(&became),
+            None => Verdict::Read("it stays".to_owned()),
+        }
+    }
+
+    fn image(&self, value: &Node) -> Verdict {
+        let found = value.text().map(|image| base::of(image, true).verdict);
+        match found {
+            Some(found) if base::is_too_old(&found) => found,
+            _ => Verdict::Read("it stays; it needs pyserve in it".to_owned()),
+        }
+    }
+
+    /// Replaces the lines of an entry.
+    fn replace(&mut self, entry: &Entry, after: String) {
+        let first = entry.line - 1;
+        let Some(line) = self.lines.get(first) else {
+            return;
+        };
+        let indent = line.len() - line.trim_start().len();
+        // `- ` of a sequence may stand below its key, and comments anywhere.
+        let is_inside = |line: &&&str| {
+            let own = line.len() - line.trim_start().len();
+            let text = line.trim();
+            let is_blank = text.is_empty() || text.starts_with('#');
+            is_blank || own > indent || own == indent && text.starts_with("- ")
+        };
+        let rest = self.lines[first + 1..].iter().take_while(is_inside);
+        let mut end = first + 1 + rest.count();
+        while end > first + 1 {
+            let last = self.lines[end - 1].trim();
+            if !last.is_empty() && !last.starts_with('#') {
+                break;
+            }
+            end -= 1;
+        }
+        let before = &self.lines[first..end];
+        let after = format!("{}{after}", &line[..indent]);
+        self.report.replace(entry.line, before, vec![after]);
+    }
+}
+
+/// What a command becomes, and its new text.
+fn became(value: &Node, conversion: &Conversion<'_>) -> Option<(Became, String)> {
+    if let Some(mut words) = value.words() {
+        if let Some(at) = shell::script(&words) {
+            let inner = script::converted(&words[at], conversion)?;
+            words[at] = script::executed(&inner.text);
+            return Some((inner.became, array(&words)));
+        }
+        let became = conversion.convert(&words);
+        let text = match &became {
+            Became::Pyserve(ours) => {
+                let program = ["pyserve".to_owned()];
+                array(&program.iter().chain(ours).cloned().collect::<Vec<_>>())
+            }
+            _ => String::new(),
+        };
+        return Some((became, text));
+    }
+    let converted = script::converted(value.text()?.trim(), conversion)?;
+    let text = match converted.text.starts_with("pyserve") {
+        true => converted.text,
+        false => script::executed(&converted.text),
+    };
+    Some((converted.became, scalar(&text)))
+}
+
+/// What entry point and command become, if they make one command line of a server.
+fn joined(service: &Node, conversion: &Conversion<'_>) -> Option<Became> {
+    let words = |key: &str| service.get(key).and_then(Node::words);
+    let mut entry = words("entrypoint")?;
+    let is_server = !matches!(conversion.convert(&entry), Became::Stays(_));
+    let command = words("command").filter(|_| is_server)?;
+    entry.extend(command);
+    Some(conversion.convert(&entry))
+}
+
+fn is_command(entry: &Entry) -> bool {
+    matches!(&*entry.key, "command" | "entrypoint")
+}
+
+/// True if a server whose settings are read is started here: not one that stays in its service.
+fn starts_server(value: &Node) -> bool {
+    commands_of(value)
+        .iter()
+        .any(|words| commands::is_server(words))
+}
+
+fn signal(value: &Node) -> Verdict {
+    let given = value.text().unwrap_or_default();
+    match given.trim_start_matches("SIG") {
+        "TERM" | "15" => Verdict::Read("it stays".to_owned()),
+        _ => Verdict::Unsupported("pyserve stops gracefully at SIGTERM: leave it out".to_owned()),
+    }
+}
+
+/// `["pyserve", "--ini", "x"]`.
+fn array(words: &[String]) -> String {
+    serde_json::to_string(words)
+        .unwrap_or_default()
+        .replace("\",\"", "\", \"")
+}
+
+/// The text as a plain scalar, or in quotes.
+fn scalar(text: &str) -> String {
+    let starts_plain =
+        text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/');
+    let is_plain = starts_plain
+        && !text.contains(": ")
+        && !text.contains(" #")
+        && !text.contains('\n')
+        && !text.ends_with(':');
+    match is_plain {
+        true => text.to_owned(),
+        false => serde_json::to_string(text).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,170 @@
+//! A service of a Compose file: its commands, its Dockerfile and its names.
+
+use super::document::{Entry, Node};
+use crate::config::foreign::shell;
+use crate::explain::image::{base, commands, dockerfile, placement};
+use crate::explain::subject::{ImageFile, Kind, Subject};
+
+/// A service, or a mapping for services to take over (`x-web: &web`).
+pub struct Service<'a> {
+    pub entry: &'a Entry,
+    pub is_template: bool,
+    /// The Dockerfile of its `build`.
+    pub dockerfile: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Service<'a> {
+    /// All of a file of this name, and its templates.
+    pub fn all(tree: &'a Node, name: &str, subjects: &'a [Subject]) -> Vec<Self> {
+        let services = tree.get("services").map_or(&[][..], Node::entries);
+        let services = services.iter().map(|entry| (entry, false));
+        let templates = tree.entries().iter();
+        let templates = templates
+            .filter(|entry| entry.key.starts_with("x-") && !entry.value.entries().is_empty())
+            .map(|entry| (entry, true));
+        let of = |(entry, is_template): (&'a Entry, bool)| Self {
+            entry,
+            is_template,
+            dockerfile: dockerfile_of(&entry.value, name, subjects),
+        };
+        services.chain(templates).map(of).collect()
+    }
+
+    /// True if it runs nginx alone.
+    pub fn is_proxy(&self) -> bool {
+        let image = self.entry.value.get("image").and_then(Node::text);
+        let own = image.is_some_and(|image| {
+            let name = image.split([':', '@']).next().unwrap_or(image);
+            base::of(image, true).goes_away || name.ends_with("nginx-unprivileged")
+        });
+        own || self
+            .dockerfile
+            .is_some_and(|(_, text)| dockerfile::is_proxy(text))
+    }
+
+    /// The words of the commands that it starts.
+    pub fn commands(&self) -> Vec<Vec<String>> {
+        let given = ["entrypoint", "command"].map(|key| self.entry.value.get(key));
+        given.into_iter().flatten().flat_map(commands_of).collect()
+    }
+
+    /// True if it starts an application of Python behind a server that is read.
+    pub fn starts_server(&self, subjects: &[Subject]) -> bool {
+        let is_one =
+            |words: &Vec<String>| commands::is_server(words) || self.names_script(words, subjects);
+        let own = self.commands();
+        match self.dockerfile {
+            Some((_, text)) if own.is_empty() => dockerfile::commands(text).iter().any(is_one),
+            _ => own.iter().any(is_one),
+        }
+    }
+
+    /// True if a word names an entry script of the directory of its Dockerfile.
+    fn names_script(&self, words: &[String], subjects: &[Subject]) -> bool {
+        let Some((dockerfile, _)) = self.dockerfile else {
+            return false;
+        };
+        let directory = normal(placement::directory(dockerfile));
+        let mut scripts = subjects.iter().filter(|subject| {
+            matches!(subject.kind, Kind::Image(ImageFile::Script, _))
+                && normal(&subject.name).starts_with(&directory)
+        });
+        scripts.any(|script| {
+            let base = script.name.rsplit('/').next();
+            words.iter().any(|word| word.rsplit('/').next() == base)
+        })
+    }
+
+    /// Names by which other services reach it.
+    pub fn hosts(&self) -> Vec<String> {
+        let value = &self.entry.value;
+        let others = ["container_name", "hostname"].map(|key| value.get(key).and_then(Node::text));
+        let others = others.into_iter().flatten().map(str::to_owned);
+        [self.entry.key.clone()].into_iter().chain(others).collect()
+    }
+}
+
+/// The words of the commands that an entry point or a command starts, those of a shell's script in place of
+/// the shell.
+pub fn commands_of(value: &Node) -> Vec<Vec<String>> {
+    let outer = match (value.words(), value.text()) {
+        (Some(words), _) => vec![words],
+        (None, text) => text.map(words_of).unwrap_or_default(),
+    };
+    let inner = outer.into_iter().map(|words| match shell::script(&words) {
+        Some(at) => words_of(&words[at]),
+        None => vec![words],
+    });
+    inner.flatten().collect()
+}
+
+fn words_of(line: &str) -> Vec<Vec<String>> {
+    let commands = shell::commands(line.trim()).unwrap_or_default();
+    commands.into_iter().map(|command| command.words).collect()
+}
+
+/// The Dockerfile of the `build` of a service in the Compose file of this name.
+fn dockerfile_of<'a>(
+    service: &Node,
+    name: &str,
+    subjects: &'a [Subject],
+) -> Option<(&'a str, &'a str)> {
+    let build = service.get("build")?;
+    let part = |key: &str| build.get(key).and_then(Node::text);
+    let context = build.text().or(part("context")).unwrap_or(".");
+    let file = part("dockerfile").unwrap_or("Dockerfile");
+    let wanted = normal(&format!("{}{context}/{file}", placement::directory(name)));
+    subjects.iter().find_map(|subject| match &subject.kind {
+        Kind::Image(ImageFile::Dockerfile, text) if normal(&subject.name) == wanted => {
+            Some((&*subject.name, &**text))
+        }
+        _ => None,
+    })
+}
+
+/// The path without `.`, `..` and empty segments.
+fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let start = if path.starts_with('/') { "/" } else { "" };
+    format!("{start}{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_without_steps() {
+        for (path, expected) in [
+            ("./web/Dockerfile", "web/Dockerfile"),
+            ("a/../b//./c", "b/c"),
+            ("../x/../y", "../y"),
+            ("/a/b", "/a/b"),
+        ] {
+            assert_eq!(normal(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_script_of_a_shell_takes_its_place() {
+        let of = |value: Node| {
+            let all = commands_of(&value).into_iter();
+            all.map(|words| words.join(" ")).collect::<Vec<_>>()
+        };
+        let text = |text: &str| Node::Scalar(text.to_owned());
+        assert_eq!(of(text("a b")), ["a b"]);
+        assert_eq!(of(text("sh -c 'a && b c'")), ["a", "b c"]);
+        let words = ["bash", "-lc", "a; b"].map(text).to_vec();
+        assert_eq!(of(Node::Sequence(words)), ["a", "b"]);
+        assert!(of(Node::Alias).is_empty());
+    }
+}
