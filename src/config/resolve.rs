@@ -26,6 +26,7 @@ mod static_files;
 mod stopping;
 mod tables;
 mod tls;
+mod types_files;
 mod upstream;
 mod workers;
 
