@@ -307,6 +307,8 @@ pub struct AppSettings {
     pub django_media: bool,
     /// Number of worker processes.
     pub workers: Workers,
+    /// Its `sys.argv`; empty: its module or file alone.
+    pub argv: Vec<PathBuf>,
     /// When one of them is replaced.
     pub recycle: Recycle,
     /// After how many requests of one worker that becomes the template.

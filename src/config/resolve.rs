@@ -329,7 +329,7 @@ impl Resolver<'_> {
     fn show(&mut self, name: &'static str, value: String, origin: String) {
         let value = native::shown(&value).into_owned();
         let value = match name {
-            "env" | "before_start" | "uwsgi_param" => {
+            "argv" | "env" | "before_start" | "uwsgi_param" => {
                 let known = self.layers.iter().flat_map(|layer| &layer.secrets);
                 secrets::hidden(&value, known)
             }
