@@ -165,6 +165,8 @@ pub struct Config {
     pub umask: Option<u32>,
     /// The file with the process id; absolute.
     pub pidfile: Option<PathBuf>,
+    /// The FIFO with commands of one character; absolute.
+    pub control_fifo: Option<PathBuf>,
     /// True if the variables and files of other images are read.
     pub is_image: bool,
     /// True if a saved source file is a reason to reload.
@@ -191,6 +193,10 @@ pub struct Config {
     pub settings_file: Option<PathBuf>,
     /// Files whose change is a reason to reload; absolute.
     pub touch_reload: Vec<PathBuf>,
+    /// Files whose change is a reason to reload, whatever `exit_on_reload` says; absolute.
+    pub touch_workers_reload: Vec<PathBuf>,
+    /// True if the server ends where a reload is asked for.
+    pub exit_on_reload: bool,
     /// Warnings to be logged before the server starts.
     pub warnings: Vec<String>,
 }
