@@ -307,14 +307,14 @@ pub struct AppSettings {
     pub pythonpath: Vec<PathBuf>,
     /// Modules, and files of modules, that are imported before it.
     pub imports: Vec<String>,
+    /// Its `sys.argv`; empty: its module or file alone.
+    pub argv: Vec<PathBuf>,
     /// True if a Django project's collected files are served.
     pub django_static: bool,
     /// True if a Django project's uploaded files are served.
     pub django_media: bool,
     /// Number of worker processes.
     pub workers: Workers,
-    /// Its `sys.argv`; empty: its module or file alone.
-    pub argv: Vec<PathBuf>,
     /// When one of them is replaced.
     pub recycle: Recycle,
     /// After how many requests of one worker that becomes the template.
