@@ -216,6 +216,7 @@ pub const KINDS: [(&str, &[&[&str]]); 8] = [
                 "venv",
                 "pythonpath",
                 "import",
+                "argv",
                 "workers",
                 "max_workers",
                 "threads",

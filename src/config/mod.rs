@@ -163,6 +163,8 @@ pub struct Config {
     pub umask: Option<u32>,
     /// The file with the process id; absolute.
     pub pidfile: Option<PathBuf>,
+    /// The FIFO with commands of one character; absolute.
+    pub control_fifo: Option<PathBuf>,
     /// True if the variables and files of other images are read.
     pub is_image: bool,
     /// True if a saved source file is a reason to reload.
@@ -189,6 +191,10 @@ pub struct Config {
     pub settings_file: Option<PathBuf>,
     /// Files whose change is a reason to reload; absolute.
     pub touch_reload: Vec<PathBuf>,
+    /// Files whose change is a reason to reload, whatever `exit_on_reload` says; absolute.
+    pub touch_workers_reload: Vec<PathBuf>,
+    /// True if the server ends where a reload is asked for.
+    pub exit_on_reload: bool,
     /// Warnings to be logged before the server starts.
     pub warnings: Vec<String>,
 }
@@ -299,6 +305,8 @@ pub struct AppSettings {
     pub pythonpath: Vec<PathBuf>,
     /// Modules, and files of modules, that are imported before it.
     pub imports: Vec<String>,
+    /// Its `sys.argv`; empty: its module or file alone.
+    pub argv: Vec<PathBuf>,
     /// True if a Django project's collected files are served.
     pub django_static: bool,
     /// True if a Django project's uploaded files are served.

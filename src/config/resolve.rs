@@ -26,6 +26,7 @@ mod static_files;
 mod stopping;
 mod tables;
 mod tls;
+mod types_files;
 mod upstream;
 mod workers;
 
@@ -182,7 +183,8 @@ impl Resolver<'_> {
             access_log_lines: self.access_log_lines()?,
             log_files: self.log_files(&chdir)?,
             umask: self.umask()?,
-            pidfile: self.pidfile(&chdir)?,
+            pidfile: self.file("pidfile", &chdir)?,
+            control_fifo: self.file("control_fifo", &chdir)?,
             is_image: self.is_image()?,
             autoreload: self.autoreload(dev)?,
             log_format: self.log_format()?,
@@ -197,7 +199,9 @@ impl Resolver<'_> {
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,
             settings_file,
-            touch_reload: self.touch_reload(&chdir)?,
+            touch_reload: self.touched("touch_reload", &chdir)?,
+            touch_workers_reload: self.touched("touch_workers_reload", &chdir)?,
+            exit_on_reload: self.one("exit_on_reload", values::yes_or_no)?,
             warnings: std::mem::take(&mut self.warnings),
             current_dir: release.settle(&self.surroundings.current_dir),
             source_dirs: Vec::new(),
@@ -328,7 +332,7 @@ impl Resolver<'_> {
     fn show(&mut self, name: &'static str, value: String, origin: String) {
         let value = native::shown(&value).into_owned();
         let value = match name {
-            "env" | "before_start" | "uwsgi_param" => {
+            "argv" | "env" | "before_start" | "uwsgi_param" => {
                 let known = self.layers.iter().flat_map(|layer| &layer.secrets);
                 secrets::hidden(&value, known)
             }

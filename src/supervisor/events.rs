@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::control::Command;
 use super::reload::Loaded;
+use super::reload::triggers::Change;
 use super::shutdown::steps::ShutdownEvent;
 use super::signals::Signals;
 use super::startup::detached;
@@ -31,7 +32,7 @@ pub(super) struct Events {
     /// Settings that were read for a reload.
     pub(super) loaded: mpsc::UnboundedReceiver<Result<Loaded, ConfigError>>,
     /// Changes of watched files.
-    pub(super) changes: mpsc::UnboundedReceiver<()>,
+    pub(super) changes: mpsc::UnboundedReceiver<Change>,
     /// Messages of the other processes of an upgrade.
     pub(super) upgrades: mpsc::UnboundedReceiver<UpgradeEvent>,
 }
@@ -61,7 +62,10 @@ impl Supervisor {
             _ = events.signals.hangup.recv() => self.signal(Number::HUP.as_raw(), false),
             name = events.signals.meaningless.recv() => tracing::warn!("ignored {name}: the server does not handle this signal"),
             _ = events.signals.suspend.recv() => guardian::suspend_with(self.upgrade.other(), &self.groups()).await,
-            Some(()) = events.changes.recv() => self.reload(None),
+            Some(change) = events.changes.recv() => match change {
+                Change::Reload => self.reload(None),
+                Change::Workers => self.reload_in_place(None),
+            },
             message = self.guarded_message() => self.guarded(&message),
             Some(loaded) = events.loaded.recv() => self.loaded(loaded),
             Some(command) = events.commands.recv() => self.obey(command),

@@ -153,6 +153,7 @@ impl Python {
             chdir: settings.chdir.clone(),
             pythonpath: settings.pythonpath.clone(),
             imports: settings.imports.clone(),
+            argv: settings.argv.clone(),
             threads: settings.threads,
             workers: settings.workers.most,
             preload,

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -50,12 +51,13 @@ use crate::os::{child, memory};
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
+use control::fifo::FifoCommand;
 use control::{Asked, Command};
 use events::Events;
 use front_builder::Front;
 use interfaces::Interfaces;
 use plan::Ending;
-use reload::triggers::Watched;
+use reload::triggers::{Change, Watched};
 use reload::{Load, Loaded, Reloads};
 use service::Service;
 use shutdown::StopSignals;
@@ -177,7 +179,7 @@ struct Supervisor {
     stop: ShutdownPlan,
     reloads: Reloads,
     /// Receives a message at each change of a watched file.
-    changed: mpsc::UnboundedSender<()>,
+    changed: mpsc::UnboundedSender<Change>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
     /// True if the listen addresses were logged.
@@ -459,6 +461,28 @@ impl Supervisor {
                 let _gone = reply.send(pools.collect());
             }
             Command::Stop => self.ask_to_stop(),
+            Command::Fifo(command) => self.obey_fifo(command),
+        }
+    }
+
+    fn obey_fifo(&mut self, command: FifoCommand) {
+        let signal = match command {
+            FifoCommand::ReloadWorkers => return self.reload_in_place(None),
+            FifoCommand::WritePidFile => return self.claim_pidfile(),
+            FifoCommand::Stop => return self.ask_to_stop(),
+            FifoCommand::Reload => Signal::HUP,
+            FifoCommand::StopNow => Signal::QUIT,
+            FifoCommand::More => Signal::TTIN,
+            FifoCommand::Fewer => Signal::TTOU,
+            FifoCommand::ReopenLogs => Signal::USR1,
+        };
+        self.signal(signal.as_raw(), false);
+    }
+
+    /// Writes the process id into the pidfile, if there is one.
+    fn claim_pidfile(&mut self) {
+        if let Some(Err(error)) = self.pidfile.as_mut().map(PidFile::claim) {
+            tracing::warn!(%error, "cannot write the process id (set another file with --pidfile)");
         }
     }
 

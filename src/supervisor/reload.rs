@@ -53,6 +53,7 @@ const AT_START: &[&str] = &[
     "log_level",
     "admin",
     "control",
+    "control_fifo",
     "max_connections",
     "startup_log",
     "before_start",
@@ -78,7 +79,7 @@ pub type Loaded = (Resolved, Vec<AppSettings>);
 pub type ReloadReply = oneshot::Sender<Result<Reloaded, String>>;
 
 /// A reload that succeeded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reloaded {
     /// Settings that have changed.
     pub changed: Vec<String>,
@@ -86,12 +87,17 @@ pub struct Reloaded {
     pub at_restart: Vec<String>,
     /// For an adopted command line: what is served now, and the line that says so.
     pub serves: Option<String>,
+    /// True if the server ends in place of the reload, as `exit_on_reload` says.
+    pub ends: bool,
     /// Duration in seconds.
     pub took: f64,
 }
 
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ends {
+            return f.write_str("stopping in place of the reload (exit_on_reload)");
+        }
         write!(f, "reloaded in {:.2} s", self.took)?;
         if let Some(serves) = &self.serves {
             write!(f, "\nserves {serves}")?;
@@ -165,8 +171,26 @@ impl Reloads {
 }
 
 impl Supervisor {
-    /// Switches to the current code and settings without losing a request.
+    /// Switches to the current code and settings without losing a request; with `exit_on_reload` the server stops
+    /// instead.
     pub(super) fn reload(&mut self, reply: Option<ReloadReply>) {
+        let ends = self.resolved.config.exit_on_reload;
+        if !ends || self.is_stopping() || self.upgrade.is_under_way() {
+            return self.reload_in_place(reply);
+        }
+        tracing::info!("a reload was asked for: stopping instead (exit_on_reload)");
+        if let Some(reply) = reply {
+            let stopping = Reloaded {
+                ends,
+                ..Reloaded::default()
+            };
+            let _gone = reply.send(Ok(stopping));
+        }
+        self.ask_to_stop();
+    }
+
+    /// Switches to the current code and settings without losing a request.
+    pub(super) fn reload_in_place(&mut self, reply: Option<ReloadReply>) {
         if self.is_stopping() {
             if let Some(reply) = reply {
                 let _gone = reply.send(Err(STOPPING.to_owned()));
@@ -196,7 +220,7 @@ impl Supervisor {
             tracing::info!("`{line}` was called beside this server, which reloads by it");
             self.reloads.adopts = Some(line);
         }
-        self.reload(Some(reply));
+        self.reload_in_place(Some(reply));
     }
 
     /// Starts the requested reload in place of one that takes too long.
@@ -370,12 +394,7 @@ impl Supervisor {
             mut failures,
             ..
         } = under_way;
-        let mut reloaded = Reloaded {
-            changed: Vec::new(),
-            at_restart: Vec::new(),
-            serves: None,
-            took: 0.0,
-        };
+        let mut reloaded = Reloaded::default();
         if let Some(resolved) = resolved.filter(|_| failures.is_empty()) {
             let changed = differences(&self.resolved, &resolved);
             (reloaded.at_restart, reloaded.changed) = changed

@@ -109,6 +109,9 @@ pub struct Boot {
     pub pythonpath: Vec<PathBuf>,
     /// Modules, and files of modules, to import before the application.
     pub imports: Vec<String>,
+    /// The words of `sys.argv`; empty: `app` alone.
+    #[serde(with = "native::list")]
+    pub argv: Vec<PathBuf>,
     /// Threads in each worker.
     pub threads: u32,
     /// Worker processes that serve at a time; for `wsgi.multiprocess` and information.
@@ -295,6 +298,7 @@ mod tests {
             chdir: OsStr::from_bytes(b"/caf\xe9").into(),
             pythonpath: vec![OsStr::from_bytes(b"/\xff").into(), "/b".into()],
             imports: vec!["shop.tasks".into(), "patch.py".into()],
+            argv: vec!["uwsgi".into(), OsStr::from_bytes(b"--caf\xe9").into()],
             threads: 2,
             workers: 4,
             preload: Preload::No,

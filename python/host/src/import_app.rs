@@ -126,7 +126,12 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     // The list is changed in place, because other code may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
-    sys.setattr("argv", [boot.app.as_os_str()])
+    let words = match &boot.argv[..] {
+        [] => std::slice::from_ref(&boot.app),
+        words => words,
+    };
+    let words: Vec<_> = words.iter().map(|word| word.as_os_str()).collect();
+    sys.setattr("argv", words)
 }
 
 /// Turns standard output and standard error into logs whose errors never fail a request.

@@ -82,6 +82,14 @@ pub fn masked(text: &str) -> String {
     result
 }
 
+/// The words of `text` behind names such as `--password`, which are secrets wherever they stand.
+pub fn behind_names(text: &str) -> Vec<String> {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let pairs = words.windows(2);
+    let secrets = pairs.filter(|pair| announces_secret(pair[0]) && !pair[1].starts_with('-'));
+    secrets.map(|pair| pair[1].to_owned()).collect()
+}
+
 /// True for `--password`, `SECRET_KEY` and `SECRET_KEY=`, with a value behind a space.
 fn announces_secret(word: &str) -> bool {
     let name = word.trim_end_matches(['=', ':']);

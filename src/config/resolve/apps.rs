@@ -28,6 +28,7 @@ pub(super) struct Common {
     env: Vec<(String, String)>,
     pythonpath: Vec<PathBuf>,
     imports: Vec<String>,
+    argv: Vec<PathBuf>,
     django_static: bool,
     django_media: bool,
     worker_choice: WorkerChoice,
@@ -54,6 +55,19 @@ impl Resolver<'_> {
     /// Environment variables of applications, companions and `before_start`.
     fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
         Ok(self.many("env", variable)?.unwrap_or_default())
+    }
+
+    /// The words of `sys.argv`; none for the default.
+    fn argv(&mut self) -> Result<Vec<PathBuf>, ConfigError> {
+        let words = self.many("argv", word)?;
+        match self.entry("argv") {
+            Some(entry) => {
+                let (shown, origin) = (entry.values.join(" "), entry.origin.to_string());
+                self.show("argv", shown, origin);
+            }
+            None => self.show_default("argv", "the module or file of the application".to_owned()),
+        }
+        Ok(words.unwrap_or_default())
     }
 
     /// The module `uwsgi`, with the options of the layer that has some.
@@ -126,6 +140,7 @@ impl Resolver<'_> {
             env: self.env()?,
             pythonpath: self.pythonpath(chdir)?,
             imports: self.many("import", module)?.unwrap_or_default(),
+            argv: self.argv()?,
             django_static: self.one("django_static", values::yes_or_no)?,
             django_media: self.one("django_media", values::yes_or_no)?,
             workers: self.workers(&worker_choice, threads, preload)?,
@@ -176,6 +191,9 @@ impl Resolver<'_> {
         if let Some(modules) = given.many("import", module)? {
             settings.imports = modules;
         }
+        if let Some(words) = given.many("argv", word)? {
+            settings.argv = words;
+        }
         settings.chdir = chdir;
         // Its own come last, so they hold.
         settings
@@ -216,6 +234,7 @@ impl Common {
             start_dir: self.start_dir.clone(),
             pythonpath: self.pythonpath.clone(),
             imports: self.imports.clone(),
+            argv: self.argv.clone(),
             django_static: self.django_static,
             django_media: self.django_media,
             workers: self.workers.clone(),
@@ -290,6 +309,14 @@ fn module(text: &str) -> Result<String, Invalid> {
     match text.is_empty() || text.contains('\0') {
         false => Ok(text.to_owned()),
         true => Err(invalid("no module", "name one, as in `shop.tasks`")),
+    }
+}
+
+/// Reads a word of `sys.argv`, which may be empty.
+fn word(text: &str) -> Result<PathBuf, Invalid> {
+    match text.contains('\0') {
+        false => Ok(native::path(text)),
+        true => Err(invalid("a NUL in it", "leave it away")),
     }
 }
 

@@ -54,13 +54,18 @@ impl Resolver<'_> {
         Ok(admin.flatten())
     }
 
-    pub(super) fn pidfile(&mut self, chdir: &Path) -> Result<Option<PathBuf>, ConfigError> {
-        let file = self.optional("pidfile", |text| match text {
-            "" => Err(invalid("no path", "give one, as in `/run/site.pid`")),
+    /// A file that the server makes, such as that with the process id; `None`: it makes none.
+    pub(super) fn file(
+        &mut self,
+        name: &'static str,
+        chdir: &Path,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let file = self.optional(name, |text| match text {
+            "" => Err(invalid("no path", "give one, as in `/run/site`")),
             text => Ok(chdir.join(native::path(text))),
         })?;
         if file.is_none() {
-            self.show_default("pidfile", "none".to_owned());
+            self.show_default(name, "none".to_owned());
         }
         Ok(file)
     }

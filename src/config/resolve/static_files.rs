@@ -1,5 +1,6 @@
 //! Static locations: which there are, and what holds for their files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Resolver<'_> {
         let mut static_locations = self.static_locations(tables, chdir)?;
         let mut internal_locations = self.internal_locations(chdir)?;
         let mut every_location =
-            self.each_location(&mut static_locations, &mut internal_locations, dev)?;
+            self.each_location(&mut static_locations, &mut internal_locations, chdir, dev)?;
         every_location.rules = Arc::clone(rules);
         for location in &mut static_locations {
             location.rules = Arc::clone(rules);
@@ -130,6 +131,7 @@ impl Resolver<'_> {
         &mut self,
         locations: &mut [StaticLocation],
         internal: &mut [StaticLocation],
+        chdir: &Path,
         dev: bool,
     ) -> Result<EveryLocation, ConfigError> {
         let mut all: Vec<&mut StaticLocation> = locations.iter_mut().collect();
@@ -165,8 +167,7 @@ impl Resolver<'_> {
             values::yes_or_no,
             |at, is_used| at.precompressed = is_used,
         )?;
-        let types = self.many("types", file_type)?.unwrap_or_default();
-        let types: FileTypes = Arc::new(types.into_iter().collect());
+        let types = self.types(chdir)?;
         for location in all {
             location.types = Arc::clone(&types);
         }
@@ -178,6 +179,16 @@ impl Resolver<'_> {
             listing: listing.unwrap_or(false),
             rules: Arc::default(),
         })
+    }
+
+    /// Types by the ends of names: those of `types`, then those of files.
+    fn types(&mut self, chdir: &Path) -> Result<FileTypes, ConfigError> {
+        let mut all = BTreeMap::new();
+        for (end, media_type) in self.types_files(chdir)? {
+            all.entry(end).or_insert(media_type);
+        }
+        all.extend(self.many("types", file_type)?.unwrap_or_default());
+        Ok(Arc::new(all))
     }
 
     /// Reads `[PREFIX=]VALUE`s, and gives each value to the locations of that prefix, or to
@@ -431,7 +442,7 @@ fn immutable(text: &str) -> Result<Immutable, Invalid> {
 }
 
 /// Reads `EXT=TYPE`.
-fn file_type(text: &str) -> Result<(String, String), Invalid> {
+pub(super) fn file_type(text: &str) -> Result<(String, String), Invalid> {
     let remedy = "give EXT=TYPE, as in `ts=video/mp2t`";
     let (end, media_type) = text
         .split_once('=')

@@ -43,9 +43,14 @@ impl Resolver<'_> {
         Ok(file)
     }
 
-    pub(super) fn touch_reload(&mut self, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-        // It may be made later.
-        let files = self.many("touch_reload", |text| match text {
+    /// Files whose change has an effect.
+    pub(super) fn touched(
+        &mut self,
+        name: &'static str,
+        chdir: &Path,
+    ) -> Result<Vec<PathBuf>, ConfigError> {
+        // They may be made later.
+        let files = self.many(name, |text| match text {
             "" => Err(invalid("no path", "give one, as in `reload.txt`")),
             text => Ok(chdir.join(native::path(text))),
         })?;

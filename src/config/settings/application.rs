@@ -93,4 +93,12 @@ pub(super) static PYTHON: &[Setting] = &[
         repeatable: true,
         default: Default::None,
     },
+    Setting {
+        name: "argv",
+        value_name: "WORD",
+        heading: PYTHON_HEADING,
+        help: "Word of sys.argv, of which the first is the name of the program (`argv[0]`); repeatable",
+        repeatable: true,
+        default: Default::Computed("the module or file of `app`"),
+    },
 ];

@@ -124,6 +124,16 @@ pub(super) static WATCHING: &[Setting] = &[
             "PID.sock in $XDG_RUNTIME_DIR/pyserve, or in pyserve-UID below the temp-dir",
         ),
     },
+    Setting {
+        name: "control_fifo",
+        value_name: "FILE",
+        heading: WATCHING_HEADING,
+        help: "FIFO that the server makes and reads commands of one character from: r, R, c, w and W reload, q stops, \
+               Q stops at once, + and - change the number of workers, l opens the log files again, P writes the \
+               pidfile again, s logs the status",
+        repeatable: false,
+        default: Default::None,
+    },
 ];
 
 /// Under the heading [`OTHER_HEADING`].

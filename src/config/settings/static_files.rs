@@ -111,6 +111,14 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "types_file",
+        value_name: "FILE",
+        heading: HEADING,
+        help: "File with media types in the form of /etc/mime.types; `types` takes precedence; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
         name: "static_compress",
         value_name: "br|gzip|no",
         heading: HEADING,

@@ -86,6 +86,23 @@ pub(super) static WORKERS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "touch_workers_reload",
+        value_name: "FILE",
+        heading: HEADING,
+        help: "As `touch_reload`, but the server stays where `exit_on_reload` would end it; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "exit_on_reload",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "End the server gracefully, with exit code 0, where a reload is asked for: for a service manager that \
+               starts it again",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "autoreload",
         value_name: "yes|no",
         heading: HEADING,

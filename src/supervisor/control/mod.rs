@@ -3,9 +3,10 @@
 //! A Unix socket of mode 0600 in a directory of mode 0700; the kernel's peer credentials
 //! (`SO_PEERCRED`) are checked too. No listener leads here. Orders become [`Command`]s in the
 //! supervisor's loop, which carries them out. [`protocol`] defines the messages, [`place`] the
-//! paths, [`client`] is the other end; [`probe`] asks the admin listener instead.
+//! paths, [`client`] is the other end, [`fifo`] the way of uWSGI to give orders; [`probe`] asks the admin listener instead.
 
 pub mod client;
+pub mod fifo;
 pub mod place;
 pub mod prepared;
 pub mod probe;
@@ -32,6 +33,7 @@ use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
 use crate::os::unix_listener::{self, Ownership, RemoveOnDrop, Resolve, SocketFile};
+use fifo::FifoCommand;
 use prepared::PreparedOrder;
 use protocol::{ControlReply, LONGEST_ORDER, Order};
 
@@ -58,6 +60,8 @@ pub enum Command {
     Upgrade(Option<PathBuf>, UpgradeReply),
     /// Stop gracefully, as SIGTERM does.
     Stop,
+    /// Obey a command of the FIFO.
+    Fifo(FifoCommand),
 }
 
 /// Receives the outcome of an upgrade, in words.

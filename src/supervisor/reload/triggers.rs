@@ -1,5 +1,5 @@
-//! Files whose change causes a reload: those of `touch_reload`, and with `autoreload` the
-//! application's source.
+//! Files whose change causes a reload: those of `touch_reload` and `touch_workers_reload`, and with `autoreload`
+//! the application's source.
 //!
 //! They are polled: that works on every file system, in containers and over the network, where
 //! notifications do not.
@@ -22,10 +22,20 @@ const MOST_ENTRIES: usize = 50_000;
 /// Directories without source that people edit.
 const NOT_SOURCE: &[&str] = &["__pycache__", "node_modules", "site-packages"];
 
+/// A reason for a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A file of `touch_reload`, or of the source.
+    Reload,
+    /// A file of `touch_workers_reload`.
+    Workers,
+}
+
 /// The files to poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     files: Vec<PathBuf>,
+    of_workers: Vec<PathBuf>,
     trees: Vec<PathBuf>,
     every: Duration,
 }
@@ -35,6 +45,7 @@ impl Watched {
     pub fn new(config: &Config) -> Option<Self> {
         let mut watched = Self {
             files: config.touch_reload.clone(),
+            of_workers: config.touch_workers_reload.clone(),
             trees: Vec::new(),
             every: NAMED,
         };
@@ -48,13 +59,17 @@ impl Watched {
             watched.every = SOURCE;
             watched.files.extend(config.settings_file.clone());
         }
-        let is_any = !watched.files.is_empty() || !watched.trees.is_empty();
+        let is_any = !watched.files.is_empty()
+            || !watched.of_workers.is_empty()
+            || !watched.trees.is_empty();
         is_any.then_some(watched)
     }
 
     /// Sends a message at each change.
-    pub async fn watch(self, changed: mpsc::UnboundedSender<()>) {
-        let look = |watched: Self| tokio::task::spawn_blocking(move || watched.look());
+    pub async fn watch(self, changed: mpsc::UnboundedSender<Change>) {
+        let look = |watched: Self| {
+            tokio::task::spawn_blocking(move || (watched.look(), watched.look_for_workers()))
+        };
         let Ok(mut before) = look(self.clone()).await else {
             return;
         };
@@ -63,14 +78,29 @@ impl Watched {
             let Ok(now) = look(self.clone()).await else {
                 return;
             };
-            if now != before && changed.send(()).is_err() {
+            let change = match (now.0 != before.0, now.1 != before.1) {
+                (true, _) => Some(Change::Reload),
+                (false, true) => Some(Change::Workers),
+                (false, false) => None,
+            };
+            if change.is_some_and(|change| changed.send(change).is_err()) {
                 return;
             }
             before = now;
         }
     }
 
-    /// A checksum that differs after a change.
+    /// A checksum that differs after a change of a file that is for the workers alone.
+    fn look_for_workers(&self) -> u64 {
+        let mut state = DefaultHasher::new();
+        for file in &self.of_workers {
+            std::fs::canonicalize(file).ok().hash(&mut state);
+            state_of(file).hash(&mut state);
+        }
+        state.finish()
+    }
+
+    /// A checksum that differs after any other change.
     fn look(&self) -> u64 {
         let mut state = DefaultHasher::new();
         // Includes the targets of links: another release may have the same times and sizes.
@@ -136,6 +166,7 @@ mod tests {
         fs::write(path("venv/pyvenv.cfg"), "").unwrap();
         let watched = Watched {
             files: vec![touched.path().join("touch-me")],
+            of_workers: Vec::new(),
             trees: vec![dir.path().to_owned()],
             every: SOURCE,
         };

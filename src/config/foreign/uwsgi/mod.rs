@@ -46,4 +46,6 @@ pub fn read(sources: &Sources, around: &Surroundings<'_>) -> Reading {
 }
 
 #[cfg(test)]
+mod real_options;
+#[cfg(test)]
 mod tests;

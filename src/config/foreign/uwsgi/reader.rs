@@ -567,7 +567,14 @@ impl<'a> Reader<'a> {
             }
         } else if matches!(
             key,
-            "listen" | "umask" | "plugin" | "plugins" | "need-plugin" | "need-plugins"
+            "listen"
+                | "umask"
+                | "immediate-uid"
+                | "immediate-gid"
+                | "plugin"
+                | "plugins"
+                | "need-plugin"
+                | "need-plugins"
         ) {
             self.obeyed(at);
         }

@@ -10,8 +10,12 @@ use crate::config::Environment;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Files, Reading, Surroundings};
 
-/// Files by their absolute names; the rest does not exist.
-fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources) -> Reading {
+/// Calls `ask` where these files are, below `/srv/app`, and nothing else.
+pub(super) fn with_files<T>(
+    files: &[(&str, &str)],
+    variables: &[(&str, &str)],
+    ask: impl FnOnce(&Surroundings<'_>) -> T,
+) -> T {
     let files: BTreeMap<PathBuf, String> = files
         .iter()
         .map(|(name, text)| (Path::new("/srv/app").join(name), (*text).to_owned()))
@@ -22,10 +26,12 @@ fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources
         Ok(found.clone().into_bytes())
     };
     let kind = |path: &Path| {
-        files.get(path).map(|_| FileKind {
+        let is_dir = path.components().eq(Path::new("/srv/app").components());
+        let is_file = files.contains_key(path);
+        (is_dir || is_file).then_some(FileKind {
             is_link: false,
-            is_file: true,
-            is_dir: false,
+            is_file,
+            is_dir,
         })
     };
     let files = Files {
@@ -34,7 +40,7 @@ fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources
         real: &|path| Some(path.to_owned()),
         stand_in: &|_| None,
     };
-    let around = Surroundings {
+    ask(&Surroundings {
         environment: &environment,
         current_dir: Path::new("/srv/app"),
         hostname: "host".to_owned(),
@@ -44,8 +50,11 @@ fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources
         is_root: false,
         is_explained: false,
         files: &files,
-    };
-    read(sources, &around)
+    })
+}
+
+fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources) -> Reading {
+    with_files(files, variables, |around| read(sources, around))
 }
 
 fn of_ini(text: &str, variables: &[(&str, &str)]) -> Reading {
@@ -220,6 +229,125 @@ fn the_tests_of_a_quota_hold_for_common_shapes() {
     ] {
         let read = of_ini(text, &[]);
         assert_eq!(read.exit_code(), 0, "{text}: {:?}", read.lines);
+    }
+}
+
+/// The verdict of a line beside an application that is reached by HTTP.
+fn verdict(line: &str) -> (String, String) {
+    let names_one = ["module", "wsgi", "file", "mount", "worker-mount"]
+        .iter()
+        .any(|name| line.starts_with(name));
+    let app = if names_one { "" } else { "module = app" };
+    let text = format!("[uwsgi]\nhttp-socket = /run/x.sock\nprocesses = 8\n{line}\n{app}\n");
+    let read = of_ini(&text, &[]);
+    let of_line = |found: &&crate::config::foreign::Line| found.place.line == 4;
+    let found = read.lines.iter().find(of_line);
+    let found = found.unwrap_or_else(|| panic!("{line}: no verdict"));
+    let detail = found.verdict.detail().to_owned();
+    (found.verdict.word().to_owned(), detail)
+}
+
+#[test]
+fn lines_that_public_files_have_get_the_verdict_that_fits_them() {
+    let mut names = std::collections::BTreeSet::new();
+    let mut wrong = Vec::new();
+    for group in include_str!("tests.txt").split("\n[").skip(1) {
+        let (expected, lines) = group.split_once("]\n").unwrap();
+        for line in lines.lines().filter(|line| !line.is_empty()) {
+            let (word, detail) = verdict(line);
+            if word != expected {
+                wrong.push(format!("{expected}: {line}: {word}: {detail}"));
+            }
+            names.insert(line.split([' ', '=']).next().unwrap());
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(names.len() > 190, "{}", names.len());
+}
+
+/// Names of one option, by the variable of uWSGI 2.0.31 that they set, each with a value.
+const ALIASES: &[(&str, &[&str])] = &[
+    ("x", &["mime-file", "mimefile"]),
+    ("X-A", &["del-header", "rem-header"]),
+    (
+        "/x",
+        &[
+            "static-gzip-dir",
+            "static-gzip-prefix",
+            "static-gzip-ext",
+            "static-gzip-suffix",
+        ],
+    ),
+    ("3", &["processes", "workers"]),
+    (
+        "3",
+        &[
+            "so-send-timeout",
+            "so-write-timeout",
+            "socket-send-timeout",
+            "socket-write-timeout",
+        ],
+    ),
+    ("a=1", &["set-ph", "set-placeholder"]),
+    ("%%(uri)", &["log-format", "logformat"]),
+    ("http", &["protocol", "socket-protocol"]),
+    ("uwsgi", &["protocol", "socket-protocol"]),
+    (":9191", &["stats", "stats-server"]),
+    (":8080", &["http", "httprouter", "http-socket"]),
+    ("a", &["import", "py-import", "pyimport", "python-import"]),
+    (
+        "a",
+        &[
+            "shared-import",
+            "shared-py-import",
+            "shared-pyimport",
+            "shared-python-import",
+        ],
+    ),
+    (
+        "1",
+        &[
+            "py-auto-reload",
+            "py-autoreload",
+            "python-auto-reload",
+            "python-autoreload",
+        ],
+    ),
+    ("a.py", &["file", "wsgi-file"]),
+    ("/venv", &["home", "pyhome", "venv", "virtualenv"]),
+    ("site", &["module", "wsgi"]),
+    ("lib", &["pp", "pythonpath", "python-path"]),
+    ("660", &["chmod", "chmod-socket"]),
+    ("/srv/x", &["check-static", "static-check"]),
+    ("/x/.* 60", &["static-expires", "static-expires-mtime"]),
+    ("x", &["logto", "logto2"]),
+    ("x", &["daemonize", "daemonize2"]),
+    ("file:x", &["req-logger", "logger-req"]),
+    (
+        "/run/pid",
+        &["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"],
+    ),
+    ("1000", &["uid", "immediate-uid"]),
+    ("1000", &["gid", "immediate-gid"]),
+    ("0 * * * * x", &["cron", "unique-cron"]),
+    ("4", &["offload-threads", "offload-thread"]),
+    ("1", &["log-date", "logdate"]),
+    ("1", &["wsgi-accept-buffer", "wsgi-accept-buffers"]),
+    ("a b", &["plugin", "plugins", "need-plugin", "need-plugins"]),
+    (
+        "python3,http",
+        &["plugin", "plugins", "need-plugin", "need-plugins"],
+    ),
+];
+
+#[test]
+fn all_names_of_an_option_mean_the_same() {
+    for (value, names) in ALIASES {
+        let of = |name: &str| verdict(&format!("{name} = {value}"));
+        let first = of(names[0]);
+        for name in *names {
+            assert_eq!(of(name), first, "{name} = {value}");
+        }
     }
 }
 

@@ -60,11 +60,11 @@ pub fn parse(text: &str, asked: Option<&str>) -> Parsed {
 /// `<app mountpoint="/x"><script>module</script></app>` is a mount.
 fn app(element: &Element) -> Vec<Entry> {
     let inner = element.children.first().map(|child| &child.text);
-    let text = inner.unwrap_or(&element.text);
+    let text = inner.unwrap_or(&element.text).trim();
     let mount = match (element.attribute("mountpoint"), element.attribute("domain")) {
         (Some(point), _) => format!("{point}={text}"),
         (None, Some(domain)) => format!("{domain}|={text}"),
-        (None, None) => text.clone(),
+        (None, None) => text.to_owned(),
     };
     match text.is_empty() {
         true => Vec::new(),
@@ -195,7 +195,6 @@ impl Reader<'_> {
                     return Err("another element is closed than was opened");
                 }
                 self.skip_past(">")?;
-                element.text = element.text.trim().to_owned();
                 return Ok(());
             } else {
                 let child = self.element()?;

@@ -21,6 +21,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         meaning.no_effect(at, "no line names the module or file that it is in");
     }
     imports(meaning);
+    optimization(meaning);
     for at in meaning.all(&["env"]) {
         let pair = meaning.value(at).to_owned();
         match pair.split_once('=') {
@@ -28,6 +29,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             _ => meaning.no_effect(at, "no NAME=value"),
         }
     }
+    arguments(meaning);
     if let Some(at) = meaning.last(&["lazy", "lazy-apps"]) {
         match meaning.flag(at) {
             true => meaning.honour(at, "preload", vec!["no".to_owned()]),
@@ -51,6 +53,29 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             _ => meaning.honour(at, "autoreload", vec!["yes".to_owned()]),
         }
     }
+}
+
+/// `optimize`, by the variable that CPython reads at its start.
+fn optimization(meaning: &mut Meaning<'_>) {
+    let Some(at) = meaning.last(&["optimize"]) else {
+        return;
+    };
+    match meaning.number(at) {
+        None => {}
+        Some(0) => meaning.say(at, Verdict::AlreadySo("nothing is optimized".to_owned())),
+        Some(level) => meaning.append(at, "env", format!("PYTHONOPTIMIZE={level}")),
+    }
+}
+
+/// `pyargv`, which uWSGI splits at blanks, without quotes (plugins/python/pyutils.c, `init_pyargv`).
+fn arguments(meaning: &mut Meaning<'_>) {
+    let Some(at) = meaning.last(&["pyargv"]) else {
+        return;
+    };
+    let value = meaning.value(at).to_owned();
+    let words = value.split([' ', '\t']).filter(|word| !word.is_empty());
+    let words = std::iter::once("uwsgi").chain(words).map(str::to_owned);
+    meaning.honour(at, "argv", words.collect());
 }
 
 fn interpreter(meaning: &mut Meaning<'_>) {
@@ -175,7 +200,8 @@ fn is_http_alone(meaning: &Meaning<'_>) -> bool {
 
 /// `mount = /prefix=application`.
 fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool) {
-    let mounts = meaning.all(&["mount"]);
+    let mounts = meaning.all(&["mount", "worker-mount"]);
+    let is_default = no_default(meaning, !mounts.is_empty());
     let manages = meaning.last(&["manage-script-name"]);
     let is_managed = manages.is_some_and(|at| meaning.flag(at));
     if let Some(at) = manages {
@@ -225,7 +251,7 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
         } else if prefix.is_empty() {
             has_app = true;
             meaning.honour(at, "app", vec![app]);
-        } else if !is_chosen && has_app {
+        } else if !is_chosen && (has_app || !is_default) {
             let why = "no request names its SCRIPT_NAME: uWSGI needs `manage-script-name` for that";
             meaning.no_effect(at, why);
         } else if !is_chosen {
@@ -239,14 +265,34 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
         }
         prefixes.push(prefix);
     }
-    let is_default = !meaning
-        .all(&["no-default-app"])
-        .iter()
-        .any(|at| meaning.flag(*at));
     if let Some(app) = first.filter(|_| is_default && !has_app) {
         let why = "uWSGI gives all other paths to the application that it loads first";
         meaning.imply("app", &app, why);
     }
+}
+
+/// `no-default-app`; returns false if paths that no line mounts have no application.
+fn no_default(meaning: &mut Meaning<'_>, has_mounts: bool) -> bool {
+    let Some(at) = meaning.last(&["no-default-app"]) else {
+        return true;
+    };
+    let is_default = !meaning.flag(at);
+    let by_host = meaning.all(&["vhost", "vhost-host"]);
+    if !is_default && by_host.iter().any(|at| meaning.flag(*at)) {
+        let advice = "applications by the Host header: run one pyserve for each";
+        meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        return false;
+    }
+    let verdict = match (is_default, has_mounts) {
+        (true, _) => Verdict::AlreadySo("it is off".to_owned()),
+        (false, false) => Verdict::NoEffect("there is one application, for every path".to_owned()),
+        (false, true) => {
+            let text = "no application for the paths beside the mounts: 404 (500 in uWSGI)";
+            Verdict::Honoured(text.to_owned())
+        }
+    };
+    meaning.say(at, verdict);
+    is_default
 }
 
 /// A location with an application of its own.

@@ -1,4 +1,4 @@
-//! Files that uWSGI serves itself, and the file with its process id.
+//! Files that uWSGI serves itself, and those that it makes: with its process id, and for commands.
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
@@ -46,6 +46,14 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&expiry) {
         expires(meaning, at, &served);
     }
+    for at in meaning.all(&["mimefile", "mime-file"]) {
+        let file = meaning.value(at).to_owned();
+        match file.is_empty() {
+            true => meaning.no_effect(at, "no file"),
+            false => meaning.append(at, "types_file", file),
+        }
+    }
+    fifo(meaning);
     if let Some(at) = meaning.last(&["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"]) {
         let file = meaning.value(at).to_owned();
         // uWSGI writes the first kind before it changes the directory.
@@ -62,6 +70,22 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         match file.is_empty() {
             true => meaning.no_effect(at, "no file"),
             false => meaning.honour(at, "pidfile", vec![file]),
+        }
+    }
+}
+
+/// The FIFO with commands; of several, uWSGI opens the first, and another one at a digit.
+fn fifo(meaning: &mut Meaning<'_>) {
+    for (index, at) in meaning.all(&["master-fifo"]).into_iter().enumerate() {
+        let file = meaning.value(at).to_owned();
+        if file.is_empty() {
+            meaning.no_effect(at, "no file");
+        } else if index > 0 {
+            let advice = "there is one FIFO, that of the first line: the digits that choose another are ignored";
+            meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        } else {
+            let note = "commands r R c w W q Q + - l P s; others are logged and ignored";
+            meaning.honour_with_note(at, "control_fifo", vec![file], note);
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     let given = given.map(|item| (item.key.clone(), item.value.clone()));
     meaning.draft.layer.uwsgi_options = given.collect();
     let mut secrets = options.secrets;
-    secrets.extend(meaning.items.iter().filter_map(secret));
+    secrets.extend(meaning.items.iter().flat_map(secrets_of));
     let mut lines = options.lines;
     let read = meaning.items.iter().map(|item| item.place.clone());
     let read: BTreeSet<_> = read
@@ -69,14 +69,15 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     }
 }
 
-/// The value of an option that is a secret.
-fn secret(item: &Item) -> Option<String> {
-    let value = item.value.as_deref()?;
+/// The parts of an option's value that are secrets.
+fn secrets_of(item: &Item) -> Vec<String> {
+    let value = item.value.as_deref().unwrap_or_default();
     match (&*item.key, value.split_once('=')) {
-        ("env", Some((name, value))) if secrets::is_secret(name) => Some(value.to_owned()),
-        (key, _) if secrets::is_secret(key) => Some(value.to_owned()),
-        (key, _) if key.starts_with("route") => routes::password(value),
-        _ => None,
+        ("env", Some((name, value))) if secrets::is_secret(name) => vec![value.to_owned()],
+        ("pyargv", _) => secrets::behind_names(value),
+        (key, _) if secrets::is_secret(key) => vec![value.to_owned()],
+        (key, _) if key.starts_with("route") => routes::password(value).into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -45,13 +45,32 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         "touch-chain-reload",
         "fs-reload",
     ];
+    let exits = exit_on_reload(meaning);
     for at in meaning.all(&touched) {
         let file = meaning.value(at).to_owned();
-        match file.is_empty() {
-            true => meaning.no_effect(at, "no file"),
-            false => meaning.append(at, "touch_reload", file),
+        // uWSGI replaces the workers alone, which is no reload to it.
+        let is_in_place =
+            ["touch-workers-reload", "touch-chain-reload"].contains(&&*meaning.items[at].key);
+        if file.is_empty() {
+            meaning.no_effect(at, "no file");
+        } else if exits && is_in_place {
+            meaning.append(at, "touch_workers_reload", file);
+        } else {
+            meaning.append(at, "touch_reload", file);
         }
     }
+}
+
+/// Returns true if a reload ends the server.
+fn exit_on_reload(meaning: &mut Meaning<'_>) -> bool {
+    let Some(at) = meaning.last(&["exit-on-reload"]) else {
+        return false;
+    };
+    match meaning.flag(at) {
+        true => meaning.honour(at, "exit_on_reload", vec!["yes".to_owned()]),
+        false => meaning.say(at, Verdict::AlreadySo("it is off".to_owned())),
+    }
+    meaning.flag(at)
 }
 
 /// `listen`, which uWSGI obeys as soon as it has read it: a `%(name)` in it is not replaced, and counts as 0.
