@@ -27,6 +27,7 @@ pub mod htpasswd;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
+mod methods;
 mod module_names;
 pub mod native;
 pub mod reach;
@@ -63,6 +64,7 @@ pub use hosts::{
 };
 pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};
+pub use methods::{Methods, method_name};
 pub use release::Release;
 pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
 pub use static_locations::{

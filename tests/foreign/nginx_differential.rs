@@ -626,6 +626,73 @@ fn error_pages_are_nginx_s() {
 }
 
 #[test]
+fn conditions_on_the_method_are_nginx_s() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n if ($request_method ~ ^(TRACE|PURGE)$) { return 405; }\n\
+               add_header X-Outer one;\n\
+               location / {\n if ($request_method = 'OPTIONS') {\n\
+               add_header 'Access-Control-Allow-Origin' '*';\n\
+               add_header 'Access-Control-Max-Age' 1728000;\n\
+               add_header 'Content-Type' 'text/plain; charset=utf-8';\n\
+               add_header 'Content-Length' 0;\n return 204;\n }\n\
+               if ($request_method ~* \"(GET|POST)\") { add_header 'Access-Control-Allow-Origin' '*' always; }\n\
+               if ($request_method = DELETE) { return 301 /gone; }\n\
+               proxy_pass http://unix:BACKEND; }\n\
+               location /read/ { limit_except GET { deny all; } proxy_pass http://unix:BACKEND; }\n\
+               location = /exact { if ($request_method != GET) { return 403; } return 200 exact; }\n\
+               location /static/ { if ($request_method !~ ^(GET|HEAD)$) { return 403; } }\n\
+               location /media/ { error_page 418 = @other; if ($request_method = POST) { return 418; } try_files $uri @app; }\n\
+               location @app { proxy_pass http://unix:BACKEND; add_header X-Own app; }\n\
+               location @other { proxy_pass http://unix:BACKEND; add_header X-Own other; }\n\
+               location /e418 { error_page 418 = @other; return 418; }\n\
+               location /opaque { add_header X-Own two; if ($request_method = POST) { return 200 posted; } proxy_pass http://unix:BACKEND; }\n}",
+        requests: &[
+            "/x",
+            "HEAD /x",
+            "POST /x",
+            "PUT /x",
+            "OPTIONS /x",
+            "DELETE /x",
+            "PURGE /x",
+            "/status/404",
+            "HEAD /status/404",
+            "/read/x",
+            "HEAD /read/x",
+            "POST /read/x",
+            "DELETE /read/x",
+            "PURGE /read/x",
+            "/exact",
+            "HEAD /exact",
+            "POST /exact",
+            "PURGE /exact",
+            "/static/a.css",
+            "HEAD /static/a.css",
+            "POST /static/a.css",
+            "PURGE /static/a.css",
+            "/opaque",
+            "/media/x",
+            "/media/b.txt",
+            "POST /media/x",
+            "/e418",
+            "POST /e418",
+            "POST /opaque",
+        ],
+        fields: &[
+            "Access-Control-Allow-Origin",
+            "Access-Control-Max-Age",
+            "X-Outer",
+            "X-Own",
+            "Location",
+        ],
+        differences: &[],
+    };
+    check("methods", &case, Some(&behind.socket()), None);
+}
+
+#[test]
 fn headers_of_locations_are_nginx_s() {
     let Some(behind) = mirror(&["--http-socket"]) else {
         return;

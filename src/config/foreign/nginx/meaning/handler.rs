@@ -4,7 +4,7 @@ use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, rewrites, rules};
+use super::{Meaning, Table, by_name, methods, rewrites, rules};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -13,6 +13,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         site,
         locations: locations::of(meaning, site.at),
     };
+    let first = meaning.tables.len();
     rewrites::moved(meaning, &context);
     if let Some((at, fixed)) = redirects::fixed(meaning, site, site.at) {
         // nginx decides by it before it looks for a location.
@@ -27,6 +28,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
             meaning.honoured(at, table.shown());
             push(meaning, site, table);
         }
+        methods::of_server(meaning, &context, first);
         let line = meaning.tree.items[at].line;
         let inside = Verdict::NoEffect(format!("line {line} answers all requests"));
         let all: Vec<_> = meaning.tree.named(Some(site.at), "location").collect();
@@ -56,6 +58,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         Fixed::status("404").enter(&mut table, "/");
         push(meaning, site, table);
     }
+    methods::of_server(meaning, &context, first);
     for location in &context.locations {
         if matches!(location.paths, Paths::Named(_)) && meaning.verdicts[location.at].is_none() {
             let unused = Verdict::NoEffect("no line refers to it".to_owned());

@@ -236,6 +236,7 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     let is_same = |other: &&Table| {
         other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
+            && other.values("method") == table.values("method")
             && other.value("scheme") == table.value("scheme")
             && other.values("host") == table.values("host")
             && other.values("extension").is_empty() == table.values("extension").is_empty()
