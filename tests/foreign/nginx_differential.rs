@@ -626,6 +626,36 @@ fn error_pages_are_nginx_s() {
 }
 
 #[test]
+fn an_upstream_block_has_the_name_and_the_paths_that_nginx_gives_it() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "upstream one { server unix:BACKEND; }\n upstream two { server unix:BACKEND weight=1; server 127.0.0.1:1 down; keepalive 8; }\n\
+               server {\n listen LISTEN;\n\
+               location / { proxy_pass http://one; }\n\
+               location /two/ { proxy_pass http://two/other/; }\n\
+               location /host/ { proxy_pass http://two; proxy_set_header Host $host; }\n\
+               location ~ ^/v2/(.*)$ { proxy_pass http://one/api/$1$is_args$args; }\n\
+               location ~ ^/v3/(.*)$ { proxy_pass http://one/$1?$args; proxy_set_header Host $proxy_host; }\n}",
+        requests: &[
+            "/a/b?c=d",
+            "/two/x?y",
+            "/two/",
+            "/two",
+            "/host/x",
+            "/v2/x/y?z=1",
+            "/v2/",
+            "/v3/x",
+            "/v3/x?y",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("upstream blocks", &case, Some(&behind.socket()), None);
+}
+
+#[test]
 fn conditions_on_the_method_are_nginx_s() {
     let Some(behind) = mirror(&["--http-socket"]) else {
         return;

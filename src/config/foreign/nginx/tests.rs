@@ -468,3 +468,24 @@ fn without_a_directory_the_named_location_gets_all_requests() {
     assert!(table.entry("upstream").is_some(), "{table:?}");
     assert_eq!(table.entry("prefix").unwrap().values, ["/x"]);
 }
+
+#[test]
+fn servers_get_the_name_of_their_upstream_as_nginx_s_proxy_host() {
+    let check = |lines: &str, expected: Option<&str>| {
+        let text = format!(
+            "upstream a_b {{ server 127.0.0.1:1; server 127.0.0.1:2; }} upstream c {{ server 127.0.0.1:3; }} server {{ location / {{ {lines} }} }}"
+        );
+        let reading = reading(&text, false);
+        let table = &reading.layer.locations[0];
+        let host = table.entry("upstream_host");
+        assert_eq!(host.map(|entry| &*entry.values[0]), expected, "{lines}");
+    };
+    check("proxy_pass http://a_b;", Some("a_b"));
+    check("proxy_pass http://c/x/;", Some("c"));
+    check(
+        "proxy_pass http://c; proxy_set_header Host $proxy_host;",
+        Some("c"),
+    );
+    check("proxy_pass http://127.0.0.1:3;", Some("server"));
+    check("proxy_pass http://a_b; proxy_set_header Host $host;", None);
+}

@@ -278,7 +278,7 @@ fn redirect(
 }
 
 /// True for a location `~ ^/prefix/(.*)$`, whose capture is what follows the prefix.
-fn captures_rest(meaning: &Meaning<'_>, block: usize) -> bool {
+pub fn captures_rest(meaning: &Meaning<'_>, block: usize) -> bool {
     let args = meaning.args(block);
     let pattern = args.last().copied().unwrap_or_default();
     meaning.name(block) == "location"

@@ -3,7 +3,7 @@
 use super::locations::{Context, plain};
 use super::passing::{http_options, options_of_application, timeouts, uwsgi_options};
 use super::proxy_tls;
-use super::redirects::constant;
+use super::redirects::{captures_rest, constant};
 use super::{Meaning, Table};
 use crate::config::foreign::nginx::templates::APPLICATION;
 use crate::config::foreign::{Verdict, equivalent};
@@ -21,6 +21,8 @@ struct Target {
     is_remote: bool,
     /// True if a client stays at one server.
     is_sticky: bool,
+    /// The name of the `upstream`, which nginx sends as `$proxy_host`; `None` for one address.
+    group: Option<String>,
     /// The host in the address and whether it names an `upstream`, if the servers have TLS.
     tls: Option<(String, bool)>,
 }
@@ -94,7 +96,8 @@ pub fn enter(
     if let Some(to) = target.path {
         replace_path(meaning, pass, (path, &to), table);
     }
-    options_of_servers(meaning, context, (pass, &shown), target.tls.as_ref(), table);
+    let names = (target.group.as_deref(), target.tls.as_ref());
+    options_of_servers(meaning, context, (pass, &shown), names, table);
     Ok(())
 }
 
@@ -103,14 +106,14 @@ fn options_of_servers(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
     (pass, shown): (usize, &str),
-    tls: Option<&(String, bool)>,
+    (group, tls): (Option<&str>, Option<&(String, bool)>),
     table: &mut Table,
 ) {
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     let is_uwsgi = meaning.name(pass) == "uwsgi_pass";
     match is_uwsgi {
         true => uwsgi_options(meaning, context, block, table),
-        false => http_options(meaning, context, block, table),
+        false => http_options(meaning, context, (pass, group), table),
     }
     if let Some((host, is_group)) = tls {
         proxy_tls::options(meaning, context, pass, (host, *is_group), shown, table);
@@ -225,7 +228,13 @@ fn target(
     let with_request = given
         .strip_suffix("$request_uri")
         .or_else(|| given.strip_suffix("$uri"));
-    let Some(text) = constant(meaning, context.site, block, with_request.unwrap_or(given)) else {
+    // `http://server/other/$1$is_args$args` of `location ~ ^/prefix/(.*)$` replaces the prefix.
+    let with_capture = WITH_QUERY
+        .iter()
+        .find_map(|query| given.strip_suffix(query)?.strip_suffix("$1"))
+        .filter(|base| base.ends_with('/') && captures_rest(meaning, block));
+    let fixed = with_request.or(with_capture).unwrap_or(given);
+    let Some(text) = constant(meaning, context.site, block, fixed) else {
         return unsupported("an address with variables: name the server");
     };
     let rest = match (is_uwsgi, text.split_once("://")) {
@@ -256,7 +265,7 @@ fn target(
             _ => (rest.to_owned(), String::new()),
         },
     };
-    let with_variables = given.contains('$') && with_request.is_none();
+    let with_variables = fixed.contains('$') && with_request.is_none();
     let path = (!path.is_empty() && with_request.is_none()).then_some(path);
     if with_variables && path.is_some() {
         return unsupported(
@@ -289,6 +298,7 @@ fn target(
         is_remote: !addresses.iter().all(is_local),
         plain: addresses,
         is_sticky,
+        group: group.map(|_| proxy_host.clone()),
         tls: is_tls.then(|| (host_of(&proxy_host).to_owned(), group.is_some())),
     })
 }
@@ -348,6 +358,14 @@ fn same_address(bind: &str, address: &str) -> bool {
     ) || bound_host.parse::<u16>().is_ok();
     is_local && covers && port(bind).is_some() && port(bind) == port(address)
 }
+
+/// The query of a request at the end of an address with variables.
+const WITH_QUERY: [&str; 4] = [
+    "$is_args$args",
+    "$is_args$query_string",
+    "?$args",
+    "?$query_string",
+];
 
 /// The servers of an `upstream` block, and whether a client stays at one of them.
 fn members(meaning: &mut Meaning<'_>, group: usize) -> Result<(Vec<String>, bool), Verdict> {
