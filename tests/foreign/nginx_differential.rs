@@ -210,6 +210,7 @@ const FILES: &[(&str, &str)] = &[
     ("www/static/a.css", "a {}\n"),
     ("www/static/sub/index.html", "<p>sub</p>\n"),
     ("www/media/b.txt", "media\n"),
+    ("www/named/b.txt", "named\n"),
     ("www/robots.txt", "User-agent: *\n"),
     ("www/.hidden", "hidden\n"),
     ("errors/50x.html", "<p>down</p>\n"),
@@ -561,7 +562,7 @@ fn prefixes_are_replaced_as_by_nginx() {
             "/six/x",
         ],
         fields: &["Location"],
-        differences: &[("/four", "a prefix also covers its path without the slash")],
+        differences: &[],
     };
     check("prefixes", &case, Some(&behind.socket()), None);
 }
@@ -623,6 +624,42 @@ fn error_pages_are_nginx_s() {
         differences: &[],
     };
     check("error pages", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn a_prefix_with_a_slash_leaves_the_path_without_it_to_others_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n error_page 404 /404.html;\n\
+               location = /404.html { internal; }\n\
+               location / { proxy_pass http://unix:BACKEND; }\n\
+               location /old/ { return 301 /new/; }\n\
+               location ~ ^/(a|b)/ { return 200 ab; }\n\
+               location /deny/ { deny all; }\n\
+               location /f { return 200 f; }\n location /f/g/ { return 200 g; }\n\
+               location /named/ { root DIR/www; try_files $uri @app; }\n\
+               location @app { proxy_pass http://unix:BACKEND; }\n}",
+        requests: &[
+            "/old",
+            "/old/",
+            "/old/x",
+            "/a",
+            "/a/x",
+            "/b",
+            "/deny",
+            "/deny/x",
+            "/f",
+            "/f/g",
+            "/f/g/",
+            "/404.html",
+            "/named/x",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("slashes", &case, Some(&behind.socket()), None);
 }
 
 #[test]

@@ -311,8 +311,10 @@ fn single(
         // A page for errors, which those read themselves.
         meaning.honoured(internal, "no client reaches it");
         meaning.honoured(line, format!("the page {file}"));
-        meaning.honoured(at, "for pages of errors alone");
-        return Content::Nothing;
+        meaning.honoured(at, "404, and for pages of errors");
+        Fixed::status("404").enter(table, path);
+        rules::enter(meaning, context, at, table);
+        return Content::Made;
     }
     table.set("file", file.clone());
     if let Some(given) = given {

@@ -103,7 +103,7 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
 }
 
 /// True if a location keeps requests from what another one would answer.
-fn is_restricted(meaning: &Meaning<'_>, at: usize) -> bool {
+pub fn is_restricted(meaning: &Meaning<'_>, at: usize) -> bool {
     meaning.tree.children(Some(at)).any(|child| {
         let status = meaning.arg(child, 0);
         match meaning.name(child) {

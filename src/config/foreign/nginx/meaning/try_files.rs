@@ -103,8 +103,12 @@ pub fn passed_on(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) 
         codes.contains(&code).then_some((page, named))
     })?;
     meaning.honoured(line, "passed on to the named location");
-    if is_of_returns(meaning, context, page) {
-        meaning.honoured(page, "the named location answers");
+    match is_of_returns(meaning, context, page) {
+        true => meaning.honoured(page, "the named location answers"),
+        false => meaning.say(
+            page,
+            Verdict::Noted("the named location answers in the place of return alone".to_owned()),
+        ),
     }
     Some(named)
 }

@@ -224,10 +224,16 @@ fn target(
     let given = meaning.arg(pass, 0);
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     let unsupported = |text: &str| Err(Verdict::Unsupported(text.to_owned()));
+    if given.ends_with("$uri") {
+        return unsupported(
+            "nginx passes no query to an address with $uri: leave it out, or add $is_args$args",
+        );
+    }
     // An address with variables gets the target as it is.
-    let with_request = given
-        .strip_suffix("$request_uri")
-        .or_else(|| given.strip_suffix("$uri"));
+    let with_request = WITH_QUERY
+        .iter()
+        .find_map(|query| given.strip_suffix(query)?.strip_suffix("$uri"))
+        .or_else(|| given.strip_suffix("$request_uri"));
     // `http://server/other/$1$is_args$args` of `location ~ ^/prefix/(.*)$` replaces the prefix.
     let with_capture = WITH_QUERY
         .iter()
@@ -252,19 +258,7 @@ fn target(
         }
         (true, _) => &text,
     };
-    let (authority, path) = match rest.strip_prefix("unix:") {
-        Some(socket) => {
-            let (socket, path) = match socket.split_once(':') {
-                Some((socket, path)) => (socket, path),
-                None => (socket, ""),
-            };
-            (format!("unix:{socket}"), path.to_owned())
-        }
-        None => match rest.find('/') {
-            Some(at) if !is_uwsgi => (rest[..at].to_owned(), rest[at..].to_owned()),
-            _ => (rest.to_owned(), String::new()),
-        },
-    };
+    let (authority, path) = split(rest, is_uwsgi);
     let with_variables = fixed.contains('$') && with_request.is_none();
     let path = (!path.is_empty() && with_request.is_none()).then_some(path);
     if with_variables && path.is_some() {
@@ -282,12 +276,6 @@ fn target(
         Some(group) => members(meaning, group)?,
         None => (vec![authority], false),
     };
-    let is_local = |address: &String| {
-        address.starts_with("unix:")
-            || host_of(address) == "localhost"
-            || host_of(address).starts_with("127.")
-            || host_of(address) == "[::1]"
-    };
     let servers = addresses
         .iter()
         .map(|address| written(address, is_uwsgi, is_tls, group.is_some()))
@@ -295,12 +283,37 @@ fn target(
     Ok(Target {
         servers,
         path,
-        is_remote: !addresses.iter().all(is_local),
+        is_remote: !addresses.iter().all(|address| is_local(address)),
         plain: addresses,
         is_sticky,
         group: group.map(|_| proxy_host.clone()),
         tls: is_tls.then(|| (host_of(&proxy_host).to_owned(), group.is_some())),
     })
+}
+
+/// True for an address of this machine.
+fn is_local(address: &str) -> bool {
+    address.starts_with("unix:")
+        || host_of(address) == "localhost"
+        || host_of(address).starts_with("127.")
+        || host_of(address) == "[::1]"
+}
+
+/// The address and the path of what follows the scheme.
+fn split(rest: &str, is_uwsgi: bool) -> (String, String) {
+    match rest.strip_prefix("unix:") {
+        Some(socket) => {
+            let (socket, path) = match socket.split_once(':') {
+                Some((socket, path)) => (socket, path),
+                None => (socket, ""),
+            };
+            (format!("unix:{socket}"), path.to_owned())
+        }
+        None => match rest.find('/') {
+            Some(at) if !is_uwsgi => (rest[..at].to_owned(), rest[at..].to_owned()),
+            _ => (rest.to_owned(), String::new()),
+        },
+    }
 }
 
 fn host_of(address: &str) -> &str {
