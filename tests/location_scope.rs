@@ -720,3 +720,97 @@ fn extensions_of_one_prefix_belong_to_one_location() {
         assert!(ended.stderr.contains(problem), "{toml}: {}", ended.stderr);
     }
 }
+
+const METHODS: &str = "
+        [[location]]
+        app = 'first.py'
+
+        [[location]]
+        method = 'OPTIONS'
+        respond = ''
+        status = 204
+        header = 'Access-Control-Allow-Origin: *'
+
+        [[location]]
+        prefix = '/files'
+        static = 'www'
+
+        [[location]]
+        prefix = '/files'
+        method = ['!GET', '!HEAD']
+        respond = 'read them'
+        status = 403
+
+        [[location]]
+        path = '/page'
+        file = 'www/a.txt'
+
+        [[location]]
+        path = '/page'
+        method = ['HEAD', 'PUT']
+        respond = ''
+        status = 410
+
+        [[location]]
+        prefix = '/form'
+        method = 'POST'
+        redirect = '/form'
+        status = 303
+
+        [[location]]
+        host = 'own.test'
+        respond = 'own'
+        ";
+
+#[test]
+fn a_method_comes_before_the_same_prefix_and_host_for_every_method() {
+    let files = [("www/a.txt", "text"), ("first.py", &*app("first"))];
+    let (server, _dir) = server(METHODS, &files);
+    for way in Way::ALL {
+        for (method, host, target, status) in [
+            ("GET", "site.test", "/", 200),
+            ("POST", "site.test", "/x", 200),
+            ("OPTIONS", "site.test", "/x", 204),
+            ("OPTIONS", "own.test", "/x", 200),
+            ("GET", "site.test", "/files/a.txt", 200),
+            ("HEAD", "site.test", "/files/a.txt", 200),
+            ("POST", "site.test", "/files/a.txt", 403),
+            ("OPTIONS", "site.test", "/files/a.txt", 403),
+            ("GET", "site.test", "/page", 200),
+            ("HEAD", "site.test", "/page", 410),
+            ("PUT", "site.test", "/page", 410),
+            ("POST", "site.test", "/form", 303),
+            ("GET", "site.test", "/form", 200),
+        ] {
+            // Twice: the second response is of the memory.
+            for _ in 0..2 {
+                let answer = ask(&server, way, method, host, target);
+                assert_eq!(answer.status, status, "{method} {host}{target} {way:?}");
+                let is_allowed = answer.value("access-control-allow-origin") == "*";
+                assert_eq!(is_allowed, status == 204, "{method} {target} {way:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn methods_of_one_prefix_belong_to_one_location() {
+    let table = "[[location]]\nrespond = 'a'\n";
+    for (toml, problem) in [
+        (
+            format!("{table}method = ['GET', 'POST']\n{table}method = '!GET'\n"),
+            "another location has this prefix",
+        ),
+        (
+            format!("{table}method = ['GET', '!POST']\n"),
+            "some methods have a `!`",
+        ),
+        (format!("{table}method = 'get'\n"), "not the method"),
+    ] {
+        let dir = temp_dir();
+        write_files(dir.path(), &[("pyserve.toml", &toml)]);
+        let ended = Pyserve::new().current_dir(dir.path()).args(["check"]).run();
+        assert_eq!(ended.code, 78, "{toml}: {}", ended.stderr);
+        assert!(ended.stderr.contains(problem), "{toml}: {}", ended.stderr);
+    }
+}

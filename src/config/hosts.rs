@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::error::{Invalid, invalid};
+use super::methods::Methods;
 use super::values;
 
 /// One host of a location, in lower case, without port and without the dot at the end.
@@ -64,6 +65,8 @@ pub struct Scope {
     pub exact: bool,
     /// Extensions of the path's last segment, in lower case and without the dot; none for every path.
     pub extensions: Vec<String>,
+    /// The methods of its requests.
+    pub methods: Methods,
 }
 
 /// The response to a request for a host that no location covers.
@@ -157,6 +160,12 @@ impl Scope {
             && self.scheme == other.scheme
             && (are_all || is_shared())
             && self.shares_extension(other)
+            && self.shares_method(other)
+    }
+
+    fn shares_method(&self, other: &Self) -> bool {
+        // A location with methods precedes one without.
+        self.methods.are_all() == other.methods.are_all() && self.methods.overlap(&other.methods)
     }
 
     fn shares_extension(&self, other: &Self) -> bool {
@@ -178,11 +187,15 @@ impl Scope {
 
     /// True if it is for every request below its prefix.
     pub fn is_whole(&self) -> bool {
-        !self.exact && self.scheme.is_none() && self.hosts.is_empty() && self.extensions.is_empty()
+        !self.exact
+            && self.scheme.is_none()
+            && self.hosts.is_empty()
+            && self.extensions.is_empty()
+            && self.methods.are_all()
     }
 
     /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`,
-    /// `/ (.css, .js)`, `http: /`.
+    /// `/ (.css, .js)`, `http: /`, `[OPTIONS] /`.
     pub fn place(&self, path: &str) -> String {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
         let (hosts, equals) = (hosts.join(", "), if self.exact { "= " } else { "" });
@@ -194,7 +207,11 @@ impl Scope {
         let scheme = self
             .scheme
             .map_or(String::new(), |scheme| format!("{}: ", scheme.as_str()));
-        format!("{scheme}{hosts}{blank}{equals}{path}{extensions}")
+        let methods = match self.methods.are_all() {
+            true => String::new(),
+            false => format!("[{}] ", self.methods),
+        };
+        format!("{methods}{scheme}{hosts}{blank}{equals}{path}{extensions}")
     }
 
     /// Its rank among the locations that cover a request: the highest answers.
@@ -205,6 +222,7 @@ impl Scope {
             has_extension: !self.extensions.is_empty(),
             has_host: !self.hosts.is_empty(),
             has_scheme: self.scheme.is_some(),
+            has_method: !self.methods.are_all(),
         }
     }
 }
@@ -216,7 +234,7 @@ fn extension(path: &str) -> Option<&str> {
 }
 
 /// Precedence of locations: an exact path, then the longest prefix, then one with extensions, then
-/// one with hosts, then one with a scheme.
+/// one with hosts, then one with a scheme, then one with methods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// True for an exact path.
@@ -229,6 +247,8 @@ pub struct Rank {
     pub has_host: bool,
     /// True if it names a scheme.
     pub has_scheme: bool,
+    /// True if it names methods.
+    pub has_method: bool,
 }
 
 /// Reads an extension, with or without its dot.

@@ -352,10 +352,16 @@ static OWN: &[Setting] = &[
         "Only paths whose last segment has one of these extensions, in any case, as in `css`; such a location precedes one of the same prefix without",
         Default::Computed("every path"),
     ),
+    several(
+        "method",
+        "METHOD",
+        "Only requests with one of these methods, as in `OPTIONS`, or with any other, as in `!GET`; such a location precedes one of the same prefix without",
+        Default::Computed("every method"),
+    ),
     setting(
         "name",
         "NAME",
-        "A name for `pass` and `missing`; without prefix, path, scheme and host, no request reaches it otherwise",
+        "A name for `pass` and `missing`; without prefix, path, scheme, host and method, no request reaches it otherwise",
         Default::None,
     ),
     setting(

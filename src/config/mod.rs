@@ -29,6 +29,7 @@ pub mod interpreter;
 pub mod layers;
 mod loading;
 pub mod locations;
+mod methods;
 mod module_names;
 pub mod native;
 pub mod reach;
@@ -66,6 +67,7 @@ pub use hosts::{
 pub use interpreter::Interpreter;
 pub use loading::{is_image, load, load_reach, prestart, process_type, procfile};
 pub use locations::{Location, LocationSettings};
+pub use methods::{Methods, method_name};
 pub use release::Release;
 pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
 pub use static_locations::{

@@ -475,8 +475,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
         };
         Ok(Route {
             prefix,
-            scheme: location.scope.scheme,
-            hosts: location.scope.hosts.clone(),
+            scope: location.scope.clone(),
             rank: location.scope.rank(&location.prefix),
             handler: match &location.handler {
                 locations::Handler::App(index) => {

@@ -210,6 +210,7 @@ const FILES: &[(&str, &str)] = &[
     ("www/static/a.css", "a {}\n"),
     ("www/static/sub/index.html", "<p>sub</p>\n"),
     ("www/media/b.txt", "media\n"),
+    ("www/named/b.txt", "named\n"),
     ("www/robots.txt", "User-agent: *\n"),
     ("www/.hidden", "hidden\n"),
     ("errors/50x.html", "<p>down</p>\n"),
@@ -561,7 +562,7 @@ fn prefixes_are_replaced_as_by_nginx() {
             "/six/x",
         ],
         fields: &["Location"],
-        differences: &[("/four", "a prefix also covers its path without the slash")],
+        differences: &[],
     };
     check("prefixes", &case, Some(&behind.socket()), None);
 }
@@ -623,6 +624,139 @@ fn error_pages_are_nginx_s() {
         differences: &[],
     };
     check("error pages", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn a_prefix_with_a_slash_leaves_the_path_without_it_to_others_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n error_page 404 /404.html;\n\
+               location = /404.html { internal; }\n\
+               location / { proxy_pass http://unix:BACKEND; }\n\
+               location /old/ { return 301 /new/; }\n\
+               location ~ ^/(a|b)/ { return 200 ab; }\n\
+               location /deny/ { deny all; }\n\
+               location /f { return 200 f; }\n location /f/g/ { return 200 g; }\n\
+               location /named/ { root DIR/www; try_files $uri @app; }\n\
+               location @app { proxy_pass http://unix:BACKEND; }\n}",
+        requests: &[
+            "/old",
+            "/old/",
+            "/old/x",
+            "/a",
+            "/a/x",
+            "/b",
+            "/deny",
+            "/deny/x",
+            "/f",
+            "/f/g",
+            "/f/g/",
+            "/404.html",
+            "/named/x",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("slashes", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn an_upstream_block_has_the_name_and_the_paths_that_nginx_gives_it() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "upstream one { server unix:BACKEND; }\n upstream two { server unix:BACKEND weight=1; server 127.0.0.1:1 down; keepalive 8; }\n\
+               server {\n listen LISTEN;\n\
+               location / { proxy_pass http://one; }\n\
+               location /two/ { proxy_pass http://two/other/; }\n\
+               location /host/ { proxy_pass http://two; proxy_set_header Host $host; }\n\
+               location ~ ^/v2/(.*)$ { proxy_pass http://one/api/$1$is_args$args; }\n\
+               location ~ ^/v3/(.*)$ { proxy_pass http://one/$1?$args; proxy_set_header Host $proxy_host; }\n}",
+        requests: &[
+            "/a/b?c=d",
+            "/two/x?y",
+            "/two/",
+            "/two",
+            "/host/x",
+            "/v2/x/y?z=1",
+            "/v2/",
+            "/v3/x",
+            "/v3/x?y",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("upstream blocks", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn conditions_on_the_method_are_nginx_s() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n if ($request_method ~ ^(TRACE|PURGE)$) { return 405; }\n\
+               add_header X-Outer one;\n\
+               location / {\n if ($request_method = 'OPTIONS') {\n\
+               add_header 'Access-Control-Allow-Origin' '*';\n\
+               add_header 'Access-Control-Max-Age' 1728000;\n\
+               add_header 'Content-Type' 'text/plain; charset=utf-8';\n\
+               add_header 'Content-Length' 0;\n return 204;\n }\n\
+               if ($request_method ~* \"(GET|POST)\") { add_header 'Access-Control-Allow-Origin' '*' always; }\n\
+               if ($request_method = DELETE) { return 301 /gone; }\n\
+               proxy_pass http://unix:BACKEND; }\n\
+               location /read/ { limit_except GET { deny all; } proxy_pass http://unix:BACKEND; }\n\
+               location = /exact { if ($request_method != GET) { return 403; } return 200 exact; }\n\
+               location /static/ { if ($request_method !~ ^(GET|HEAD)$) { return 403; } }\n\
+               location /media/ { error_page 418 = @other; if ($request_method = POST) { return 418; } try_files $uri @app; }\n\
+               location @app { proxy_pass http://unix:BACKEND; add_header X-Own app; }\n\
+               location @other { proxy_pass http://unix:BACKEND; add_header X-Own other; }\n\
+               location /e418 { error_page 418 = @other; return 418; }\n\
+               location /opaque { add_header X-Own two; if ($request_method = POST) { return 200 posted; } proxy_pass http://unix:BACKEND; }\n}",
+        requests: &[
+            "/x",
+            "HEAD /x",
+            "POST /x",
+            "PUT /x",
+            "OPTIONS /x",
+            "DELETE /x",
+            "PURGE /x",
+            "/status/404",
+            "HEAD /status/404",
+            "/read/x",
+            "HEAD /read/x",
+            "POST /read/x",
+            "DELETE /read/x",
+            "PURGE /read/x",
+            "/exact",
+            "HEAD /exact",
+            "POST /exact",
+            "PURGE /exact",
+            "/static/a.css",
+            "HEAD /static/a.css",
+            "POST /static/a.css",
+            "PURGE /static/a.css",
+            "/opaque",
+            "/media/x",
+            "/media/b.txt",
+            "POST /media/x",
+            "/e418",
+            "POST /e418",
+            "POST /opaque",
+        ],
+        fields: &[
+            "Access-Control-Allow-Origin",
+            "Access-Control-Max-Age",
+            "X-Outer",
+            "X-Own",
+            "Location",
+        ],
+        differences: &[],
+    };
+    check("methods", &case, Some(&behind.socket()), None);
 }
 
 #[test]

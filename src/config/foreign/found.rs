@@ -346,8 +346,14 @@ fn place(table: &SettingsTable) -> (String, Vec<String>) {
     (prefix(table), hosts.unwrap_or_default())
 }
 
-/// The prefix of a table, or its path behind `=`.
+/// The prefix of a table, or its path behind `=`, with its methods before it.
 fn prefix(table: &SettingsTable) -> String {
+    let methods = table.entry("method");
+    let methods = methods.map(|entry| format!("[{}] ", entry.values.join(" ")));
+    format!("{}{}", methods.unwrap_or_default(), path(table))
+}
+
+fn path(table: &SettingsTable) -> String {
     if let Some(path) = value(table, "path") {
         return format!("={path}");
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::apps::Common;
 use super::bodies::{chosen, codings};
@@ -152,6 +152,8 @@ fn redirect_of(
             true => (path == prefix).then_some(""),
             false => behind(path, prefix),
         };
+        // A client follows a redirect with GET, except after 307 and 308.
+        let is_for = is_for && scope.methods.contain(&Method::GET);
         rest.filter(|_| is_for && scope.has_extension_of(path))
             .map(|rest| (scope.rank(prefix), rest))
     };

@@ -7,7 +7,7 @@ use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
-use crate::config::{HostPattern, Scheme, Scope, extension_name};
+use crate::config::{HostPattern, Methods, Scheme, Scope, extension_name, method_name};
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
@@ -128,7 +128,7 @@ impl<'a> Given<'a> {
         Ok(given)
     }
 
-    /// Reads the path, the scheme and the hosts.
+    /// Reads the path, the scheme, the hosts and the methods.
     fn place(&mut self) -> Result<(), ConfigError> {
         self.name = self.optional("name", locations::location_name)?;
         if self.name.is_some() {
@@ -136,7 +136,7 @@ impl<'a> Given<'a> {
                 let remedy = "remove it; other locations have names for `pass` and `missing`";
                 return Err(self.refuse_name("files have no name".to_owned(), remedy));
             }
-            let places = ["prefix", "path", "scheme", "host", "extension"];
+            let places = ["prefix", "path", "scheme", "host", "extension", "method"];
             self.is_named_only = places.iter().all(|place| self.entry(place).is_none());
             if self.is_named_only {
                 return Ok(());
@@ -150,6 +150,12 @@ impl<'a> Given<'a> {
         self.scope.extensions = extensions.unwrap_or_default();
         self.scope.extensions.sort();
         self.scope.extensions.dedup();
+        let methods = self.many("method", method_name)?.unwrap_or_default();
+        self.scope.methods = Methods::of(methods).map_err(|invalid| {
+            let entry = self.entry("method");
+            let given = entry.map_or_else(String::new, |entry| entry.values.join(" "));
+            wrong(&spelled("method"), &given, self.origin("method"), invalid)
+        })?;
         if let Some(path) = self.optional("path", exact_path)? {
             self.scope.exact = true;
             self.prefix = path;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use http::Method;
 use http::header::STRICT_TRANSPORT_SECURITY;
 
 use crate::config::Scheme;
@@ -76,7 +77,7 @@ pub fn answer<'a>(
         return Recognised::NotEligible;
     }
     let origin = match site.hosts.is_empty() {
-        true => RequestedOrigin::ANY,
+        true => RequestedOrigin::of_method(method(bytes)),
         false => match origin(site, activity, bytes) {
             Recognised::Plain(origin) => origin,
             Recognised::Incomplete => return Recognised::Incomplete,
@@ -96,6 +97,14 @@ pub fn answer<'a>(
     }
 }
 
+/// The method of a request that [`plain::target`] recognises.
+fn method(bytes: &[u8]) -> &'static Method {
+    match bytes.first() {
+        Some(b'H') => &Method::HEAD,
+        _ => &Method::GET,
+    }
+}
+
 /// The origin of a request, where the settings name hosts or schemes. What proxies say of it takes the
 /// full pipeline.
 fn origin<'a>(
@@ -106,7 +115,9 @@ fn origin<'a>(
     match plain::read(bytes, activity.ends.trusted) {
         Recognised::Plain(plain) if plain.fields.forwarded.is_empty() => {
             match str::from_utf8(plain.fields.host) {
-                Ok(host) => Recognised::Plain(site.hosts.find(activity.ends.scheme, host)),
+                Ok(host) => {
+                    Recognised::Plain(site.hosts.find(activity.ends.scheme, host, method(bytes)))
+                }
                 Err(_) => Recognised::NotEligible,
             }
         }

@@ -41,7 +41,9 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -253,12 +255,10 @@ async fn route(
     if client.host.is_empty() {
         client.host = host;
     }
-    let raw = head
-        .uri
-        .path_and_query()
-        .map_or("*", |target| target.as_str());
+    let raw = target_of(&head.uri);
     let target = &*normal_target::normal(raw).map_err(without_normal_form)?;
-    let origin = site.hosts.find(client.scheme, &client.host);
+    let method = head.method.clone();
+    let origin = site.hosts.find(client.scheme, &client.host, &method);
     let route = site.router.find(target, origin);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
         let said = probes.say(probe, &head.method, &head.headers).await;
@@ -318,6 +318,11 @@ async fn route(
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
         Handler::Counts => Ok(counts::answer(&head.method)),
     }
+}
+
+/// The path and the query as they were sent; `*` without a path.
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("*", |target| target.as_str())
 }
 
 fn without_normal_form(unresolvable: Unresolvable) -> Rejection {

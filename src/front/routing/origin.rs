@@ -1,12 +1,15 @@
-//! The scheme and the host of a request, which choose among the locations of its path.
+//! The scheme, the host and the method of a request, which choose among the locations of its path.
 //!
 //! As nginx chooses a server: an exact name before a wildcard, the longest wildcard before shorter
 //! ones, `*` for all others, and each among the locations of the scheme alone. Sites without schemes
-//! and hosts in their settings pay for one comparison.
+//! and hosts in their settings pay for one comparison. The method stands for an origin as well, as
+//! locations ask for it in the same way.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
+
+use http::Method;
 
 use crate::config::{HostPattern, LONGEST_NAME, Scheme, Scope};
 
@@ -26,13 +29,14 @@ struct Names {
     others: Option<HostPattern>,
 }
 
-/// The part of a request's origin (RFC 9110 §4.3.1) on which its location depends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The part of a request's origin (RFC 9110 §4.3.1), and the method, on which its location depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestedOrigin<'a> {
     /// `None` if no location asks for it.
     scheme: Option<Scheme>,
     /// The pattern of the settings that covers the host; none if no pattern does.
     host: Option<&'a HostPattern>,
+    method: &'a Method,
 }
 
 impl Hosts {
@@ -57,8 +61,14 @@ impl Hosts {
     }
 
     /// The origin of a request. `host` may have a port: the value of `Host` or `:authority`.
-    pub fn find(&self, scheme: Scheme, host: &str) -> RequestedOrigin<'_> {
+    pub fn find<'a>(
+        &'a self,
+        scheme: Scheme,
+        host: &str,
+        method: &'a Method,
+    ) -> RequestedOrigin<'a> {
         RequestedOrigin {
+            method,
             scheme: self.has_schemes.then_some(scheme),
             host: self.names(scheme).find(host),
         }
@@ -118,16 +128,27 @@ impl Names {
 }
 
 impl RequestedOrigin<'_> {
-    /// None of the settings.
+    /// One without scheme and host, where no location asks for these.
+    pub fn of_method(method: &'static Method) -> Self {
+        Self {
+            method,
+            ..Self::ANY
+        }
+    }
+
+    /// None of the settings, and GET.
     pub const ANY: Self = Self {
         scheme: None,
         host: None,
+        method: &Method::GET,
     };
 
     /// True if a location of this scope is for the request, apart from its path.
-    pub fn is_in(self, scheme: Option<Scheme>, hosts: &[HostPattern]) -> bool {
+    pub fn is_in(self, scope: &Scope) -> bool {
+        let (scheme, hosts) = (scope.scheme, &scope.hosts);
         (scheme.is_none() || scheme == self.scheme)
             && (hosts.is_empty() || self.host.is_some_and(|host| hosts.contains(host)))
+            && scope.methods.contain(self.method)
     }
 }
 
@@ -153,6 +174,7 @@ fn bare(host: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Methods, method_name};
     use proptest::prelude::*;
 
     const PLAIN: Scheme = Scheme::Http;
@@ -178,7 +200,7 @@ mod tests {
     }
 
     fn found(hosts: &Hosts, host: &str) -> String {
-        let origin = hosts.find(PLAIN, host);
+        let origin = hosts.find(PLAIN, host, &Method::GET);
         origin.host.map(ToString::to_string).unwrap_or_default()
     }
 
@@ -220,8 +242,9 @@ mod tests {
         for (host, expected) in [("a.b", "a.b"), ("c", "*"), ("", "*"), ("[v1.x]", "*")] {
             assert_eq!(found(&hosts, host), expected, "{host}");
         }
-        let other = hosts.find(PLAIN, "c");
-        assert!(other.is_in(None, &[]) && !other.is_in(None, &all.hosts[..1]));
+        let other = hosts.find(PLAIN, "c", &Method::GET);
+        let named = scope(None, &["a.b"]);
+        assert!(other.is_in(&Scope::default()) && !other.is_in(&named));
     }
 
     #[test]
@@ -235,9 +258,12 @@ mod tests {
             (Scheme::Https, "a.b", false, true, false),
             (Scheme::Https, "c", false, false, true),
         ] {
-            let origin = hosts.find(scheme, host);
-            let is_in = |scope: &Scope| origin.is_in(scope.scheme, &scope.hosts);
-            let found = (is_in(&plain), is_in(&tls), hosts.are_without(origin));
+            let origin = hosts.find(scheme, host, &Method::GET);
+            let found = (
+                origin.is_in(&plain),
+                origin.is_in(&tls),
+                hosts.are_without(origin),
+            );
             assert_eq!(found, (in_plain, in_tls, is_without), "{scheme:?} {host}");
         }
     }
@@ -247,9 +273,24 @@ mod tests {
         let hosts = Hosts::new([&scope(Some(Scheme::Http), &[])]);
         assert!(!hosts.is_empty());
         for (scheme, is_plain) in [(Scheme::Http, true), (Scheme::Https, false)] {
-            let origin = hosts.find(scheme, "a.b");
-            assert_eq!(origin.is_in(Some(Scheme::Http), &[]), is_plain);
-            assert!(origin.is_in(None, &[]) && !hosts.are_without(origin));
+            let origin = hosts.find(scheme, "a.b", &Method::GET);
+            assert_eq!(origin.is_in(&scope(Some(Scheme::Http), &[])), is_plain);
+            assert!(origin.is_in(&Scope::default()) && !hosts.are_without(origin));
+        }
+    }
+
+    #[test]
+    fn a_location_may_be_for_some_methods() {
+        let named = ["OPTIONS"].map(|text| method_name(text).unwrap());
+        let scope = Scope {
+            methods: Methods::of(named.to_vec()).unwrap(),
+            ..Scope::default()
+        };
+        let hosts = Hosts::new([&scope]);
+        assert!(hosts.is_empty());
+        for (method, expected) in [(Method::OPTIONS, true), (Method::GET, false)] {
+            let origin = hosts.find(PLAIN, "a.b", &method);
+            assert_eq!(origin.is_in(&scope), expected, "{method}");
         }
     }
 

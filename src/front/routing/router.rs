@@ -1,5 +1,5 @@
 //! Selects the component that answers a path, apart from files: the location with the highest rank,
-//! an exact path or the longest prefix, among those for the scheme and the host.
+//! an exact path or the longest prefix, among those for the scheme, the host and the method.
 //!
 //! It neither allocates nor waits. [`crate::front::request::files`] searches the files; the length
 //! of the prefix found here decides about precedence.
@@ -12,7 +12,7 @@ use super::normal_target;
 use super::origin::RequestedOrigin;
 use crate::config::locations::Redirect;
 use crate::config::request_headers::RequestHeaderRule;
-use crate::config::{HostPattern, LocationSettings, Rank, Scheme};
+use crate::config::{LocationSettings, Rank, Scope};
 use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
@@ -31,10 +31,8 @@ pub struct Router {
 pub struct Route {
     /// The paths that belong to it.
     pub prefix: Prefix,
-    /// Its scheme; `None` for both.
-    pub scheme: Option<Scheme>,
-    /// Its hosts; none for every host.
-    pub hosts: Vec<HostPattern>,
+    /// The requests that it is for.
+    pub scope: Scope,
     /// Its precedence.
     pub rank: Rank,
     /// The component that answers them.
@@ -134,7 +132,7 @@ impl Router {
         let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
         self.routes.iter().find(|route| {
             (route.prefix.rest_of(normal).is_some() || is_whole(route))
-                && origin.is_in(route.scheme, &route.hosts)
+                && origin.is_in(&route.scope)
         })
     }
 
@@ -173,7 +171,7 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Compression, Scope};
+    use crate::config::Compression;
     use http::StatusCode;
     use std::time::Duration;
 
@@ -182,8 +180,7 @@ mod tests {
     fn router(prefixes: &[&str]) -> Router {
         let route = |prefix: &&str| Route {
             prefix: Prefix::new(prefix).unwrap(),
-            scheme: None,
-            hosts: Vec::new(),
+            scope: Scope::default(),
             rank: Scope::default().rank(prefix),
             handler: Handler::Redirect(Redirect {
                 to: "/".to_owned(),

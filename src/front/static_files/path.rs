@@ -109,9 +109,7 @@ impl Locations {
     ) -> Option<(&Location, &'a str)> {
         self.locations.iter().find_map(|location| {
             let rest = location.prefix.rest_of(raw_path)?;
-            origin
-                .is_in(location.scope.scheme, &location.scope.hosts)
-                .then_some((location, rest))
+            origin.is_in(&location.scope).then_some((location, rest))
         })
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::foreign::Verdict;
-use crate::config::layers::{Layer, SettingOrigin};
+use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
 use crate::config::{HostFacts, locations};
 
 fn reading(text: &str, app: bool) -> Reading {
@@ -172,10 +172,83 @@ fn a_long_file_is_read_in_time() {
 }
 
 #[test]
+fn conditions_on_the_method_make_tables_of_their_own() {
+    let check = |inner: &str, expected: &[(&str, &str)]| {
+        let text = format!("server {{ {inner} }}");
+        let reading = reading(&text, false);
+        let of = |table: &SettingsTable, name: &str| {
+            let values = table.entry(name).map(|entry| entry.values.join(" "));
+            values.unwrap_or_default()
+        };
+        let tables = reading.layer.locations.iter();
+        let made: Vec<_> = tables
+            .map(|table| (of(table, "method"), of(table, "status")))
+            .collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(methods, status)| ((*methods).to_owned(), (*status).to_owned()))
+            .collect();
+        assert_eq!(made, expected, "{inner}");
+    };
+    let pass = "proxy_pass http://a;";
+    check(
+        &format!("location / {{ limit_except GET {{ deny all; }} {pass} }}"),
+        &[("", ""), ("!GET !HEAD", "403")],
+    );
+    check(
+        &format!("location / {{ limit_except POST {{ allow 10.0.0.0/8; deny all; }} {pass} }}"),
+        &[("", ""), ("!POST", "")],
+    );
+    check(
+        &format!("location / {{ limit_except GET {{ lua_x on; }} {pass} }}"),
+        &[("", ""), ("!GET !HEAD", "403")],
+    );
+    check(
+        &format!(
+            "location / {{ if ($request_method = OPTIONS) {{ return 204; }} limit_except GET {{ deny all; }} {pass} }}"
+        ),
+        &[("", ""), ("OPTIONS", "204"), ("!GET !HEAD !OPTIONS", "403")],
+    );
+    check(
+        &format!(
+            "location / {{ if ($request_method !~ ^(GET|PUT)$) {{ return 405; }} limit_except GET {{ deny all; }} {pass} }}"
+        ),
+        &[("", ""), ("!GET !PUT", "405"), ("PUT", "403")],
+    );
+    // Of the server: at each place, before the conditions of locations.
+    check(
+        &format!(
+            "if ($request_method ~ (DELETE|OPTIONS)) {{ return 405; }} location / {{ if ($request_method = OPTIONS) {{ return 204; }} {pass} }} location = /x {{ return 200; }}"
+        ),
+        &[
+            ("", ""),
+            ("", "200"),
+            ("DELETE OPTIONS", "405"),
+            ("DELETE OPTIONS", "405"),
+        ],
+    );
+    // Behind the response of all methods, none gets to a condition.
+    check(
+        "location / { return 200; if ($request_method = POST) { return 405; } }",
+        &[("", "200")],
+    );
+    // Not two at once, and no other content.
+    check(
+        &format!(
+            "location / {{ if ($request_method = PUT) {{ return 405; }} if ($request_method != GET) {{ return 403; }} {pass} }}"
+        ),
+        &[("", ""), ("PUT", "405")],
+    );
+    check(
+        &format!("location / {{ if ($request_method = PUT) {{ proxy_pass http://b; }} {pass} }}"),
+        &[("", "")],
+    );
+}
+
+#[test]
 fn what_restricts_and_is_not_understood_closes_its_location() {
     for inner in [
         "auth_request /a;",
-        "limit_except GET { deny all; }",
         "secure_link $a;",
         "auth_basic x;",
         "auth_jwt on;",
@@ -287,6 +360,12 @@ fn location() -> impl Strategy<Value = String> {
         "proxy_buffering off;",
         "gzip_static on;",
         "default_type text/html;",
+        "if ($request_method = POST) { return 405; }",
+        "if ($request_method ~ ^(GET|PUT)$) { add_header A b; }",
+        "if ($request_method != GET) { return 418; }",
+        "error_page 418 = @app;",
+        "limit_except GET { deny all; }",
+        "limit_except PUT { allow 10.0.0.0/8; deny all; }",
     ]);
     (places, prop::collection::vec(lines, 0..4))
         .prop_map(|(place, lines)| format!("location {place} {{ {} }}\n", lines.join(" ")))
@@ -305,6 +384,8 @@ fn site() -> impl Strategy<Value = String> {
         "if ($host = a.test) { return 301 /x; }",
         "if ($host != b.test) { return 444; }",
         "rewrite ^/a$ /b permanent;",
+        "if ($request_method !~ ^(GET|POST)$) { return 405; }",
+        "if ($request_method = OPTIONS) { return 204; }",
         "rewrite ^/c/(.*)$ /a/$1 permanent;",
         "error_page 404 /x.txt;",
         "listen 443 ssl;",
@@ -365,4 +446,47 @@ fn tls_is_translated() {
     assert_eq!(reading.exit_code(), 0);
     let text = "server {\nlisten 443 ssl;\nssl_verify_client on;\n}\n";
     assert!(matches!(verdict(text, 3), Verdict::Unsupported(_)));
+}
+
+#[test]
+fn conditions_that_take_all_hosts_of_a_server_leave_none_to_others() {
+    let text = "server { server_name *.a.test b.test; }\n\
+                server { if ($host = a.test) { return 301 /x; } server_name a.test; if ($host != b.test) { return 444; } }\n";
+    let reading = reading(text, false);
+    let hosts = reading.layer.locations.iter().map(|table| {
+        let entry = table.entry("host");
+        entry.map_or(Vec::new(), |entry| entry.values.clone())
+    });
+    let hosts: Vec<_> = hosts.flatten().collect();
+    assert_eq!(hosts, ["*.a.test", "b.test", "*", "a.test"]);
+}
+
+#[test]
+fn without_a_directory_the_named_location_gets_all_requests() {
+    let text = "server { location /x/ { root /none; try_files $uri @app; } location @app { proxy_pass http://a; } }";
+    let reading = reading_where(text, false, &|_| false);
+    let table = &reading.layer.locations[0];
+    assert!(table.entry("upstream").is_some(), "{table:?}");
+    assert_eq!(table.entry("prefix").unwrap().values, ["/x"]);
+}
+
+#[test]
+fn servers_get_the_name_of_their_upstream_as_nginx_s_proxy_host() {
+    let check = |lines: &str, expected: Option<&str>| {
+        let text = format!(
+            "upstream a_b {{ server 127.0.0.1:1; server 127.0.0.1:2; }} upstream c {{ server 127.0.0.1:3; }} server {{ location / {{ {lines} }} }}"
+        );
+        let reading = reading(&text, false);
+        let table = &reading.layer.locations[0];
+        let host = table.entry("upstream_host");
+        assert_eq!(host.map(|entry| &*entry.values[0]), expected, "{lines}");
+    };
+    check("proxy_pass http://a_b;", Some("a_b"));
+    check("proxy_pass http://c/x/;", Some("c"));
+    check(
+        "proxy_pass http://c; proxy_set_header Host $proxy_host;",
+        Some("c"),
+    );
+    check("proxy_pass http://127.0.0.1:3;", Some("server"));
+    check("proxy_pass http://a_b; proxy_set_header Host $host;", None);
 }

@@ -98,7 +98,7 @@ pub fn inherit(outer: &Table, inner: &mut Table) -> Access {
 }
 
 /// The settings of a restricted location.
-const RESTRICTIONS: [&str; 4] = ["access", "basic_auth", "basic_auth_realm", "satisfy"];
+pub const RESTRICTIONS: [&str; 4] = ["access", "basic_auth", "basic_auth_realm", "satisfy"];
 
 /// The path of a file that nginx looks for beside its `nginx.conf`, which all packages have in
 /// `/etc/nginx`.

@@ -3,12 +3,13 @@
 use super::files::Content;
 use super::locations::Context;
 use super::redirects::{self, Fixed};
-use super::{Meaning, Table, access, files, rules, upstreams};
+use super::try_files;
+use super::{Meaning, Table, access, files, method_conditions, methods, rules, upstreams};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::templates;
 
-/// Completes `table`, which has its place, for a location; several where files stand before a server.
-/// `None` if no client reaches it.
+/// Completes `table`, which has its place, for a location; several where files stand before a server,
+/// or methods have a response of their own. `None` if no client reaches it.
 pub fn answer(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
@@ -16,7 +17,24 @@ pub fn answer(
     path: &str,
     table: &mut Table,
 ) -> Option<Vec<Table>> {
+    let mut made = for_all_methods(meaning, context, at, path, table)?;
+    made.extend(methods::tables(meaning, context, (at, path), &made, behind));
+    Some(made)
+}
+
+fn for_all_methods(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> Option<Vec<Table>> {
     if let Some((line, fixed)) = redirects::fixed(meaning, context.site, at) {
+        if let Some(named) = try_files::passed_on(meaning, context, line) {
+            let made = behind(meaning, context, named, path, table);
+            ignore_rest(meaning, at, line);
+            return Some(made);
+        }
         match fixed {
             Some(fixed) => {
                 fixed.enter(table, path);
@@ -139,7 +157,7 @@ pub fn with_files(
         Content::Before(named) => {
             let made = behind(meaning, context, named, path, table);
             let mut all = vec![table.clone()];
-            all.extend(made);
+            all.extend(methods::behind_files(meaning, made));
             Some(all)
         }
         Content::Elsewhere { line, named } => {
@@ -203,6 +221,10 @@ fn ignore_rest(meaning: &mut Meaning<'_>, at: usize, line: usize) {
         .filter(|child| *child != line)
         .collect();
     for child in children {
+        let is_before = child < line && meaning.name(child) == "if";
+        if is_before && method_conditions::condition(meaning, child).is_some() {
+            continue;
+        }
         let is_reached = matches!(
             meaning.name(child),
             "add_header"
@@ -230,7 +252,6 @@ const RESTRICTIONS: &[&str] = &[
     "secure_link",
     "secure_link_secret",
     "auth_jwt",
-    "limit_except",
     "auth_ldap",
     "auth_pam",
     "auth_digest",

@@ -87,6 +87,9 @@ pub fn enter(
         false => meaning.given.is_dir,
     };
     if !is_dir(Path::new(&target)) {
+        if let Some(elsewhere) = without_directory(meaning, context, at, path, (line, &target)) {
+            return elsewhere;
+        }
         // A regular expression takes requests below prefixes that its directory need not have.
         if table.values("extension").is_empty() || plain(path) == "/" {
             let text = format!("there is no directory {target}, so the location answers 404");
@@ -99,6 +102,23 @@ pub fn enter(
     table.set("static", target.clone());
     note_alias(meaning, at, line, path, (&dir, is_alias), &target);
     with_directory(meaning, context, at, path, table)
+}
+
+/// The content of a location whose directory is not there, if another one answers for missing files.
+fn without_directory(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    (root, dir): (usize, &str),
+) -> Option<Content> {
+    let given = meaning.tree.named(Some(at), "try_files").next();
+    let (line, Missing::Location(named)) = (given?, missing(meaning, context, at, path)) else {
+        return None;
+    };
+    let text = format!("there is no directory {dir}, so the named location answers all requests");
+    meaning.say(root, Verdict::Noted(text));
+    Some(Content::Elsewhere { line, named })
 }
 
 /// Completes the table of a location whose directory is there.
@@ -291,8 +311,10 @@ fn single(
         // A page for errors, which those read themselves.
         meaning.honoured(internal, "no client reaches it");
         meaning.honoured(line, format!("the page {file}"));
-        meaning.honoured(at, "for pages of errors alone");
-        return Content::Nothing;
+        meaning.honoured(at, "404, and for pages of errors");
+        Fixed::status("404").enter(table, path);
+        rules::enter(meaning, context, at, table);
+        return Content::Made;
     }
     table.set("file", file.clone());
     if let Some(given) = given {

@@ -4,7 +4,7 @@ use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, rewrites, rules};
+use super::{Meaning, Table, by_name, methods, rewrites, rules};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -13,6 +13,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         site,
         locations: locations::of(meaning, site.at),
     };
+    let first = meaning.tables.len();
     rewrites::moved(meaning, &context);
     if let Some((at, fixed)) = redirects::fixed(meaning, site, site.at) {
         // nginx decides by it before it looks for a location.
@@ -27,6 +28,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
             meaning.honoured(at, table.shown());
             push(meaning, site, table);
         }
+        methods::of_server(meaning, &context, first);
         let line = meaning.tree.items[at].line;
         let inside = Verdict::NoEffect(format!("line {line} answers all requests"));
         let all: Vec<_> = meaning.tree.named(Some(site.at), "location").collect();
@@ -56,6 +58,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         Fixed::status("404").enter(&mut table, "/");
         push(meaning, site, table);
     }
+    methods::of_server(meaning, &context, first);
     for location in &context.locations {
         if matches!(location.paths, Paths::Named(_)) && meaning.verdicts[location.at].is_none() {
             let unused = Verdict::NoEffect("no line refers to it".to_owned());
@@ -118,11 +121,7 @@ fn path_or_prefix(
         "prefix" => plain(path),
         _ => path,
     };
-    let is_plain = !path.contains(['?', '#', '%', '\\', '$', '*'])
-        && !path.contains("//")
-        && !path.contains("/./")
-        && !path.contains("/../");
-    if !is_plain {
+    if !is_plain(path) {
         meaning.unsupported(at, "a path with characters that no location has here");
         meaning.say_inside(
             at,
@@ -137,10 +136,10 @@ fn path_or_prefix(
     table.set(name, shown);
     let made = answer(meaning, context, at, path, &mut table);
     let Some(made) = made else { return };
-    let is_whole_segment = name == "path" || path.ends_with('/');
-    let note = match is_whole_segment || shown == "/" {
-        true => "",
-        false => " (whole segments: not what only begins so)",
+    let is_whole_segment = name == "path" || path.ends_with('/') || shown == "/";
+    let note = match is_whole_segment {
+        true => String::new(),
+        false => note_segments(meaning, at, shown),
     };
     let text = made.first().map(|table| format!("{}{note}", table.shown()));
     for table in made {
@@ -182,6 +181,81 @@ fn path_or_prefix(
     if let Some(text) = text {
         meaning.honoured(at, text);
     }
+    if name == "prefix" && path.ends_with('/') && shown != "/" {
+        without_slash(meaning, context, location, shown);
+    }
+}
+
+/// True for a path that a location has here.
+fn is_plain(path: &str) -> bool {
+    !path.contains(['?', '#', '%', '\\', '$', '*'])
+        && !path.contains("//")
+        && !path.contains("/./")
+        && !path.contains("/../")
+}
+
+/// The difference of a prefix without a slash at its end, in nginx and here.
+fn note_segments(meaning: &Meaning<'_>, at: usize, prefix: &str) -> String {
+    match locations::is_restricted(meaning, at) {
+        true => format!(" (whole segments: {prefix}_x is not restricted by it here)"),
+        false => " (whole segments: not what only begins so)".to_owned(),
+    }
+}
+
+/// The path of a prefix without its slash, which belongs to another location in nginx: where a location
+/// with a fixed response, or a regular expression, would take it here.
+fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Location, path: &str) {
+    let is_of = |table: &&Table| table.value("prefix") == Some(path) && table.at == own.at;
+    let is_fixed = |table: &Table| table.value("redirect").or(table.value("respond")).is_some();
+    let mut tables = meaning.tables.iter().filter(is_of);
+    if !tables.any(|table| own.is_regex || is_fixed(table)) {
+        return;
+    }
+    let prefix = |other: &Location| match &other.paths {
+        Paths::Prefix(prefix, _) if path.starts_with(prefix.as_str()) => Some(prefix.clone()),
+        Paths::Exact(exact) if exact == path => Some(exact.clone()),
+        _ => None,
+    };
+    let all = context.locations.iter();
+    let found = all.filter_map(|other| Some((prefix(other)?, other)));
+    let found =
+        found.max_by_key(|(prefix, other)| (matches!(other.paths, Paths::Exact(_)), prefix.len()));
+    let mut table = Table {
+        at: own.at,
+        entries: Vec::new(),
+    };
+    table.set("path", path);
+    let made = match found {
+        Some((_, other)) if matches!(other.paths, Paths::Exact(_)) => return,
+        // A file or a directory may have the path.
+        Some((_, other)) if !is_server(meaning, other) => return,
+        Some((prefix, other)) => {
+            table.at = other.at;
+            answer(meaning, context, other.at, &prefix, &mut table).unwrap_or_default()
+        }
+        None if !meaning.nearest(Some(context.site.at), "root").is_empty() => return,
+        None => {
+            Fixed::status("404").enter(&mut table, path);
+            vec![table]
+        }
+    };
+    // Behind another path, the one path would have to be replaced as a whole.
+    if made
+        .iter()
+        .any(|table| table.value("replace_prefix").is_some())
+    {
+        return;
+    }
+    for table in made {
+        push(meaning, context.site, table);
+    }
+}
+
+/// True if a location has a fixed response, or passes its requests to a server, and to no files.
+fn is_server(meaning: &Meaning<'_>, location: &Location) -> bool {
+    let names: Vec<_> = meaning.tree.children(Some(location.at)).collect();
+    let has = |wanted: &[&str]| names.iter().any(|at| wanted.contains(&meaning.name(*at)));
+    has(&["uwsgi_pass", "proxy_pass", "return"]) && !has(&["try_files", "rewrite", "location"])
 }
 
 /// The files of a server that has no location for everything; false if it has no root.

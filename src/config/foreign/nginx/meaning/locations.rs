@@ -103,7 +103,7 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
 }
 
 /// True if a location keeps requests from what another one would answer.
-fn is_restricted(meaning: &Meaning<'_>, at: usize) -> bool {
+pub fn is_restricted(meaning: &Meaning<'_>, at: usize) -> bool {
     meaning.tree.children(Some(at)).any(|child| {
         let status = meaning.arg(child, 0);
         match meaning.name(child) {
@@ -236,6 +236,7 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     let is_same = |other: &&Table| {
         other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
+            && other.values("method") == table.values("method")
             && other.value("scheme") == table.value("scheme")
             && other.values("host") == table.values("host")
             && other.values("extension").is_empty() == table.values("extension").is_empty()

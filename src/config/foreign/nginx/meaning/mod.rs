@@ -16,6 +16,8 @@ mod files;
 mod handler;
 mod listen;
 mod locations;
+mod method_conditions;
+mod methods;
 mod numbers;
 mod passing;
 mod proxy_tls;
@@ -93,7 +95,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
 }
 
 /// Settings for the requests that a table is for.
-const PLACE: [&str; 5] = ["path", "prefix", "extension", "scheme", "host"];
+const PLACE: [&str; 6] = ["path", "prefix", "extension", "method", "scheme", "host"];
 
 /// One `[[location]]` in the making.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,14 +324,16 @@ impl<'a> Meaning<'a> {
                 && table.entries.len() == 2
         };
         tables.retain(|table| !is_plain(table));
-        for table in &mut tables {
+        let is_beside = |table: &Table| {
             let is_files = table.value("static").or(table.value("file")).is_some();
-            // Beside the application, which has the whole site.
-            if uses_app
-                && !is_files
+            !is_files
                 && table.value("prefix") == Some("/")
                 && table.value("host").or(table.value("scheme")).is_none()
-            {
+        };
+        let is_for_all = |table: &Table| is_beside(table) && table.value("method").is_none();
+        // Beside the application, which has the whole site.
+        if uses_app && tables.iter().any(is_for_all) {
+            for table in tables.iter_mut().filter(|table| is_beside(table)) {
                 table.set("host", "*");
             }
         }

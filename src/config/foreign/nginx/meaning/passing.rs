@@ -5,7 +5,7 @@ use super::redirects::{constant, expanded, variable};
 use super::{Meaning, Table, numbers, tls};
 use crate::config::foreign::{Verdict, secrets};
 use crate::config::request_headers;
-use crate::config::upstream::environ_variable;
+use crate::config::upstream::{environ_variable, upstream_host};
 
 /// Directives about the way to a server, where the application is in the same process.
 pub fn options_of_application(
@@ -289,12 +289,16 @@ pub fn uwsgi_options(
     }
 }
 
+/// Options of the `proxy_pass` at `pass` to the servers of the `upstream` named `group`, or to one address.
 pub fn http_options(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
-    block: usize,
+    (pass, group): (usize, Option<&str>),
     table: &mut Table,
 ) {
+    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    // `$proxy_host`
+    let proxy_host = group.unwrap_or("server").to_owned();
     let headers = meaning.nearest(Some(block), "proxy_set_header");
     let includes = meaning.nearest(Some(block), "include");
     let has_params = includes
@@ -303,7 +307,7 @@ pub fn http_options(
     let mut host = match has_params {
         // Debian's file sets `Host $http_host`.
         true => Some("client".to_owned()),
-        false => Some("server".to_owned()),
+        false => Some(proxy_host.clone()),
     };
     for at in headers {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
@@ -317,7 +321,7 @@ pub fn http_options(
             | "$host:$server_port"
             | "$host:$proxy_port"
             | "$http_host:$server_port" => Some("client".to_owned()),
-            "$proxy_host" => Some("server".to_owned()),
+            "$proxy_host" => Some(proxy_host.clone()),
             text => constant(meaning, context.site, block, text).filter(|text| !text.is_empty()),
         };
         match &host {
@@ -325,8 +329,13 @@ pub fn http_options(
             None => meaning.unsupported(at, "a Host with variables: client, server, or a text"),
         }
     }
-    if let Some(host) = host.filter(|host| host != "client") {
-        table.set("upstream_host", host);
+    match host.filter(|host| host != "client") {
+        Some(host) if upstream_host(&host).is_ok() => table.set("upstream_host", host),
+        Some(host) => meaning.unsupported(
+            pass,
+            format!("nginx sends Host: {host}, which is no host: proxy_set_header Host $host"),
+        ),
+        None => {}
     }
     if let Some(at) = meaning.scalar(Some(block), "proxy_redirect") {
         match (meaning.arg(at, 0), meaning.args(at).len()) {

@@ -2,7 +2,7 @@
 
 use super::served::Site;
 use super::try_files::without_file;
-use super::{Meaning, Table};
+use super::{Meaning, Table, method_conditions};
 use crate::config::foreign::Verdict;
 
 /// A response that is known now.
@@ -278,7 +278,7 @@ fn redirect(
 }
 
 /// True for a location `~ ^/prefix/(.*)$`, whose capture is what follows the prefix.
-fn captures_rest(meaning: &Meaning<'_>, block: usize) -> bool {
+pub fn captures_rest(meaning: &Meaning<'_>, block: usize) -> bool {
     let args = meaning.args(block);
     let pattern = args.last().copied().unwrap_or_default();
     meaning.name(block) == "location"
@@ -394,6 +394,10 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
     let block = meaning.tree.items[at].parent;
     if block.is_some_and(|block| without_file(meaning, block) == Some(at)) {
         // The files of its location decide.
+        return;
+    }
+    if method_conditions::condition(meaning, at).is_some() {
+        // The tables of its location or server decide.
         return;
     }
     if sets_alone(meaning, at) {

@@ -273,6 +273,80 @@ pub fn hosts(pattern: &str) -> Option<Vec<String>> {
     (all.len() <= MOST).then_some(all)
 }
 
+/// The methods that `^(GET|POST)$` and the like match, of those that are registered (RFC 9110, RFC 4918,
+/// RFC 5789), or stand there in full.
+pub fn methods(pattern: &str, is_caseless: bool) -> Option<Vec<String>> {
+    let (body, begins) = match pattern.strip_prefix('^') {
+        Some(body) => (body, true),
+        None => (pattern, false),
+    };
+    let (body, ends) = match body.strip_suffix('$') {
+        Some(body) => (body, true),
+        None => (body, false),
+    };
+    let is_group = body.starts_with('(');
+    // In `^GET|POST$` each anchor belongs to one alternative.
+    if !is_group && body.contains('|') && (begins || ends) {
+        return None;
+    }
+    let body = match is_group {
+        true => body.to_owned(),
+        false => format!("({body})"),
+    };
+    let mut all: Vec<String> = Vec::new();
+    for text in alternatives(&body)? {
+        let text = match is_caseless {
+            true => text.to_ascii_uppercase(),
+            false => text,
+        };
+        let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase());
+        // A part of a name, as in `^P`, is of no known shape.
+        if !METHODS.contains(&&*text) && !(begins && ends && is_name(&text) && !text.is_empty()) {
+            return None;
+        }
+        let is_found = |known: &&&str| {
+            let known = known.match_indices(&*text).any(|(at, found)| {
+                (!begins || at == 0) && (!ends || at + found.len() == known.len())
+            });
+            known
+        };
+        all.push(text.clone());
+        all.extend(
+            METHODS
+                .iter()
+                .filter(is_found)
+                .map(|known| (*known).to_owned()),
+        );
+    }
+    let mut once = Vec::new();
+    all.retain(|method| {
+        let is_new = !once.contains(method);
+        once.push(method.clone());
+        is_new
+    });
+    Some(all)
+}
+
+/// Methods of the registry that nginx and applications know.
+const METHODS: [&str; 16] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "PATCH",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+];
+
 /// A text without operators. A bare dot is taken for the character.
 fn literal(text: &str) -> Option<String> {
     let mut result = String::new();

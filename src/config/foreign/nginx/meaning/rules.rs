@@ -1,6 +1,7 @@
 //! Settings of one location beside its handler: header fields, pages for errors, limits, logging.
 
 use super::locations::{Context, Location, Paths, plain};
+use super::try_files;
 use super::{Meaning, Table, numbers, site};
 use crate::config::foreign::Verdict;
 use crate::config::response_rules::HeaderRule;
@@ -31,6 +32,15 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
         meaning.no_effect(line, "no body is read here");
     }
     log(meaning, context, at, table);
+}
+
+/// Puts the header fields that the responses of a block have in the place of those of a table.
+pub fn replace_headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    table.entries.retain(|(name, _)| *name != "header");
+    if table.value("static").or(table.value("file")).is_none() {
+        expires(meaning, at, table);
+    }
+    headers(meaning, at, table);
 }
 
 /// The directive of this name in the block itself.
@@ -151,6 +161,11 @@ fn headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
         if name.eq_ignore_ascii_case("content-type") && table.value("content_type").is_some() {
             continue;
         }
+        let is_empty = table.value("respond") == Some("");
+        if name.eq_ignore_ascii_case("content-length") && is_empty && value == "0" {
+            meaning.already(line, "the response has no body");
+            continue;
+        }
         if value.contains('$') {
             match changing(meaning, &name, &value) {
                 Some(text) => meaning.already(line, text),
@@ -235,6 +250,10 @@ fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, tabl
             .iter()
             .position(|arg| arg.starts_with('='))
             .map(|at| args.remove(at));
+        if try_files::is_of_returns(meaning, context, line) {
+            // The `return` decides.
+            continue;
+        }
         if meaning.verdicts[line].as_ref().is_some_and(
             |verdict| matches!(verdict, Verdict::Honoured(text) if text.starts_with("missing")),
         ) {

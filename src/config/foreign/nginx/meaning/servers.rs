@@ -54,6 +54,7 @@ fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
     let mut made: Vec<Site> = Vec::new();
     let named: Vec<String> = sites.iter().flat_map(|site| site.hosts.clone()).collect();
     for site in sites.iter_mut() {
+        let is_for_some = !site.hosts.is_empty();
         // An `if` that is a site of its own has no other in it.
         let all: Vec<_> = meaning.tree.named(Some(site.at), "if").collect();
         for at in all {
@@ -68,6 +69,10 @@ fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
                 continue;
             }
             let has_others = site.hosts.is_empty() || site.hosts.contains(&"*".to_owned());
+            if is_for_some && site.hosts.is_empty() {
+                // The conditions before it have all hosts of the server.
+                break;
+            }
             let is_taken = |host: &String| made.iter().any(|other| other.hosts.contains(host));
             let hosts = match condition.is_negated {
                 // All others; nothing is left to a site that has none of these hosts.

@@ -83,6 +83,51 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
     page(meaning, context, (at, line), path, (last, false))
 }
 
+/// The named location that answers in the place of a `return 418` where `error_page 418 = @app` holds,
+/// which older files have since `if` and `proxy_pass` disagree.
+pub fn passed_on(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) -> Option<usize> {
+    let [code] = meaning.args(line)[..] else {
+        return None;
+    };
+    let block = meaning.tree.items[line].parent?;
+    if meaning.name(line) != "return" || !code.starts_with(['4', '5']) || code == "444" {
+        return None;
+    }
+    let pages = meaning.nearest(Some(block), "error_page");
+    let (page, named) = pages.into_iter().find_map(|page| {
+        let args = meaning.args(page);
+        let [codes @ .., "=", name] = &args[..] else {
+            return None;
+        };
+        let named = context.named(name)?;
+        codes.contains(&code).then_some((page, named))
+    })?;
+    meaning.honoured(line, "passed on to the named location");
+    match is_of_returns(meaning, context, page) {
+        true => meaning.honoured(page, "the named location answers"),
+        false => meaning.say(
+            page,
+            Verdict::Noted("the named location answers in the place of return alone".to_owned()),
+        ),
+    }
+    Some(named)
+}
+
+/// True for an `error_page 418 = @app` whose statuses nothing but a `return` gives.
+pub fn is_of_returns(meaning: &Meaning<'_>, context: &Context<'_>, page: usize) -> bool {
+    let args = meaning.args(page);
+    let [codes @ .., "=", name] = &args[..] else {
+        return false;
+    };
+    let mut items = meaning.tree.items.iter();
+    let intercepts =
+        items.any(|item| item.name.ends_with("_intercept_errors") && item.arg(0) == "on");
+    !intercepts && context.named(name).is_some() && codes.iter().all(|code| UNUSUAL.contains(code))
+}
+
+/// Statuses that neither nginx nor pyserve gives by itself.
+const UNUSUAL: [&str; 8] = ["402", "406", "407", "409", "410", "417", "418", "419"];
+
 /// The block of `if (!-f $request_filename) { proxy_pass …; }`, which older files have in the place of
 /// `try_files $uri @app`.
 pub fn without_file(meaning: &Meaning<'_>, at: usize) -> Option<usize> {

@@ -3,7 +3,7 @@
 use super::locations::{Context, plain};
 use super::passing::{http_options, options_of_application, timeouts, uwsgi_options};
 use super::proxy_tls;
-use super::redirects::constant;
+use super::redirects::{captures_rest, constant};
 use super::{Meaning, Table};
 use crate::config::foreign::nginx::templates::APPLICATION;
 use crate::config::foreign::{Verdict, equivalent};
@@ -21,6 +21,8 @@ struct Target {
     is_remote: bool,
     /// True if a client stays at one server.
     is_sticky: bool,
+    /// The name of the `upstream`, which nginx sends as `$proxy_host`; `None` for one address.
+    group: Option<String>,
     /// The host in the address and whether it names an `upstream`, if the servers have TLS.
     tls: Option<(String, bool)>,
 }
@@ -95,7 +97,8 @@ pub fn enter(
     if let Some(to) = target.path {
         replace_path(meaning, pass, (path, &to), table);
     }
-    options_of_servers(meaning, context, (pass, &shown), target.tls.as_ref(), table);
+    let names = (target.group.as_deref(), target.tls.as_ref());
+    options_of_servers(meaning, context, (pass, &shown), names, table);
     Ok(())
 }
 
@@ -104,14 +107,14 @@ fn options_of_servers(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
     (pass, shown): (usize, &str),
-    tls: Option<&(String, bool)>,
+    (group, tls): (Option<&str>, Option<&(String, bool)>),
     table: &mut Table,
 ) {
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     let is_uwsgi = meaning.name(pass) == "uwsgi_pass";
     match is_uwsgi {
         true => uwsgi_options(meaning, context, block, table),
-        false => http_options(meaning, context, block, table),
+        false => http_options(meaning, context, (pass, group), table),
     }
     if let Some((host, is_group)) = tls {
         proxy_tls::options(meaning, context, pass, (host, *is_group), shown, table);
@@ -222,11 +225,23 @@ fn target(
     let given = meaning.arg(pass, 0);
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     let unsupported = |text: &str| Err(Verdict::Unsupported(text.to_owned()));
+    if given.ends_with("$uri") {
+        return unsupported(
+            "nginx passes no query to an address with $uri: leave it out, or add $is_args$args",
+        );
+    }
     // An address with variables gets the target as it is.
-    let with_request = given
-        .strip_suffix("$request_uri")
-        .or_else(|| given.strip_suffix("$uri"));
-    let Some(text) = constant(meaning, context.site, block, with_request.unwrap_or(given)) else {
+    let with_request = WITH_QUERY
+        .iter()
+        .find_map(|query| given.strip_suffix(query)?.strip_suffix("$uri"))
+        .or_else(|| given.strip_suffix("$request_uri"));
+    // `http://server/other/$1$is_args$args` of `location ~ ^/prefix/(.*)$` replaces the prefix.
+    let with_capture = WITH_QUERY
+        .iter()
+        .find_map(|query| given.strip_suffix(query)?.strip_suffix("$1"))
+        .filter(|base| base.ends_with('/') && captures_rest(meaning, block));
+    let fixed = with_request.or(with_capture).unwrap_or(given);
+    let Some(text) = constant(meaning, context.site, block, fixed) else {
         return unsupported("an address with variables: name the server");
     };
     let rest = match (is_uwsgi, text.split_once("://")) {
@@ -244,20 +259,8 @@ fn target(
         }
         (true, _) => &text,
     };
-    let (authority, path) = match rest.strip_prefix("unix:") {
-        Some(socket) => {
-            let (socket, path) = match socket.split_once(':') {
-                Some((socket, path)) => (socket, path),
-                None => (socket, ""),
-            };
-            (format!("unix:{socket}"), path.to_owned())
-        }
-        None => match rest.find('/') {
-            Some(at) if !is_uwsgi => (rest[..at].to_owned(), rest[at..].to_owned()),
-            _ => (rest.to_owned(), String::new()),
-        },
-    };
-    let with_variables = given.contains('$') && with_request.is_none();
+    let (authority, path) = split(rest, is_uwsgi);
+    let with_variables = fixed.contains('$') && with_request.is_none();
     let path = (!path.is_empty() && with_request.is_none()).then_some(path);
     if with_variables && path.is_some() {
         return unsupported(
@@ -274,12 +277,6 @@ fn target(
         Some(group) => members(meaning, group)?,
         None => (vec![authority], false),
     };
-    let is_local = |address: &String| {
-        address.starts_with("unix:")
-            || host_of(address) == "localhost"
-            || host_of(address).starts_with("127.")
-            || host_of(address) == "[::1]"
-    };
     let servers = addresses
         .iter()
         .map(|address| written(address, is_uwsgi, is_tls, group.is_some()))
@@ -287,11 +284,37 @@ fn target(
     Ok(Target {
         servers,
         path,
-        is_remote: !addresses.iter().all(is_local),
+        is_remote: !addresses.iter().all(|address| is_local(address)),
         plain: addresses,
         is_sticky,
+        group: group.map(|_| proxy_host.clone()),
         tls: is_tls.then(|| (host_of(&proxy_host).to_owned(), group.is_some())),
     })
+}
+
+/// True for an address of this machine.
+fn is_local(address: &str) -> bool {
+    address.starts_with("unix:")
+        || host_of(address) == "localhost"
+        || host_of(address).starts_with("127.")
+        || host_of(address) == "[::1]"
+}
+
+/// The address and the path of what follows the scheme.
+fn split(rest: &str, is_uwsgi: bool) -> (String, String) {
+    match rest.strip_prefix("unix:") {
+        Some(socket) => {
+            let (socket, path) = match socket.split_once(':') {
+                Some((socket, path)) => (socket, path),
+                None => (socket, ""),
+            };
+            (format!("unix:{socket}"), path.to_owned())
+        }
+        None => match rest.find('/') {
+            Some(at) if !is_uwsgi => (rest[..at].to_owned(), rest[at..].to_owned()),
+            _ => (rest.to_owned(), String::new()),
+        },
+    }
 }
 
 fn host_of(address: &str) -> &str {
@@ -353,6 +376,14 @@ fn same_address(meaning: &Meaning<'_>, bind: &str, address: &str) -> bool {
     ) || bound_host.parse::<u16>().is_ok();
     is_local && covers && port(bind).is_some() && port(bind) == port(address)
 }
+
+/// The query of a request at the end of an address with variables.
+const WITH_QUERY: [&str; 4] = [
+    "$is_args$args",
+    "$is_args$query_string",
+    "?$args",
+    "?$query_string",
+];
 
 /// The servers of an `upstream` block, and whether a client stays at one of them.
 fn members(meaning: &mut Meaning<'_>, group: usize) -> Result<(Vec<String>, bool), Verdict> {
