@@ -1,5 +1,7 @@
 //! Workers, threads, and the limits of both.
 
+use std::path::Path;
+
 use super::Meaning;
 use crate::config::foreign::Verdict;
 
@@ -47,9 +49,16 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     ];
     for at in meaning.all(&touched) {
         let file = meaning.value(at).to_owned();
-        match file.is_empty() {
-            true => meaning.no_effect(at, "no file"),
-            false => meaning.append(at, "touch_reload", file),
+        let entries = file.trim_end_matches('/');
+        match (&*meaning.items[at].key, &*file) {
+            (_, "") => meaning.no_effect(at, "no file"),
+            // inotify reports the entries of a directory too, the other options compare its own time.
+            ("fs-reload", file) if file.ends_with('/') || Path::new(file).is_dir() => {
+                meaning.append(at, "touch_reload", format!("{entries}/"));
+            }
+            ("fs-reload", file) => meaning.append(at, "touch_reload", file.to_owned()),
+            (_, "/") => meaning.append(at, "touch_reload", "/.".to_owned()),
+            _ => meaning.append(at, "touch_reload", entries.to_owned()),
         }
     }
 }
