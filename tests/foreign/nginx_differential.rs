@@ -457,6 +457,69 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
 }
 
 #[test]
+fn a_server_gets_all_paths_of_a_location_without_a_directory_as_by_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n\
+               location / { if (!-f $request_filename) { proxy_pass http://unix:BACKEND; break; } }\n\
+               location /nginx/ { root html; try_files $uri @app; }\n\
+               location /old/ { root html; if (!-f $request_filename) { proxy_pass http://unix:BACKEND; } }\n\
+               location /page/ { root html; error_page 404 = @app; }\n\
+               location /none/ { root html; }\n\
+               location @app { proxy_pass http://unix:BACKEND; proxy_set_header Host $host; }\n}",
+        requests: &[
+            "/",
+            "/x?y=1",
+            "POST /x",
+            "/nginx/a.css",
+            "/nginx/",
+            "/old/a",
+            "/page/a",
+            "/none/a",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("no directory", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn variables_of_a_file_name_directories_hosts_and_nothing_in_expressions_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n server_name site.test;\n set $base DIR;\n set $site $base/www;\n\
+               types { text/html html; text/css css; text/plain txt; }\n\
+               location /static { alias DIR/www/static; }\n\
+               location /s/ { alias $base/www/static/; }\n\
+               location / { root ${base}/www; index index.html; try_files $uri $uri/ /; }\n\
+               location = /www { return 301 https://www.$host$request_uri; }\n\
+               location = /scheme { return 302 $scheme://www.$host/; }\n\
+               location = /port { return 301 http://a.$http_host:81$request_uri; }\n\
+               location /up/ { rewrite ^(.*)$http_host(.*[^/])$ $1$http_host$2/ permanent; proxy_pass http://unix:BACKEND; proxy_set_header Host $host; }\n}",
+        requests: &[
+            "/",
+            "/about.html",
+            "/none/page",
+            "/s/a.css",
+            "/static/a.css",
+            "/s/none.css",
+            "/www?a=1",
+            "/scheme",
+            "/port",
+            "/up/x",
+            "/up/site.test/y",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("variables", &case, Some(&behind.socket()), None);
+}
+
+#[test]
 fn an_application_is_served_as_behind_nginx_and_uwsgi() {
     let Some(behind) = mirror(&["--socket"]) else {
         return;

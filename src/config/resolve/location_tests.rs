@@ -376,6 +376,9 @@ fn mistakes_are_refused_with_place_and_remedy() {
 #[test]
 fn values_that_a_location_cannot_have_are_refused() {
     for (setting, problem) in [
+        ("redirect = 'https://a.test/{host}'", "place of the host"),
+        ("redirect = 'https://{host}.{host}'", "place of the host"),
+        ("redirect = 'https://a:{host}@b.test'", "place of the host"),
         ("redirect = 'new'", "neither a path nor a URL"),
         ("redirect = '//evil.example'", "neither a path nor a URL"),
         ("redirect = 'javascript:x'", "neither a path nor a URL"),

@@ -315,15 +315,20 @@ fn redirect_target(text: &str) -> Result<String, Invalid> {
     }
     // In the place of the host alone: elsewhere a client would choose a part of the path.
     let named = match text.split_once("://") {
-        Some((scheme, rest)) if rest.starts_with(HOST) => {
-            format!("{scheme}://host{}", &rest[HOST.len()..])
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let is_user = |authority: &str| authority.contains('@');
+            match authority.split_once(HOST).filter(|_| !is_user(authority)) {
+                Some((before, behind)) => format!("{scheme}://{before}host{behind}{path}"),
+                None => text.to_owned(),
+            }
         }
-        _ => text.to_owned(),
+        None => text.to_owned(),
     };
     if named.contains(HOST) {
         return Err(invalid(
             "`{host}` is not in the place of the host",
-            "give it as in `https://{host}/new`",
+            "give it once, as in `https://{host}/new` or `https://www.{host}`",
         ));
     }
     let without_fragment = named.split('#').next().unwrap_or_default();

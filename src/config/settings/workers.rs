@@ -81,7 +81,8 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "touch_reload",
         value_name: "FILE",
         heading: HEADING,
-        help: "Reload when this file changes or appears; checked each second; repeatable",
+        help: "Reload when this file changes or appears; with a slash at its end, when an entry of \
+               this directory does; checked each second; repeatable",
         repeatable: true,
         default: Default::None,
     },

@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -111,6 +112,9 @@ impl Watched {
             state_of(file).hash(&mut state);
         }
         let mut left = MOST_ENTRIES;
+        for dir in self.files.iter().filter(|file| names_entries(file)) {
+            entries_of(dir, &mut left).hash(&mut state);
+        }
         let mut open = self.trees.clone();
         // The order in which a directory lists its entries does not matter.
         let mut sum = 0_u64;
@@ -141,6 +145,27 @@ impl Watched {
     }
 }
 
+/// True for a path with a slash at its end, which stands for the entries of the directory.
+fn names_entries(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b"/")
+}
+
+/// A checksum of the entries of a directory, in any order; of subdirectories the names alone.
+fn entries_of(dir: &Path, left: &mut usize) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut sum = 0_u64;
+    for entry in entries.take(*left) {
+        *left -= 1;
+        let mut state = DefaultHasher::new();
+        entry.file_name().hash(&mut state);
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            state_of(&entry.path()).hash(&mut state);
+        }
+        sum = sum.wrapping_add(state.finish());
+    }
+    sum
+}
+
 /// The directory, unless it is an environment with packages.
 fn source_dir(dir: PathBuf) -> Option<PathBuf> {
     (!dir.join("pyvenv.cfg").exists()).then_some(dir)
@@ -163,9 +188,16 @@ mod tests {
         let touched = tempfile::tempdir().unwrap();
         fs::create_dir_all(path("pkg")).unwrap();
         fs::create_dir_all(path("venv")).unwrap();
+        fs::create_dir_all(touched.path().join("dir/below")).unwrap();
+        fs::create_dir_all(touched.path().join("other")).unwrap();
+        fs::write(touched.path().join("other/file"), "").unwrap();
         fs::write(path("venv/pyvenv.cfg"), "").unwrap();
         let watched = Watched {
-            files: vec![touched.path().join("touch-me")],
+            files: vec![
+                touched.path().join("touch-me"),
+                touched.path().join("dir/"),
+                touched.path().join("other"),
+            ],
             of_workers: Vec::new(),
             trees: vec![dir.path().to_owned()],
             every: SOURCE,
@@ -180,6 +212,10 @@ mod tests {
         assert!(is_seen(path("app.py"), "12"));
         assert!(is_seen(path("pkg/views.py"), "1"));
         assert!(is_seen(touched.path().join("touch-me"), "1"));
+        assert!(is_seen(touched.path().join("dir/new"), "1"));
+        assert!(is_seen(touched.path().join("dir/new"), "12"));
+        assert!(!is_seen(touched.path().join("dir/below/file"), "12"));
+        assert!(!is_seen(touched.path().join("other/file"), "12"));
         assert!(!is_seen(path("data.csv"), "1"));
         assert!(!is_seen(path(".hidden.py"), "1"));
         assert!(!is_seen(path("venv/module.py"), "1"));

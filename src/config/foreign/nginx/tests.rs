@@ -428,6 +428,47 @@ proptest! {
 }
 
 #[test]
+fn a_directory_that_is_missing_leaves_its_paths_to_the_server_behind_it() {
+    for handed_on in [
+        "try_files $uri @b;",
+        "if (!-f $request_filename) { proxy_pass http://b; }",
+        "error_page 404 = @b;",
+    ] {
+        let text = format!(
+            "server {{\nlocation / {{ root /gone; {handed_on} }}\nlocation @b {{ proxy_pass http://b; }}\n}}\n"
+        );
+        let reading = reading_where(&text, false, &|_| false);
+        let upstream = reading.layer.locations[0].entry("upstream").unwrap();
+        assert_eq!(upstream.values, ["http://b:80"], "{handed_on}");
+        assert_eq!(reading.exit_code(), 0, "{handed_on}");
+    }
+}
+
+#[test]
+fn an_address_has_tls_for_all_servers_if_one_asks_for_it() {
+    let text = "server {\nlisten 443;\nserver_name a.test;\nreturn 301 https://www.a.test$request_uri;\n}\n\
+                server {\nlisten 443 default_server ssl;\nserver_name www.a.test;\nssl_certificate /a.pem;\n\
+                ssl_certificate_key /a.key;\nlocation / { proxy_pass http://b; }\n}\n";
+    let reading = reading(text, false);
+    assert_eq!(reading.exit_code(), 0, "{:?}", reading.lines);
+    let entry = reading.layer.entry("bind").unwrap();
+    assert_eq!(entry.values, ["https://0.0.0.0:443"]);
+    let redirect = reading
+        .layer
+        .locations
+        .iter()
+        .find_map(|table| table.entry("redirect"));
+    assert_eq!(redirect.unwrap().values, ["https://www.a.test"]);
+    let without = text.replace("ssl_certificate /a.pem;\nssl_certificate_key /a.key;\n", "");
+    assert!(
+        reading_where(&without, false, &|_| true)
+            .lines
+            .iter()
+            .any(|line| line.verdict.is_fatal())
+    );
+}
+
+#[test]
 fn tls_is_translated() {
     let text = "server {\nlisten 443 ssl;\nserver_name a.test;\nssl_certificate /a.pem;\nssl_certificate_key /a.key;\n\
                 location / { proxy_pass http://b; }\n}\n\

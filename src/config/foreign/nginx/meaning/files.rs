@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::locations::{Context, Paths, plain};
-use super::redirects::Fixed;
-use super::try_files::{Missing, missing, tries_directories, tries_html};
+use super::redirects::{Fixed, expanded, variable};
+use super::try_files::{Missing, missing, tries_directories, tries_html, without_file};
 use super::{Meaning, Table, rewrites, rules};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
@@ -19,7 +19,7 @@ pub enum Content {
     Before(usize),
     /// All of its paths go to the named location, by this line.
     Elsewhere {
-        /// The `try_files`.
+        /// The `try_files`, or what stands for it.
         line: usize,
         /// The named location.
         named: usize,
@@ -37,7 +37,7 @@ pub fn enter(
     let Some((line, is_alias)) = root(meaning, at) else {
         return without_root(meaning, context, at, path, table);
     };
-    let dir = meaning.arg(line, 0).to_owned();
+    let dir = known_part(meaning, context, at, meaning.arg(line, 0));
     let captured = captured(meaning, at, &dir);
     if dir.contains('$') && captured.is_none() {
         meaning.unsupported(line, "a directory with variables: name it");
@@ -50,6 +50,11 @@ pub fn enter(
     }
     let is_path = table.value("path").is_some();
     if let Some(why) = unknown_directory(meaning, at, (line, is_alias && !is_path), &dir) {
+        if let Some(handed_on) = handed_on(meaning, context, at).filter(|_| why == OF_NGINX) {
+            let text = "a directory of nginx's installation, which is not here: no path has a file";
+            meaning.say(line, Verdict::Noted(text.to_owned()));
+            return handed_on;
+        }
         match why == OF_NGINX {
             true => meaning.say(line, Verdict::Noted(why.to_owned())),
             false => meaning.unsupported(line, why),
@@ -87,8 +92,10 @@ pub fn enter(
         false => meaning.given.is_dir,
     };
     if !is_dir(Path::new(&target)) {
-        if let Some(elsewhere) = without_directory(meaning, context, at, path, (line, &target)) {
-            return elsewhere;
+        if let Some(handed_on) = handed_on(meaning, context, at) {
+            let text = format!("there is no directory {target}, so no path has a file");
+            meaning.say(line, Verdict::Noted(text));
+            return handed_on;
         }
         // A regular expression takes requests below prefixes that its directory need not have.
         if table.values("extension").is_empty() || plain(path) == "/" {
@@ -102,23 +109,6 @@ pub fn enter(
     table.set("static", target.clone());
     note_alias(meaning, at, line, path, (&dir, is_alias), &target);
     with_directory(meaning, context, at, path, table)
-}
-
-/// The content of a location whose directory is not there, if another one answers for missing files.
-fn without_directory(
-    meaning: &mut Meaning<'_>,
-    context: &Context<'_>,
-    at: usize,
-    path: &str,
-    (root, dir): (usize, &str),
-) -> Option<Content> {
-    let given = meaning.tree.named(Some(at), "try_files").next();
-    let (line, Missing::Location(named)) = (given?, missing(meaning, context, at, path)) else {
-        return None;
-    };
-    let text = format!("there is no directory {dir}, so the named location answers all requests");
-    meaning.say(root, Verdict::Noted(text));
-    Some(Content::Elsewhere { line, named })
 }
 
 /// Completes the table of a location whose directory is there.
@@ -142,6 +132,15 @@ fn with_directory(
     }
     rules::enter(meaning, context, at, table);
     complete(table, missing)
+}
+
+/// The directory with the values of variables that the file decides; captures stay.
+fn known_part(meaning: &Meaning<'_>, context: &Context<'_>, at: usize, dir: &str) -> String {
+    let known = expanded(dir, |name| match name.parse::<u8>() {
+        Ok(number) => Some(format!("${number}")),
+        Err(_) => variable(meaning, context.site, at, name),
+    });
+    known.unwrap_or_else(|| dir.to_owned())
 }
 
 /// The directory of the files of a prefix.
@@ -345,13 +344,8 @@ fn without_root(
     path: &str,
     table: &mut Table,
 ) -> Content {
-    // `try_files /nothing @app` hands everything over.
-    let given = meaning.tree.named(Some(at), "try_files").next();
-    let last = given
-        .and_then(|at| meaning.args(at).last().copied())
-        .unwrap_or_default();
-    if let (Some(line), Some(named)) = (given, context.named(last)) {
-        return Content::Elsewhere { line, named };
+    if let Some(handed_on) = handed_on(meaning, context, at) {
+        return handed_on;
     }
     let has_nested = meaning.tree.named(Some(at), "location").next().is_some();
     if has_nested {
@@ -368,6 +362,29 @@ fn without_root(
     Fixed::status("404").enter(table, path);
     rules::enter(meaning, context, at, table);
     Content::Made
+}
+
+/// The handler that gets every request of a location without files, as `try_files /nothing @app` names
+/// it.
+fn handed_on(meaning: &Meaning<'_>, context: &Context<'_>, at: usize) -> Option<Content> {
+    if let Some(block) = without_file(meaning, at) {
+        return Some(Content::Elsewhere {
+            line: block,
+            named: block,
+        });
+    }
+    if let Some(line) = meaning.tree.named(Some(at), "try_files").next() {
+        let named = context.named(meaning.args(line).last()?)?;
+        return Some(Content::Elsewhere { line, named });
+    }
+    let pages = meaning.nearest(Some(at), "error_page");
+    pages.into_iter().find_map(|line| {
+        let ["404", "=", name] = meaning.args(line)[..] else {
+            return None;
+        };
+        let named = context.named(name)?;
+        Some(Content::Elsewhere { line, named })
+    })
 }
 
 fn index(meaning: &mut Meaning<'_>, at: usize) {

@@ -4,6 +4,7 @@ use super::served::Site;
 use super::try_files::without_file;
 use super::{Meaning, Table, method_conditions};
 use crate::config::foreign::Verdict;
+use crate::config::locations::HOST;
 
 /// A response that is known now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,13 +297,24 @@ pub fn address(
     block: usize,
     base: &str,
 ) -> Result<String, Verdict> {
-    // Its port is that of the scheme.
-    let named = ["$host", "${host}", "$http_host"].iter().find_map(|host| {
-        let (scheme, rest) = base.split_once("://")?;
-        Some(format!("{scheme}://{{host}}{}", rest.strip_prefix(host)?))
-    });
-    let base = named.as_deref().unwrap_or(base);
-    let Some(base) = constant(meaning, site, block, base) else {
+    let constant = |text: &str| constant(meaning, site, block, text);
+    let known = match base.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let authority = expanded(authority, |name| match name {
+                // Its port is that of the scheme.
+                "host" | "http_host" => Some(HOST.to_owned()),
+                _ => variable(meaning, site, block, name),
+            });
+            let authority = authority.filter(|text| text.matches(HOST).count() < 2);
+            authority.and_then(|authority| {
+                let (scheme, path) = (constant(scheme)?, constant(path)?);
+                Some(format!("{scheme}://{authority}{path}"))
+            })
+        }
+        None => constant(base),
+    };
+    let Some(base) = known else {
         let text = "a redirect with variables: have the application answer";
         return Err(Verdict::Unsupported(text.to_owned()));
     };
@@ -333,6 +345,13 @@ fn rewritten(meaning: &mut Meaning<'_>, site: &Site, at: usize) -> Option<Result
             "rewrite has an expression and a replacement".to_owned(),
         )));
     };
+    if super::regex::ends_before_its_end(pattern) {
+        meaning.no_effect(
+            at,
+            "no path matches: in an expression, `$` is the end of the path and no variable",
+        );
+        return None;
+    }
     let is_url =
         to.starts_with("http://") || to.starts_with("https://") || to.starts_with("$scheme");
     let status = match flags.first() {

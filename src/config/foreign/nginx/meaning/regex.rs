@@ -253,6 +253,38 @@ pub fn stripped(pattern: &str) -> Option<(String, bool)> {
     (prefix.starts_with('/') && !prefix.ends_with('/')).then_some((prefix, is_slash_captured))
 }
 
+/// True if no path matches, because characters follow `$`, as where a variable was meant.
+pub fn ends_before_its_end(pattern: &str) -> bool {
+    // An alternative or an option could match all the same.
+    if pattern.contains('|') || pattern.contains("(?") {
+        return false;
+    }
+    let (mut depth, mut is_class, mut is_escaped) = (0_usize, false, false);
+    for (at, char) in pattern.char_indices() {
+        match char {
+            _ if is_escaped => {
+                is_escaped = false;
+                continue;
+            }
+            '\\' => is_escaped = true,
+            '[' => is_class = true,
+            ']' => is_class = false,
+            '(' if !is_class => depth += 1,
+            ')' if !is_class => depth = depth.saturating_sub(1),
+            '$' if !is_class && depth == 0 => {
+                let mut behind = pattern[at + 1..].chars();
+                let mut is_name = || behind.next().is_some_and(|c| c.is_ascii_alphanumeric());
+                // A quantifier can make the last character optional, but not the one before.
+                if is_name() && is_name() {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The hosts of `^(www\.)?a\.org$`, `^(a|b)\.org$` and the like: alternatives between both anchors.
 pub fn hosts(pattern: &str) -> Option<Vec<String>> {
     let body = pattern.strip_prefix('^')?.strip_suffix('$')?;
@@ -369,6 +401,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_name_behind_the_end_of_a_path_matches_nothing() {
+        for pattern in ["^(.*)$http_host(.*[^/])$", "^/$uri", "^$request_uri$"] {
+            assert!(ends_before_its_end(pattern), "{pattern}");
+        }
+        for pattern in [
+            "^/a$",
+            "^/(a$|b)",
+            "^/[$ab]c",
+            r"^/\$ab",
+            "^/($ab)?",
+            "^/$a?",
+            "(?m)^/$ab",
+            "$",
+            "",
+            "[",
+            "\\",
+        ] {
+            assert!(!ends_before_its_end(pattern), "{pattern}");
+        }
+    }
 
     #[test]
     fn known_shapes_are_found_and_others_are_not() {

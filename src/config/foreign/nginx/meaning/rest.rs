@@ -100,7 +100,9 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         return condition(meaning, at);
     }
     if item.name == "set" {
-        return match is_variable_used(meaning, at, item.arg(0)) {
+        let is_used =
+            is_variable_used(meaning, at, item.arg(0)) || is_of_directory(meaning, item.arg(0));
+        return match is_used {
             true => Verdict::Read("the value of the variable".to_owned()),
             false => Verdict::NoEffect("no line that is honoured uses the variable".to_owned()),
         };
@@ -215,6 +217,16 @@ fn map(meaning: &Meaning<'_>, at: usize) -> Verdict {
             false => Verdict::NoEffect("no line uses the variable".to_owned()),
         },
     }
+}
+
+/// True if a directory that is served has the variable, perhaps in a safer meaning.
+fn is_of_directory(meaning: &Meaning<'_>, name: &str) -> bool {
+    let items = meaning.tree.items.iter().zip(&meaning.verdicts);
+    let mut directories = items.filter(|(item, _)| matches!(&*item.name, "root" | "alias"));
+    directories.any(|(item, verdict)| {
+        let is_served = matches!(verdict, Some(Verdict::Dangerous(_) | Verdict::Noted(_)));
+        is_served && item.arg(0).contains(name)
+    })
 }
 
 /// True if another directive that is not without effect has the variable.

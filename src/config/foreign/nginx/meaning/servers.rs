@@ -34,6 +34,7 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
             is_of_scheme: false,
         });
     }
+    share_tls(&mut sites);
     let sites = tls::decide(meaning, sites);
     let (with_tls, plain) = sites
         .into_iter()
@@ -46,6 +47,17 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
         all.append(&mut sites);
     }
     all
+}
+
+/// Gives an address TLS for all servers if one of them asks for it, as nginx does
+/// (`ngx_http_add_addresses`).
+fn share_tls(sites: &mut [Site]) {
+    let listens = sites.iter().flat_map(|site| &site.listens);
+    let with_tls = listens.filter(|listen| listen.is_tls);
+    let with_tls: Vec<String> = with_tls.map(|listen| listen.bind.clone()).collect();
+    for listen in sites.iter_mut().flat_map(|site| &mut site.listens) {
+        listen.is_tls |= with_tls.contains(&listen.bind);
+    }
 }
 
 /// `if ($host = NAME) { return … }` in a server: a site of its own. With `!=`, the site of all other

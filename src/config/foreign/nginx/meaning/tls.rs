@@ -248,7 +248,9 @@ pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
                 keys.push(key);
             }
         }
-        if all.len() != all_keys.len() || all.is_empty() {
+        // A server beside the default one may have none: the default's is sent for its hosts.
+        let is_beside = all.is_empty() && all_keys.is_empty() && !certificates.is_empty();
+        if (all.len() != all_keys.len() || all.is_empty()) && !is_beside {
             let at = all.first().or(all_keys.first()).copied().unwrap_or(site.at);
             let text = "ssl_certificate and ssl_certificate_key belong together";
             meaning.say(at, Verdict::Wrong(text.to_owned()));

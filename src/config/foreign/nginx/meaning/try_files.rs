@@ -31,7 +31,7 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
         return Missing::Refuse;
     };
     let args = meaning.args(line);
-    let Some((last, tried)) = args.split_last().filter(|(_, tried)| !tried.is_empty()) else {
+    let Some((&last, tried)) = args.split_last().filter(|(_, tried)| !tried.is_empty()) else {
         meaning.say(
             line,
             Verdict::Wrong("try_files has a path and what follows it".to_owned()),
@@ -43,6 +43,10 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
             *path,
             "$uri" | "$uri/" | "$uri/index.html" | "$uri.html" | "$request_uri" | "${uri}"
         )
+    };
+    let last = match is_start(context, (path, last), tried) {
+        true => "/index.html",
+        false => last,
     };
     // A page before `=404` is sent in the place of every missing file.
     let before = tried.last().filter(|path| is_page(path, last));
@@ -127,6 +131,15 @@ pub fn is_of_returns(meaning: &Meaning<'_>, context: &Context<'_>, page: usize) 
 
 /// Statuses that neither nginx nor pyserve gives by itself.
 const UNUSUAL: [&str; 8] = ["402", "406", "407", "409", "410", "417", "418", "419"];
+
+/// True for `try_files $uri $uri/ /` of the location for all paths, whose last path is answered with the
+/// index of its directory.
+fn is_start(context: &Context<'_>, (path, last): (&str, &str), tried: &[&str]) -> bool {
+    let mut locations = context.locations.iter();
+    let has_own =
+        locations.any(|other| matches!(&other.paths, Paths::Exact(exact) if exact == "/"));
+    path == "/" && last == "/" && tried.contains(&"$uri/") && !has_own
+}
 
 /// The block of `if (!-f $request_filename) { proxy_pass …; }`, which older files have in the place of
 /// `try_files $uri @app`.

@@ -226,7 +226,7 @@ fn structure(item: &Item) -> Option<Verdict> {
     Some(match &*item.key {
         "plugin" | "plugins" | "need-plugin" | "need-plugins" => plugins(value),
         "strict" => {
-            let so = "keys that are no options are reported in any case";
+            let so = "names that are no options are reported in any case";
             Verdict::AlreadySo(so.to_owned())
         }
         "ini" | "yaml" | "yml" | "json" | "js" | "xml" | "xmlconfig" | "config" | "include"

@@ -3,11 +3,14 @@
 use super::addresses::{address, bound};
 use super::{Meaning, tls};
 use crate::config::foreign::Verdict;
+use crate::config::foreign::uwsgi::options;
+use crate::config::foreign::uwsgi::reader::Item;
 
 /// Bytes of request headers that pyserve takes, as many as the largest `buffer-size`.
 const LARGEST_HEAD: i64 = 64 << 10;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    of_no_router(meaning);
     let protocol = meaning.last(&["protocol", "socket-protocol"]);
     let is_http = protocol.is_some_and(|at| meaning.value(at) == "http");
     let shared = shared_sockets(meaning);
@@ -135,6 +138,31 @@ fn stats(meaning: &mut Meaning<'_>) {
         meaning.say(at, Verdict::AlreadySo("`admin` speaks HTTP".to_owned()));
     }
 }
+
+/// Options of uWSGI's HTTP router where no line starts it: it alone reads them (`plugins/http/http.c`).
+fn of_no_router(meaning: &mut Meaning<'_>) {
+    let is_router = |item: &Item| !item.is_placeholder && ROUTERS.contains(&&*item.key);
+    if meaning.items.iter().any(is_router) {
+        return;
+    }
+    for at in 0..meaning.items.len() {
+        let item = &meaning.items[at];
+        let is_its_own = item.key.starts_with("http-") && !OF_OTHERS.contains(&&*item.key);
+        if is_its_own && !item.is_placeholder && options::named(&item.key).is_some() {
+            meaning.no_effect(at, "uWSGI's HTTP router reads it, which no line starts");
+        }
+    }
+}
+
+/// Options that start the HTTP router.
+const ROUTERS: [&str; 5] = ["http", "httprouter", "https", "https2", "http-to-https"];
+/// Options that begin as those of the router do.
+const OF_OTHERS: [&str; 4] = [
+    "http-socket",
+    "http-socket-modifier1",
+    "http-socket-modifier2",
+    "http-websockets",
+];
 
 /// The pauses of a client. Both the front of uWSGI and its worker limit them, so the shorter time counts.
 fn pauses(meaning: &mut Meaning<'_>) {

@@ -1,5 +1,7 @@
 //! Workers, threads, and the limits of both.
 
+use std::path::Path;
+
 use super::Meaning;
 use crate::config::foreign::Verdict;
 
@@ -51,12 +53,20 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         // uWSGI replaces the workers alone, which is no reload to it.
         let is_in_place =
             ["touch-workers-reload", "touch-chain-reload"].contains(&&*meaning.items[at].key);
-        if file.is_empty() {
-            meaning.no_effect(at, "no file");
-        } else if exits && is_in_place {
-            meaning.append(at, "touch_workers_reload", file);
-        } else {
-            meaning.append(at, "touch_reload", file);
+        let setting = match exits && is_in_place {
+            true => "touch_workers_reload",
+            false => "touch_reload",
+        };
+        let entries = file.trim_end_matches('/');
+        match (&*meaning.items[at].key, &*file) {
+            (_, "") => meaning.no_effect(at, "no file"),
+            // inotify reports the entries of a directory too, the other options compare its own time.
+            ("fs-reload", file) if file.ends_with('/') || Path::new(file).is_dir() => {
+                meaning.append(at, setting, format!("{entries}/"));
+            }
+            ("fs-reload", file) => meaning.append(at, setting, file.to_owned()),
+            (_, "/") => meaning.append(at, setting, "/.".to_owned()),
+            _ => meaning.append(at, setting, entries.to_owned()),
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::config::layers::SettingsTable;
 use crate::config::{htpasswd, locations, native};
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    // The areas of `continue` and `last`, behind which no route is looked at.
+    let mut ended: Vec<(Area, usize)> = Vec::new();
     for at in meaning.all(&["route", "route-uri", "route-host", "route-run"]) {
         let value = meaning.value(at).to_owned();
         let (pattern, action) = match &*meaning.items[at].key {
@@ -26,6 +28,19 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         };
         let (name, argument) = action.trim().split_once(':').unwrap_or((action.trim(), ""));
         let verdict = match area {
+            Some(area) if matches!(name, "continue" | "last") => {
+                meaning.say(
+                    at,
+                    Verdict::Read("the end of the routes for these requests".to_owned()),
+                );
+                ended.push((area, meaning.items[at].place.line));
+                continue;
+            }
+            Some(area)
+                if let Some((by, line)) = ended.iter().find(|(by, _)| by.overlaps(&area)) =>
+            {
+                Err(behind_the_end(by.covers(&area), *line, name))
+            }
             Some(area) => act(meaning, at, &area, name, argument.trim()),
             None if name.starts_with("basicauth") => Err(open_without_password()),
             None => Err(no_counterpart()),
@@ -40,6 +55,17 @@ fn no_counterpart() -> Verdict {
     let advice =
         "this routing rule of uWSGI has no counterpart: use a [[location]], or the application";
     Verdict::Unsupported(advice.to_owned())
+}
+
+/// The verdict of a route for requests of which `continue` in an earlier `line` has ended all, or a part.
+fn behind_the_end(is_covered: bool, line: usize, action: &str) -> Verdict {
+    match is_covered {
+        true => Verdict::NoEffect(format!("line {line} ends the routes for these requests")),
+        false if action.starts_with("basicauth") => open_without_password(),
+        false => Verdict::Unsupported(format!(
+            "line {line} ends the routes for a part of these requests: use a [[location]] for the others"
+        )),
+    }
 }
 
 fn open_without_password() -> Verdict {
@@ -62,6 +88,49 @@ enum Area {
     Start(String),
     /// All of this host.
     Host(String),
+}
+
+impl Area {
+    /// True if every request of the other is one of this.
+    fn covers(&self, other: &Self) -> bool {
+        let has = |path: &str, is_whole: bool| match self {
+            Self::All => true,
+            Self::Exact(paths) => is_whole && paths.iter().any(|own| own == path),
+            Self::Below(own) => {
+                let rest = path.strip_prefix(own.as_str());
+                rest.is_some_and(|rest| rest.starts_with('/') || rest.is_empty() && !is_whole)
+            }
+            Self::Start(own) => path.starts_with(own.as_str()),
+            Self::Host(_) => false,
+        };
+        match other {
+            _ if self == other => true,
+            Self::All | Self::Host(_) => matches!(self, Self::All),
+            Self::Exact(paths) => paths.iter().all(|path| has(path, true)),
+            Self::Below(path) => has(path, false),
+            Self::Start(path) => match self {
+                Self::Below(own) => path.starts_with(&format!("{own}/")),
+                _ => has(path, false),
+            },
+        }
+    }
+
+    /// True if a request of the other may be one of this.
+    fn overlaps(&self, other: &Self) -> bool {
+        let is_host = |area: &Self| matches!(area, Self::Host(_));
+        let is_in = |one: &Self, other: &Self| match other {
+            Self::Exact(paths) => {
+                let mut paths = paths.iter();
+                paths.any(|path| {
+                    // The pattern may be that of the directory itself as well.
+                    matches!(one, Self::Below(own) if own == path)
+                        || one.covers(&Self::Exact(vec![path.clone()]))
+                })
+            }
+            _ => one.covers(other),
+        };
+        is_host(self) != is_host(other) || is_in(self, other) || is_in(other, self)
+    }
 }
 
 /// The area of a pattern for paths.
@@ -576,6 +645,32 @@ mod tests {
         check("^/a+$", None);
         check("^/a//b", None);
         check("\\.php$", None);
+    }
+
+    #[test]
+    fn areas_cover_and_overlap_as_their_requests_do() {
+        let area = |text: &str| path(text).unwrap();
+        let check = |one: &str, other: &str, covers: bool, overlaps: bool| {
+            let (one, other) = (area(one), area(other));
+            assert_eq!(one.covers(&other), covers, "{one:?} {other:?}");
+            assert_eq!(one.overlaps(&other), overlaps, "{one:?} {other:?}");
+            assert_eq!(other.overlaps(&one), overlaps, "{one:?} {other:?}");
+        };
+        check("^/health/", "^/health/", true, true);
+        check("^/health/", "^/health/live$", true, true);
+        check("^/health/", "^/", false, true);
+        check("^/", "^/health", true, true);
+        check("^/health", "^/health/", true, true);
+        check("^/health/", "^/health", false, true);
+        check("^/health/", "^/healthy/", false, false);
+        check("^/health/", "^/static/.*", false, false);
+        check("^/a$", "^/a/?$", false, true);
+        check("^/a/?$", "^/a$", true, true);
+        check("^/a$", "^/b$", false, false);
+        let host = Area::Host("a.test".to_owned());
+        assert!(Area::All.covers(&host) && !host.covers(&Area::All));
+        assert!(host.overlaps(&area("^/a$")) && host.covers(&host));
+        assert!(!host.overlaps(&Area::Host("b.test".to_owned())));
     }
 
     #[test]
