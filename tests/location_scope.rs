@@ -573,7 +573,7 @@ fn tables_whose_places_contradict_each_other_end_the_start() {
         "not in the place of the host",
     );
     check(
-        "[[location]]\nredirect = 'https://a.{host}'",
+        "[[location]]\nredirect = 'https://a@{host}'",
         "not in the place of the host",
     );
     check(

@@ -169,8 +169,6 @@ pub struct Config {
     pub control_fifo: Option<PathBuf>,
     /// True if the variables and files of other images are read.
     pub is_image: bool,
-    /// True if a saved source file is a reason to reload.
-    pub autoreload: bool,
     /// Format of all other log lines.
     pub log_format: LogFormat,
     /// A level or a filter of the `tracing` crates; it was parsed once and is right.
@@ -191,12 +189,8 @@ pub struct Config {
     pub front_threads: usize,
     /// The settings file that was read; absolute.
     pub settings_file: Option<PathBuf>,
-    /// Files whose change is a reason to reload; absolute.
-    pub touch_reload: Vec<PathBuf>,
-    /// Files whose change is a reason to reload, whatever `exit_on_reload` says; absolute.
-    pub touch_workers_reload: Vec<PathBuf>,
-    /// True if the server ends where a reload is asked for.
-    pub exit_on_reload: bool,
+    /// Reasons to reload besides commands.
+    pub reloading: Reloading,
     /// Warnings to be logged before the server starts.
     pub warnings: Vec<String>,
 }
@@ -397,6 +391,19 @@ pub struct ClientLimits {
     pub spool: u64,
     /// Bytes of memory for everything that clients make the front hold.
     pub memory: usize,
+}
+
+/// Reasons to reload besides commands, and what a reload is.
+#[derive(Debug, Clone)]
+pub struct Reloading {
+    /// True if a saved source file is one.
+    pub autoreload: bool,
+    /// Files whose change is one; absolute.
+    pub touched: Vec<PathBuf>,
+    /// Files whose change is one, whatever `exit_on_reload` says; absolute.
+    pub touched_for_workers: Vec<PathBuf>,
+    /// True if the server ends where a reload is asked for.
+    pub exits: bool,
 }
 
 /// Conditions for recycling a worker.

@@ -10,7 +10,7 @@ use super::{LEAST_ADDRESS_SPACE, Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::sizing::{Bounds, Machine};
-use crate::config::{Recycle, Workers, native, sizing, values};
+use crate::config::{Recycle, Reloading, Workers, native, sizing, values};
 
 impl Resolver<'_> {
     /// Threads in each worker.
@@ -43,12 +43,18 @@ impl Resolver<'_> {
         Ok(file)
     }
 
+    /// Reasons to reload.
+    pub(super) fn reloading(&mut self, chdir: &Path, dev: bool) -> Result<Reloading, ConfigError> {
+        Ok(Reloading {
+            autoreload: self.autoreload(dev)?,
+            touched: self.touched("touch_reload", chdir)?,
+            touched_for_workers: self.touched("touch_workers_reload", chdir)?,
+            exits: self.one("exit_on_reload", values::yes_or_no)?,
+        })
+    }
+
     /// Files whose change has an effect.
-    pub(super) fn touched(
-        &mut self,
-        name: &'static str,
-        chdir: &Path,
-    ) -> Result<Vec<PathBuf>, ConfigError> {
+    fn touched(&mut self, name: &'static str, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         // They may be made later.
         let files = self.many(name, |text| match text {
             "" => Err(invalid("no path", "give one, as in `reload.txt`")),
@@ -73,7 +79,7 @@ impl Resolver<'_> {
     }
 
     /// True if a saved file of the application is a reason to reload.
-    pub(super) fn autoreload(&mut self, dev: bool) -> Result<bool, ConfigError> {
+    fn autoreload(&mut self, dev: bool) -> Result<bool, ConfigError> {
         let given = self.optional("autoreload", values::yes_or_no)?;
         if given.is_none() {
             self.show_default("autoreload", if dev { "yes" } else { "no" }.to_owned());

@@ -45,12 +45,12 @@ impl Watched {
     /// The files to poll by these settings; `None` if there are none.
     pub fn new(config: &Config) -> Option<Self> {
         let mut watched = Self {
-            files: config.touch_reload.clone(),
-            of_workers: config.touch_workers_reload.clone(),
+            files: config.reloading.touched.clone(),
+            of_workers: config.reloading.touched_for_workers.clone(),
             trees: Vec::new(),
             every: NAMED,
         };
-        if config.autoreload {
+        if config.reloading.autoreload {
             watched.every = SOURCE;
             watched.trees.clone_from(&config.source_dirs);
             watched.trees.sort();

@@ -238,7 +238,7 @@ fn verdict(line: &str) -> (String, String) {
         .iter()
         .any(|name| line.starts_with(name));
     let app = if names_one { "" } else { "module = app" };
-    let text = format!("[uwsgi]\nhttp-socket = /run/x.sock\nprocesses = 8\n{line}\n{app}\n");
+    let text = format!("[uwsgi]\nhttp = /run/x.sock\nprocesses = 8\n{line}\n{app}\n");
     let read = of_ini(&text, &[]);
     let of_line = |found: &&crate::config::foreign::Line| found.place.line == 4;
     let found = read.lines.iter().find(of_line);

@@ -50,18 +50,7 @@ pub fn enter(
     }
     let is_path = table.value("path").is_some();
     if let Some(why) = unknown_directory(meaning, at, (line, is_alias && !is_path), &dir) {
-        if let Some(handed_on) = handed_on(meaning, context, at).filter(|_| why == OF_NGINX) {
-            let text = "a directory of nginx's installation, which is not here: no path has a file";
-            meaning.say(line, Verdict::Noted(text.to_owned()));
-            return handed_on;
-        }
-        match why == OF_NGINX {
-            true => meaning.say(line, Verdict::Noted(why.to_owned())),
-            false => meaning.unsupported(line, why),
-        }
-        Fixed::status("404").enter(table, "");
-        rules::enter(meaning, context, at, table);
-        return Content::Made;
+        return without_known_directory(meaning, context, (at, line), why, table);
     }
     let mut dir = dir.split('$').next().unwrap_or_default().to_owned();
     if let Some(prefix) = captured {
@@ -109,6 +98,28 @@ pub fn enter(
     table.set("static", target.clone());
     note_alias(meaning, at, line, path, (&dir, is_alias), &target);
     with_directory(meaning, context, at, path, table)
+}
+
+/// Completes the table of a location whose directory cannot be named here.
+fn without_known_directory(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (at, line): (usize, usize),
+    why: &str,
+    table: &mut Table,
+) -> Content {
+    if let Some(handed_on) = handed_on(meaning, context, at).filter(|_| why == OF_NGINX) {
+        let text = "a directory of nginx's installation, which is not here: no path has a file";
+        meaning.say(line, Verdict::Noted(text.to_owned()));
+        return handed_on;
+    }
+    match why == OF_NGINX {
+        true => meaning.say(line, Verdict::Noted(why.to_owned())),
+        false => meaning.unsupported(line, why),
+    }
+    Fixed::status("404").enter(table, "");
+    rules::enter(meaning, context, at, table);
+    Content::Made
 }
 
 /// Completes the table of a location whose directory is there.
