@@ -169,8 +169,6 @@ pub struct Config {
     pub control_fifo: Option<PathBuf>,
     /// True if the variables and files of other images are read.
     pub is_image: bool,
-    /// True if a saved source file is a reason to reload.
-    pub autoreload: bool,
     /// Format of all other log lines.
     pub log_format: LogFormat,
     /// A level or a filter of the `tracing` crates; it was parsed once and is right.
@@ -191,14 +189,23 @@ pub struct Config {
     pub front_threads: usize,
     /// The settings file that was read; absolute.
     pub settings_file: Option<PathBuf>,
-    /// Files whose change is a reason to reload; absolute.
-    pub touch_reload: Vec<PathBuf>,
-    /// Files whose change is a reason to reload, whatever `exit_on_reload` says; absolute.
-    pub touch_workers_reload: Vec<PathBuf>,
-    /// True if the server ends where a reload is asked for.
-    pub exit_on_reload: bool,
+    /// When the server reloads by itself, and what a reload does.
+    pub reloads: ReloadSettings,
     /// Warnings to be logged before the server starts.
     pub warnings: Vec<String>,
+}
+
+/// Reasons for a reload, and its effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReloadSettings {
+    /// Files whose change is a reason; absolute.
+    pub touch: Vec<PathBuf>,
+    /// The same, whatever `ends` says; absolute.
+    pub touch_workers: Vec<PathBuf>,
+    /// True if a saved source file is a reason.
+    pub autoreload: bool,
+    /// True if the server ends where a reload is asked for.
+    pub ends: bool,
 }
 
 /// A user to become.

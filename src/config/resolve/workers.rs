@@ -10,7 +10,7 @@ use super::{LEAST_ADDRESS_SPACE, Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::sizing::{Bounds, Machine};
-use crate::config::{Recycle, Workers, native, sizing, values};
+use crate::config::{Recycle, ReloadSettings, Workers, native, sizing, values};
 
 impl Resolver<'_> {
     /// Threads in each worker.
@@ -43,12 +43,22 @@ impl Resolver<'_> {
         Ok(file)
     }
 
-    /// Files whose change has an effect.
-    pub(super) fn touched(
+    /// When the server reloads by itself, and what a reload does.
+    pub(super) fn reloads(
         &mut self,
-        name: &'static str,
         chdir: &Path,
-    ) -> Result<Vec<PathBuf>, ConfigError> {
+        dev: bool,
+    ) -> Result<ReloadSettings, ConfigError> {
+        Ok(ReloadSettings {
+            touch: self.touched("touch_reload", chdir)?,
+            touch_workers: self.touched("touch_workers_reload", chdir)?,
+            autoreload: self.autoreload(dev)?,
+            ends: self.one("exit_on_reload", values::yes_or_no)?,
+        })
+    }
+
+    /// Files whose change has an effect.
+    fn touched(&mut self, name: &'static str, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         // They may be made later.
         let files = self.many(name, |text| match text {
             "" => Err(invalid("no path", "give one, as in `reload.txt`")),
@@ -73,7 +83,7 @@ impl Resolver<'_> {
     }
 
     /// True if a saved file of the application is a reason to reload.
-    pub(super) fn autoreload(&mut self, dev: bool) -> Result<bool, ConfigError> {
+    fn autoreload(&mut self, dev: bool) -> Result<bool, ConfigError> {
         let given = self.optional("autoreload", values::yes_or_no)?;
         if given.is_none() {
             self.show_default("autoreload", if dev { "yes" } else { "no" }.to_owned());
