@@ -241,6 +241,13 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
             _ => app.to_owned(),
         };
         if app.ends_with(".ini") || app.is_empty() {
+        if !is_file && !app.is_empty() && !app.contains(':') && !app.ends_with(".ini") {
+            // uWSGI: plugins/python/pyloader.c, `uwsgi_mount_loader`.
+            let why =
+                "uWSGI loads nothing for it: a module needs its callable, as in `MODULE:CALLABLE`";
+            meaning.no_effect(at, why);
+            continue;
+        }
             let advice = "name a module or a file with the WSGI callable";
             meaning.say(at, Verdict::Unsupported(advice.to_owned()));
         } else if prefix.contains('|') || !(prefix.is_empty() || prefix.starts_with('/')) {
