@@ -70,7 +70,8 @@ fn optimization(meaning: &mut Meaning<'_>) {
 /// `pyargv`, which uWSGI splits at blanks, without quotes (plugins/python/pyutils.c, `init_pyargv`).
 fn arguments(meaning: &mut Meaning<'_>) {
     let Some(at) = meaning.last(&["pyargv"]) else {
-        return;
+        let why = "the program is called so in uWSGI, and applications look for that in sys.argv";
+        return meaning.imply("argv", "uwsgi", why);
     };
     let value = meaning.value(at).to_owned();
     let words = value.split([' ', '\t']).filter(|word| !word.is_empty());
@@ -240,7 +241,6 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
             }
             _ => app.to_owned(),
         };
-        if app.ends_with(".ini") || app.is_empty() {
         if !is_file && !app.is_empty() && !app.contains(':') && !app.ends_with(".ini") {
             // uWSGI: plugins/python/pyloader.c, `uwsgi_mount_loader`.
             let why =
@@ -248,6 +248,7 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
             meaning.no_effect(at, why);
             continue;
         }
+        if app.ends_with(".ini") || app.is_empty() {
             let advice = "name a module or a file with the WSGI callable";
             meaning.say(at, Verdict::Unsupported(advice.to_owned()));
         } else if prefix.contains('|') || !(prefix.is_empty() || prefix.starts_with('/')) {
