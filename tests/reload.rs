@@ -480,3 +480,44 @@ fn an_application_that_was_found_and_has_gone_fails_the_reload() {
         assert_eq!(server.get("/static/a.txt").text(), "a file");
     }
 }
+
+#[test]
+fn the_types_of_a_file_are_read_again() {
+    let files = [
+        ("own.types", "text/x-old\town\n"),
+        ("files/a.own", "a"),
+        ("files/b.css", "b"),
+    ];
+    let arguments = [
+        "--types-file",
+        "own.types",
+        "--types",
+        "css=text/x-css",
+        "--static",
+        "/f=files",
+    ];
+    let (server, dir) = serving_with("old", &files, &arguments);
+    let kind = |target: &str| server.get(target).header("Content-Type").unwrap();
+    assert_eq!(kind("/f/a.own"), "text/x-old; charset=utf-8");
+    write_files(&dir, &[("own.types", "text/x-new own css\n")]);
+    hup(&server);
+    let line = server.stderr.wait_for("reloaded in");
+    assert!(line.contains("types_file"), "{line}");
+    assert_eq!(kind("/f/a.own"), "text/x-new; charset=utf-8");
+    assert_eq!(
+        kind("/f/b.css"),
+        "text/x-css; charset=utf-8",
+        "`types` precedes"
+    );
+
+    let missing = Pyserve::new()
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--types-file", "missing.types"])
+        .run();
+    assert_eq!(missing.code, 78, "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("missing.types"),
+        "{}",
+        missing.stderr
+    );
+}

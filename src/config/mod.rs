@@ -189,10 +189,23 @@ pub struct Config {
     pub front_threads: usize,
     /// The settings file that was read; absolute.
     pub settings_file: Option<PathBuf>,
-    /// Reasons to reload besides commands.
-    pub reloading: Reloading,
+    /// When the server reloads by itself, and what a reload does.
+    pub reloads: ReloadSettings,
     /// Warnings to be logged before the server starts.
     pub warnings: Vec<String>,
+}
+
+/// Reasons for a reload, and its effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReloadSettings {
+    /// Files whose change is a reason; absolute.
+    pub touch: Vec<PathBuf>,
+    /// The same, whatever `ends` says; absolute.
+    pub touch_workers: Vec<PathBuf>,
+    /// True if a saved source file is a reason.
+    pub autoreload: bool,
+    /// True if the server ends where a reload is asked for.
+    pub ends: bool,
 }
 
 /// A user to become.
@@ -391,19 +404,6 @@ pub struct ClientLimits {
     pub spool: u64,
     /// Bytes of memory for everything that clients make the front hold.
     pub memory: usize,
-}
-
-/// Reasons to reload besides commands, and what a reload is.
-#[derive(Debug, Clone)]
-pub struct Reloading {
-    /// True if a saved source file is one.
-    pub autoreload: bool,
-    /// Files whose change is one; absolute.
-    pub touched: Vec<PathBuf>,
-    /// Files whose change is one, whatever `exit_on_reload` says; absolute.
-    pub touched_for_workers: Vec<PathBuf>,
-    /// True if the server ends where a reload is asked for.
-    pub exits: bool,
 }
 
 /// Conditions for recycling a worker.

@@ -198,7 +198,7 @@ impl Resolver<'_> {
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,
             settings_file,
-            reloading: self.reloading(&chdir, dev)?,
+            reloads: self.reloads(&chdir, dev)?,
             warnings: std::mem::take(&mut self.warnings),
             current_dir: release.settle(&self.surroundings.current_dir),
             source_dirs: Vec::new(),

@@ -174,7 +174,7 @@ impl Supervisor {
     /// Switches to the current code and settings without losing a request; with `exit_on_reload` the server stops
     /// instead.
     pub(super) fn reload(&mut self, reply: Option<ReloadReply>) {
-        let ends = self.resolved.config.reloading.exits;
+        let ends = self.resolved.config.reloads.ends;
         if !ends || self.is_stopping() || self.upgrade.is_under_way() {
             return self.reload_in_place(reply);
         }

@@ -10,7 +10,7 @@ use super::{LEAST_ADDRESS_SPACE, Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::sizing::{Bounds, Machine};
-use crate::config::{Recycle, Reloading, Workers, native, sizing, values};
+use crate::config::{Recycle, ReloadSettings, Workers, native, sizing, values};
 
 impl Resolver<'_> {
     /// Threads in each worker.
@@ -43,13 +43,17 @@ impl Resolver<'_> {
         Ok(file)
     }
 
-    /// Reasons to reload.
-    pub(super) fn reloading(&mut self, chdir: &Path, dev: bool) -> Result<Reloading, ConfigError> {
-        Ok(Reloading {
+    /// When the server reloads by itself, and what a reload does.
+    pub(super) fn reloads(
+        &mut self,
+        chdir: &Path,
+        dev: bool,
+    ) -> Result<ReloadSettings, ConfigError> {
+        Ok(ReloadSettings {
+            touch: self.touched("touch_reload", chdir)?,
+            touch_workers: self.touched("touch_workers_reload", chdir)?,
             autoreload: self.autoreload(dev)?,
-            touched: self.touched("touch_reload", chdir)?,
-            touched_for_workers: self.touched("touch_workers_reload", chdir)?,
-            exits: self.one("exit_on_reload", values::yes_or_no)?,
+            ends: self.one("exit_on_reload", values::yes_or_no)?,
         })
     }
 

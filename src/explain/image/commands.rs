@@ -254,8 +254,12 @@ fn flags(layer: &Layer, is_wanted: impl Fn(&str, &String) -> bool) -> Vec<String
             continue;
         }
         for value in &entry.values {
-            words.push(format!("--{}", setting.flag()));
-            words.push(value.clone());
+            let flag = format!("--{}", setting.flag());
+            match value.starts_with('-') {
+                // As a word of its own it would be an option.
+                true => words.push(format!("{flag}={value}")),
+                false => words.extend([flag, value.clone()]),
+            }
         }
     }
     words

@@ -10,6 +10,10 @@ const CERTIFICATE: &str = "certificate";
 const ERROR_PAGE: &str = "error_page";
 /// Names of the settings for all responses.
 const OF_RULES: [&str; 3] = ["header", ERROR_PAGE, "intercept_errors"];
+/// Name of the setting whose files have media types.
+const TYPES_FILE: &str = "types_file";
+/// Names of the settings for media types.
+const OF_TYPES: [&str; 2] = ["types", TYPES_FILE];
 /// Name of the setting whose directory another release has taken.
 const CHDIR: &str = "chdir";
 
@@ -56,6 +60,11 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     if rules && !changed.iter().any(|name| OF_RULES.contains(&&**name)) {
         // A page has another content.
         changed.push(ERROR_PAGE.to_owned());
+    }
+    // Those of a file may change while its name stays.
+    let types = before.every_location.types != after.every_location.types;
+    if types && !changed.iter().any(|name| OF_TYPES.contains(&&**name)) {
+        changed.push(TYPES_FILE.to_owned());
     }
     let tables = |config: &Config| {
         config

@@ -45,12 +45,12 @@ impl Watched {
     /// The files to poll by these settings; `None` if there are none.
     pub fn new(config: &Config) -> Option<Self> {
         let mut watched = Self {
-            files: config.reloading.touched.clone(),
-            of_workers: config.reloading.touched_for_workers.clone(),
+            files: config.reloads.touch.clone(),
+            of_workers: config.reloads.touch_workers.clone(),
             trees: Vec::new(),
             every: NAMED,
         };
-        if config.reloading.autoreload {
+        if config.reloads.autoreload {
             watched.every = SOURCE;
             watched.trees.clone_from(&config.source_dirs);
             watched.trees.sort();

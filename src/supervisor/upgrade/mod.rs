@@ -488,9 +488,7 @@ impl Supervisor {
         self.upgrade.given_up.push((pid, kill_at));
         self.wake_at(kill_at);
         // The new process may have written its own id.
-        if let Some(Err(error)) = self.pidfile.as_mut().map(|file| file.claim()) {
-            tracing::warn!(%error, "cannot write the process id");
-        }
+        self.claim_pidfile();
         self.companions.go_on();
         self.look_after_companions();
         tracing::error!(

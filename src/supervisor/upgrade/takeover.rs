@@ -149,9 +149,7 @@ impl Supervisor {
     fn serve_on(&mut self, control: Option<SharedControl>) {
         self.front.open();
         self.upgrade.sockets.control = self.interfaces.open(control);
-        if let Some(Err(error)) = self.pidfile.as_mut().map(|file| file.claim()) {
-            tracing::warn!(%error, "cannot write the process id (set another file with --pidfile)");
-        }
+        self.claim_pidfile();
         // The manager learns of this process from the old one.
         self.service.begin();
     }

@@ -37,6 +37,14 @@ pub fn named(name: &str) -> Option<&'static UwsgiOption> {
     TABLE.by_name.get(name)
 }
 
+/// The option of the command line that `name` names or begins, as getopt_long(3) takes it: the start of one option alone
+/// is enough.
+pub fn begun(name: &str) -> Option<&'static UwsgiOption> {
+    let mut all = all().filter(|option| !name.is_empty() && option.name.starts_with(name));
+    let first = all.next();
+    named(name).or(first.filter(|_| all.next().is_none()))
+}
+
 /// The option of this letter, as in `-p`: the first that has it, as uWSGI reports it.
 pub fn short(letter: char) -> Option<&'static UwsgiOption> {
     TABLE.by_letter.get(&letter).and_then(|name| named(name))
@@ -227,5 +235,10 @@ mod tests {
         assert_eq!(of('w'), Some(("module", Argument::Required)));
         assert_eq!(of('H'), Some(("home", Argument::Required)));
         assert_eq!(of('Z'), None);
+        let begun = |name| begun(name).map(|option| option.name);
+        assert_eq!(begun("process"), Some("processes"));
+        assert_eq!(begun("harakiri"), Some("harakiri"));
+        assert_eq!(begun("harak"), None);
+        assert_eq!(begun(""), None);
     }
 }

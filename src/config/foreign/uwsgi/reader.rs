@@ -154,8 +154,9 @@ impl<'a> Reader<'a> {
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (long, None),
                 };
-                let argument =
-                    options::named(name).map_or(Argument::None, |option| option.argument);
+                let option = options::begun(name);
+                let name = option.map_or(name, |option| option.name);
+                let argument = option.map_or(Argument::None, |option| option.argument);
                 let value = match argument {
                     Argument::Required => value.or_else(|| words.next().cloned()),
                     _ => value,
@@ -227,6 +228,10 @@ impl<'a> Reader<'a> {
             }
             (Argument::Required, None) => {
                 let message = "it needs a value".to_owned();
+                self.line(place, &text, Verdict::Wrong(message));
+            }
+            (Argument::None, Some(_)) => {
+                let message = "it takes no value on a command line".to_owned();
                 self.line(place, &text, Verdict::Wrong(message));
             }
             _ => self.add(name, value.as_deref(), place, &text),

@@ -188,10 +188,33 @@ fn a_command_line_is_read_as_getopt_reads_it() {
     check("app.py --http :80", "app", "app.py");
     check("site.wsgi:app --http :80", "app", "site.wsgi:app");
     check("--ini site.ini --harakiri 3 -w a", "request_timeout", "3");
+    check("--process 4 -w a", "workers", "4");
+    check("--proces=4 -w a", "workers", "4");
     // As word processors and web pages print it.
     check("–ini=site.ini -w a", "request_timeout", "9");
     check("—ini site.ini –w a", "app", "a");
     check("‑‑harakiri 3 −p 4 -w a", "workers", "4");
+}
+
+#[test]
+fn a_command_line_that_getopt_refuses_is_wrong() {
+    let check = |line: &str, expected: &str| {
+        let sources = Sources {
+            command_line: line.split(' ').map(str::to_owned).collect(),
+            ..Sources::default()
+        };
+        let mistake = reading(&[], &[], &sources)
+            .mistake()
+            .map(|error| error.to_string());
+        assert!(
+            mistake.is_some_and(|text| text.contains(expected)),
+            "{line}"
+        );
+    };
+    check("-w a --master=true", "it takes no value");
+    check("-w a --harakiri", "it needs a value");
+    check("-w a --harak 3", "no such option");
+    check("-w a -Z", "no such option");
 }
 
 #[test]

@@ -70,7 +70,8 @@ fn optimization(meaning: &mut Meaning<'_>) {
 /// `pyargv`, which uWSGI splits at blanks, without quotes (plugins/python/pyutils.c, `init_pyargv`).
 fn arguments(meaning: &mut Meaning<'_>) {
     let Some(at) = meaning.last(&["pyargv"]) else {
-        return;
+        let why = "the program is called so in uWSGI, and applications look for that in sys.argv";
+        return meaning.imply("argv", "uwsgi", why);
     };
     let value = meaning.value(at).to_owned();
     let words = value.split([' ', '\t']).filter(|word| !word.is_empty());
@@ -240,6 +241,13 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
             }
             _ => app.to_owned(),
         };
+        if !is_file && !app.is_empty() && !app.contains(':') && !app.ends_with(".ini") {
+            // uWSGI: plugins/python/pyloader.c, `uwsgi_mount_loader`.
+            let why =
+                "uWSGI loads nothing for it: a module needs its callable, as in `MODULE:CALLABLE`";
+            meaning.no_effect(at, why);
+            continue;
+        }
         if app.ends_with(".ini") || app.is_empty() {
             let advice = "name a module or a file with the WSGI callable";
             meaning.say(at, Verdict::Unsupported(advice.to_owned()));

@@ -1,7 +1,7 @@
 //! Addresses, and as whom the server runs.
 
 use super::addresses::{address, bound};
-use super::{Meaning, tls};
+use super::{Meaning, has_number, tls};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::uwsgi::options;
 use crate::config::foreign::uwsgi::reader::Item;
@@ -199,6 +199,11 @@ fn limits(meaning: &mut Meaning<'_>) {
         && let Some(seconds) = meaning.number(at)
     {
         match seconds {
+            // Off, if it is a number: `true` is 0 to uWSGI, too.
+            0 if has_number(meaning.value(at)) => {
+                let none = vec!["0".to_owned()];
+                meaning.honour(at, "keepalive_timeout", none);
+            }
             0 | 1 => {
                 let so = "connections of clients stay open".to_owned();
                 meaning.say(at, Verdict::AlreadySo(so));

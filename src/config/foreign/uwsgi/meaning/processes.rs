@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::uwsgi::numbers::flag;
 
 /// Longest queue that pyserve takes.
 const LONGEST_QUEUE: i64 = 1_000_000;
@@ -76,6 +77,14 @@ fn exit_on_reload(meaning: &mut Meaning<'_>) -> bool {
     let Some(at) = meaning.last(&["exit-on-reload"]) else {
         return false;
     };
+    let mut items = meaning.items.iter();
+    let lazy = items.rfind(|item| item.key == "lazy" && !item.is_placeholder);
+    if meaning.flag(at) && lazy.is_some_and(|item| flag(item.value.as_deref())) {
+        // uWSGI: core/uwsgi.c, `grace_them_all`.
+        let why = "with `lazy` a reload replaces the workers alone, and the server stays";
+        meaning.no_effect(at, why);
+        return false;
+    }
     match meaning.flag(at) {
         true => meaning.honour(at, "exit_on_reload", vec!["yes".to_owned()]),
         false => meaning.say(at, Verdict::AlreadySo("it is off".to_owned())),
