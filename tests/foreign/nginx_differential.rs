@@ -699,6 +699,7 @@ fn conditions_on_the_method_are_nginx_s() {
     };
     let case = Case {
         text: "server {\n listen LISTEN;\n root DIR/www;\n if ($request_method ~ ^(TRACE|PURGE)$) { return 405; }\n\
+               if ($request_method = PATCH) { return 308 https://other.test$request_uri; }\n\
                add_header X-Outer one;\n\
                location / {\n if ($request_method = 'OPTIONS') {\n\
                add_header 'Access-Control-Allow-Origin' '*';\n\
@@ -724,6 +725,10 @@ fn conditions_on_the_method_are_nginx_s() {
             "OPTIONS /x",
             "DELETE /x",
             "PURGE /x",
+            "PATCH /x?y",
+            "PATCH /read/x?y",
+            "PATCH /exact",
+            "PATCH /static/a.css",
             "/status/404",
             "HEAD /status/404",
             "/read/x",
