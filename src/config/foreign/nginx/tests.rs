@@ -312,6 +312,9 @@ fn location() -> impl Strategy<Value = String> {
         "~ \\.css$",
         "~ ^/a/.*\\.css$",
         "~ /\\.",
+        "~ /\\.ht",
+        "~* /(a|x\\.php)",
+        "~ /\\.(?!well-known)",
         "@app",
         "@other",
     ]);
