@@ -814,3 +814,56 @@ fn methods_of_one_prefix_belong_to_one_location() {
         assert!(ended.stderr.contains(problem), "{toml}: {}", ended.stderr);
     }
 }
+
+const SEGMENTS: &str = "
+        [[location]]
+        app = 'first.py'
+
+        [[location]]
+        segment = ['.', '!.well-known', 'wp-admin']
+        respond = ''
+        status = 403
+
+        [[location]]
+        prefix = '/files'
+        static = 'www'
+
+        [[location]]
+        prefix = '/files'
+        extension = 'txt'
+        respond = 'text'
+
+        [[location]]
+        prefix = '/files'
+        segment = 'private'
+        respond = ''
+        status = 410
+        ";
+
+#[test]
+fn a_segment_comes_before_the_same_prefix_and_its_extensions() {
+    let files = [("www/a.css", "css"), ("first.py", &*app("first"))];
+    let (server, _dir) = server(SEGMENTS, &files);
+    for way in Way::ALL {
+        for (target, status) in [
+            ("/x", 200),
+            ("/x/.env", 403),
+            ("/x/%2eENV", 403),
+            ("/x//.env", 403),
+            ("/.well-known/x", 200),
+            ("/.well-known/.x", 403),
+            ("/a/WP-admin/x", 403),
+            ("/x?/.env", 200),
+            ("/x/../.env", 403),
+            ("/.env/../x", 200),
+            ("/files/a.css", 200),
+            ("/files/a.txt", 200),
+            ("/files/private.txt", 410),
+            ("/files/x/private/a.css", 410),
+            ("/files/xprivate.txt", 200),
+        ] {
+            let answer = ask(&server, way, "GET", "site.test", target);
+            assert_eq!(answer.status, status, "{target} {way:?}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::error::{Invalid, invalid};
 use super::methods::Methods;
+use super::segments::Segments;
 use super::values;
 
 /// One host of a location, in lower case, without port and without the dot at the end.
@@ -65,6 +66,8 @@ pub struct Scope {
     pub exact: bool,
     /// Extensions of the path's last segment, in lower case and without the dot; none for every path.
     pub extensions: Vec<String>,
+    /// Beginnings of segments in its paths.
+    pub segments: Segments,
     /// The methods of its requests.
     pub methods: Methods,
 }
@@ -160,7 +163,12 @@ impl Scope {
             && self.scheme == other.scheme
             && (are_all || is_shared())
             && self.shares_extension(other)
+            && self.shares_segment(other)
             && self.shares_method(other)
+    }
+
+    fn shares_segment(&self, other: &Self) -> bool {
+        self.segments.are_all() && other.segments.are_all() || self.segments.share(&other.segments)
     }
 
     fn shares_method(&self, other: &Self) -> bool {
@@ -177,12 +185,14 @@ impl Scope {
     }
 
     /// True if it is for this decoded path, which its prefix covers.
-    pub fn has_extension_of(&self, path: &str) -> bool {
-        self.extensions.is_empty()
-            || extension(path).is_some_and(|given| {
+    pub fn covers(&self, path: &str) -> bool {
+        let has_extension = || {
+            extension(path).is_some_and(|given| {
                 let mut own = self.extensions.iter();
                 own.any(|extension| given.eq_ignore_ascii_case(extension))
             })
+        };
+        (self.extensions.is_empty() || has_extension()) && self.segments.are_in(path)
     }
 
     /// True if it is for every request below its prefix.
@@ -191,11 +201,12 @@ impl Scope {
             && self.scheme.is_none()
             && self.hosts.is_empty()
             && self.extensions.is_empty()
+            && self.segments.are_all()
             && self.methods.are_all()
     }
 
     /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`,
-    /// `/ (.css, .js)`, `http: /`, `[OPTIONS] /`.
+    /// `/ (.css, .js)`, `/ (/.git)`, `http: /`, `[OPTIONS] /`.
     pub fn place(&self, path: &str) -> String {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
         let (hosts, equals) = (hosts.join(", "), if self.exact { "= " } else { "" });
@@ -211,7 +222,11 @@ impl Scope {
             true => String::new(),
             false => format!("[{}] ", self.methods),
         };
-        format!("{methods}{scheme}{hosts}{blank}{equals}{path}{extensions}")
+        let segments = match self.segments.are_all() {
+            true => String::new(),
+            false => format!(" (/{})", self.segments.names().join(", /")),
+        };
+        format!("{methods}{scheme}{hosts}{blank}{equals}{path}{segments}{extensions}")
     }
 
     /// Its rank among the locations that cover a request: the highest answers.
@@ -219,6 +234,7 @@ impl Scope {
         Rank {
             exact: self.exact,
             length: path.trim_end_matches('/').len(),
+            has_segment: !self.segments.are_all(),
             has_extension: !self.extensions.is_empty(),
             has_host: !self.hosts.is_empty(),
             has_scheme: self.scheme.is_some(),
@@ -233,7 +249,7 @@ fn extension(path: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(_, extension)| extension)
 }
 
-/// Precedence of locations: an exact path, then the longest prefix, then one with extensions, then
+/// Precedence of locations: an exact path, then the longest prefix, then one with segments, then extensions, then
 /// one with hosts, then one with a scheme, then one with methods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
@@ -241,6 +257,8 @@ pub struct Rank {
     pub exact: bool,
     /// Length of the prefix in bytes; 0 for the whole site.
     pub length: usize,
+    /// True if it names segments.
+    pub has_segment: bool,
     /// True if it names extensions.
     pub has_extension: bool,
     /// True if it names hosts.

@@ -353,6 +353,12 @@ static OWN: &[Setting] = &[
         Default::Computed("every path"),
     ),
     several(
+        "segment",
+        "TEXT",
+        "Only paths with a segment that begins so, in any case, as in `.git`; with `!` an exception, as in `.` and `!.well-known`; such a location precedes one of the same prefix without",
+        Default::Computed("every path"),
+    ),
+    several(
         "method",
         "METHOD",
         "Only requests with one of these methods, as in `OPTIONS`, or with any other, as in `!GET`; such a location precedes one of the same prefix without",

@@ -38,6 +38,7 @@ pub mod request_headers;
 pub mod resolve;
 mod response_rules;
 pub mod schedule;
+mod segments;
 pub mod settings;
 pub mod sizing;
 mod static_locations;
@@ -70,6 +71,7 @@ pub use locations::{Location, LocationSettings};
 pub use methods::{Methods, method_name};
 pub use release::Release;
 pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
+pub use segments::{Segments, segment_beginning};
 pub use static_locations::{
     EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
 };

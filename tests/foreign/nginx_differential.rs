@@ -276,13 +276,10 @@ fn files_are_served_as_nginx_serves_them() {
             "/.hidden",
         ],
         fields: &["X-Site", "X-Other", "Location"],
-        differences: &[
-            (
-                "/other../secret.txt",
-                "nginx leaves the directory, because the location has no slash",
-            ),
-            ("/.hidden", "hidden files are 404"),
-        ],
+        differences: &[(
+            "/other../secret.txt",
+            "nginx leaves the directory, because the location has no slash",
+        )],
     };
     check("files", &case, None, None);
 }
@@ -726,6 +723,48 @@ fn a_prefix_with_a_slash_leaves_the_path_without_it_to_others_as_in_nginx() {
 }
 
 #[test]
+fn parts_of_paths_are_refused_as_by_nginx_s_regular_expressions() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n\
+               location / { try_files $uri $uri/ @app; }\n\
+               location /p/ { proxy_pass http://unix:BACKEND; }\n\
+               location ^~ /free/ { proxy_pass http://unix:BACKEND; }\n\
+               location @app { proxy_pass http://unix:BACKEND; }\n\
+               location ~ /\\.(?!well-known) { deny all; access_log off; log_not_found off; }\n\
+               location ~ \\.php$ { return 404; }\n\
+               location ~* /(wp-admin|xmlrpc\\.php) { return 410; }\n\
+               location ~* \\.(css|js)$ { expires 1h; }\n}",
+        requests: &[
+            "/.hidden",
+            "/.git/config",
+            "/p/.env",
+            "/p/a/.git/x",
+            "/p/%2Eenv",
+            "/p/x.php",
+            "/x.php",
+            "/p/wp-admin/",
+            "/WP-Admin",
+            "/x/xmlrpc.phpx",
+            "/p/x",
+            "/p/a.b",
+            "/free/.env",
+            "/free/x.php",
+            "/.well-known/acme-challenge/x",
+            "/p/.well-known/x",
+            "/static/a.css",
+            "/static/.x.css",
+            "/p/none.css",
+        ],
+        fields: &[],
+        differences: &[],
+    };
+    check("parts of paths", &case, Some(&behind.socket()), None);
+}
+
+#[test]
 fn an_upstream_block_has_the_name_and_the_paths_that_nginx_gives_it() {
     let Some(behind) = mirror(&["--http-socket"]) else {
         return;
@@ -762,6 +801,7 @@ fn conditions_on_the_method_are_nginx_s() {
     };
     let case = Case {
         text: "server {\n listen LISTEN;\n root DIR/www;\n if ($request_method ~ ^(TRACE|PURGE)$) { return 405; }\n\
+               if ($request_method = PATCH) { return 308 https://other.test$request_uri; }\n\
                add_header X-Outer one;\n\
                location / {\n if ($request_method = 'OPTIONS') {\n\
                add_header 'Access-Control-Allow-Origin' '*';\n\
@@ -787,6 +827,10 @@ fn conditions_on_the_method_are_nginx_s() {
             "OPTIONS /x",
             "DELETE /x",
             "PURGE /x",
+            "PATCH /x?y",
+            "PATCH /read/x?y",
+            "PATCH /exact",
+            "PATCH /static/a.css",
             "/status/404",
             "HEAD /status/404",
             "/read/x",

@@ -350,7 +350,10 @@ fn place(table: &SettingsTable) -> (String, Vec<String>) {
 fn prefix(table: &SettingsTable) -> String {
     let methods = table.entry("method");
     let methods = methods.map(|entry| format!("[{}] ", entry.values.join(" ")));
-    format!("{}{}", methods.unwrap_or_default(), path(table))
+    let segments = table.entry("segment");
+    let segments = segments.map(|entry| format!(" /{}", entry.values.join(" /")));
+    let (methods, segments) = (methods.unwrap_or_default(), segments.unwrap_or_default());
+    format!("{methods}{}{segments}", path(table))
 }
 
 fn path(table: &SettingsTable) -> String {

@@ -154,7 +154,7 @@ fn redirect_of(
         };
         // A client follows a redirect with GET, except after 307 and 308.
         let is_for = is_for && scope.methods.contain(&Method::GET);
-        rest.filter(|_| is_for && scope.has_extension_of(path))
+        rest.filter(|_| is_for && scope.covers(path))
             .map(|rest| (scope.rank(prefix), rest))
     };
     let all = locations.iter().filter(|at| !at.is_named_only);

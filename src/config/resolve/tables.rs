@@ -7,7 +7,9 @@ use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
-use crate::config::{HostPattern, Methods, Scheme, Scope, extension_name, method_name};
+use crate::config::{
+    HostPattern, Methods, Scheme, Scope, Segments, extension_name, method_name, segment_beginning,
+};
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
@@ -136,7 +138,15 @@ impl<'a> Given<'a> {
                 let remedy = "remove it; other locations have names for `pass` and `missing`";
                 return Err(self.refuse_name("files have no name".to_owned(), remedy));
             }
-            let places = ["prefix", "path", "scheme", "host", "extension", "method"];
+            let places = [
+                "prefix",
+                "path",
+                "scheme",
+                "host",
+                "extension",
+                "segment",
+                "method",
+            ];
             self.is_named_only = places.iter().all(|place| self.entry(place).is_none());
             if self.is_named_only {
                 return Ok(());
@@ -150,12 +160,12 @@ impl<'a> Given<'a> {
         self.scope.extensions = extensions.unwrap_or_default();
         self.scope.extensions.sort();
         self.scope.extensions.dedup();
+        let segments = self.many("segment", segment_beginning)?.unwrap_or_default();
+        self.scope.segments =
+            Segments::of(segments).map_err(|invalid| self.wrong_list("segment", invalid))?;
         let methods = self.many("method", method_name)?.unwrap_or_default();
-        self.scope.methods = Methods::of(methods).map_err(|invalid| {
-            let entry = self.entry("method");
-            let given = entry.map_or_else(String::new, |entry| entry.values.join(" "));
-            wrong(&spelled("method"), &given, self.origin("method"), invalid)
-        })?;
+        self.scope.methods =
+            Methods::of(methods).map_err(|invalid| self.wrong_list("method", invalid))?;
         if let Some(path) = self.optional("path", exact_path)? {
             self.scope.exact = true;
             self.prefix = path;
@@ -164,6 +174,7 @@ impl<'a> Given<'a> {
                 ("strip_prefix", "there is nothing behind a path"),
                 ("static", "a directory has more than one path"),
                 ("extension", "path names the one path"),
+                ("segment", "path names the one path"),
             ] {
                 if let Some(entry) = self.entry(name) {
                     let remedy = "remove it, or give prefix in place of path";
@@ -179,6 +190,13 @@ impl<'a> Given<'a> {
         }
         self.prefix = self.one("prefix", plain_prefix)?;
         Ok(())
+    }
+
+    /// The error of a setting whose values do not go together.
+    fn wrong_list(&self, name: &'static str, invalid: Invalid) -> ConfigError {
+        let entry = self.entry(name);
+        let given = entry.map_or_else(String::new, |entry| entry.values.join(" "));
+        wrong(&spelled(name), &given, self.origin(name), invalid)
     }
 
     /// True if it answers whatever no other location does, and is not files.

@@ -3,16 +3,17 @@
 //! Paths are compared percent-decoded and by whole segments, so the encoding of a path does not
 //! change its location, and `/static` does not match `/static_secret`.
 
-use crate::config::{LONGEST_EXTENSION, Scope};
+use crate::config::{LONGEST_EXTENSION, Scope, Segments};
 
 /// A decoded path without a trailing slash: `/static`. Empty: every path. Or one exact path. With
-/// extensions, only paths whose last segment has one of them.
+/// extensions, only paths whose last segment has one of them; with segments, only paths that have one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     path: String,
     is_exact: bool,
     /// In lower case; none for every path.
     extensions: Vec<String>,
+    segments: Segments,
 }
 
 /// A prefix that no path can have.
@@ -49,6 +50,7 @@ impl Prefix {
             path: trimmed.to_owned(),
             is_exact: false,
             extensions: Vec::new(),
+            segments: Segments::default(),
         })
     }
 
@@ -62,6 +64,7 @@ impl Prefix {
             path: path.to_owned(),
             is_exact: true,
             extensions: Vec::new(),
+            segments: Segments::default(),
         })
     }
 
@@ -74,6 +77,7 @@ impl Prefix {
             true => Self::exact(path),
             false => Ok(Self {
                 extensions: scope.extensions.clone(),
+                segments: scope.segments.clone(),
                 ..Self::new(path)?
             }),
         }
@@ -98,9 +102,26 @@ impl Prefix {
         }
         let is_below = || !self.is_exact && next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
         let is_boundary = rest.is_empty() || is_below();
-        (is_boundary && (self.extensions.is_empty() || self.has_extension(path.as_bytes())))
+        let is_named = || self.extensions.is_empty() || self.has_extension(path.as_bytes());
+        (is_boundary && is_named() && self.has_segment(path.as_bytes()))
             .then(|| raw_path.get(path.len() - rest.len()..))
             .flatten()
+    }
+
+    /// True if a segment of an encoded path begins as the settings say.
+    fn has_segment(&self, path: &[u8]) -> bool {
+        let mut rest = path;
+        let behind_slashes = std::iter::from_fn(|| {
+            while let Some((byte, behind)) = next_byte(rest) {
+                rest = behind;
+                if byte == b'/' {
+                    return Some(behind);
+                }
+            }
+            None
+        });
+        self.segments
+            .cover(behind_slashes.map(|rest| move |text: &str| begins(rest, text)))
     }
 
     /// True if the last segment of an encoded path has one of the extensions.
@@ -129,6 +150,17 @@ impl Prefix {
         let given = length.and_then(|length| extension.get(..length));
         given.is_some_and(|given| self.extensions.iter().any(|own| own.as_bytes() == given))
     }
+}
+
+/// True if an encoded path begins with a text, in any case.
+fn begins(mut rest: &[u8], text: &str) -> bool {
+    text.bytes().all(|expected| match next_byte(rest) {
+        Some((byte, behind)) => {
+            rest = behind;
+            byte.eq_ignore_ascii_case(&expected)
+        }
+        None => false,
+    })
 }
 
 /// Splits off one byte, decoded (RFC 3986 §2.1). `None` at the end and at a bad escape.
@@ -176,5 +208,28 @@ mod tests {
         }
         let long = format!("/static/a.css{}", "x".repeat(100));
         assert_eq!(prefix.rest_of(&long), None);
+    }
+
+    #[test]
+    fn segments_begin_so_decoded_and_in_any_case() {
+        let texts = [".", "!.well-known", "wp-admin"].map(str::to_owned);
+        let scope = Scope {
+            segments: Segments::of(texts.to_vec()).unwrap(),
+            ..Scope::default()
+        };
+        let prefix = Prefix::in_scope("/a", &scope).unwrap();
+        for (path, expected) in [
+            ("/a/.git/config", true),
+            ("/a/b/%2Egit?x", true),
+            ("/a/b/.well-known/x", false),
+            ("/a/b%2F.env", true),
+            ("/a/WP-admin", true),
+            ("/a/xwp-admin", false),
+            ("/a/b.c?/.git", false),
+            ("/a", false),
+            ("/b/.git", false),
+        ] {
+            assert_eq!(prefix.rest_of(path).is_some(), expected, "{path}");
+        }
     }
 }

@@ -313,6 +313,9 @@ fn location() -> impl Strategy<Value = String> {
         "~ \\.css$",
         "~ ^/a/.*\\.css$",
         "~ /\\.",
+        "~ /\\.ht",
+        "~* /(a|x\\.php)",
+        "~ /\\.(?!well-known)",
         "@app",
         "@other",
     ]);
@@ -530,4 +533,29 @@ fn servers_get_the_name_of_their_upstream_as_nginx_s_proxy_host() {
     );
     check("proxy_pass http://127.0.0.1:3;", Some("server"));
     check("proxy_pass http://a_b; proxy_set_header Host $host;", None);
+}
+
+#[test]
+fn a_limit_of_requests_has_nginx_s_burst_and_the_first_one_holds() {
+    let zone = "limit_req_zone $binary_remote_addr zone=a:1m rate=5r/s; limit_req_zone $remote_addr zone=b:1m rate=60r/m;";
+    let check = |lines: &str, expected: [&str; 2]| {
+        let text = format!("{zone} server {{ {lines} location / {{ proxy_pass http://a; }} }}");
+        let reading = reading(&text, false);
+        let value = |name: &str| {
+            let entry = reading.layer.entry(name);
+            entry.map_or_else(String::new, |entry| entry.values.concat())
+        };
+        assert_eq!(
+            [value("rate_limit"), value("rate_burst")],
+            expected,
+            "{lines}"
+        );
+    };
+    check("limit_req zone=a;", ["5/s", "1"]);
+    check("limit_req zone=a burst=20 nodelay;", ["5/s", "21"]);
+    check(
+        "limit_req zone=b burst=5 delay=3; limit_req zone=a;",
+        ["60/m", "6"],
+    );
+    check("location /login { limit_req zone=a; }", ["", ""]);
 }

@@ -1,4 +1,4 @@
-//! Locations by regular expression for names of files: dotfiles, and extensions.
+//! Locations by regular expression for names of files: dotfiles, beginnings of segments, and extensions.
 
 use super::answer::answer;
 use super::locations::{Context, Location, Paths, plain, push};
@@ -41,6 +41,31 @@ fn denies(meaning: &Meaning<'_>, at: usize) -> bool {
     })
 }
 
+/// `location ~ /\.ht { deny all; }`: a table at each prefix whose requests the expression takes.
+pub fn segments(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    location: &Location,
+    texts: &[String],
+) {
+    let at = location.at;
+    let mut children = meaning.tree.children(Some(at));
+    let answers = children.any(|child| {
+        let name = meaning.name(child);
+        matches!(name, "return" | "proxy_pass" | "uwsgi_pass")
+            || (name, meaning.arg(child, 0)) == ("deny", "all")
+    });
+    if answers {
+        return at_prefixes(meaning, context, location, ("segment", texts, None));
+    }
+    if texts.iter().all(|text| text.starts_with(['.', '!'])) {
+        return dotfiles(meaning, context, at);
+    }
+    meaning.unsupported(at, "files by a part of their path: name the prefixes");
+    let inside = Verdict::Unsupported("its location is not served".to_owned());
+    meaning.say_inside(at, &inside);
+}
+
 /// `location ~* \.(css|js)$ { expires 30d; }`: a table at each prefix whose requests the expression
 /// takes.
 pub fn extensions(
@@ -48,6 +73,16 @@ pub fn extensions(
     context: &Context<'_>,
     location: &Location,
     (extensions, below): (&[String], Option<&str>),
+) {
+    at_prefixes(meaning, context, location, ("extension", extensions, below));
+}
+
+/// Tables with a setting beside each prefix.
+fn at_prefixes(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    location: &Location,
+    (setting, values, below): (&'static str, &[String], Option<&str>),
 ) {
     let at = location.at;
     let mut first = None;
@@ -58,13 +93,17 @@ pub fn extensions(
             entries: Vec::new(),
         };
         table.set("prefix", plain(&prefix));
-        table.entries.push(("extension", extensions.to_vec()));
+        table.entries.push((setting, values.to_vec()));
         let made = answer(meaning, context, at, &prefix, &mut table);
         for table in made.into_iter().flatten() {
             let shown = table.shown();
             match push(meaning, context.site, table) {
                 true => first = first.or(Some(shown)),
-                false => is_taken = true,
+                // Nor has it those for some methods.
+                false => {
+                    is_taken = true;
+                    break;
+                }
             }
         }
     }

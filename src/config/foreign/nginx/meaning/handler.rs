@@ -81,6 +81,7 @@ fn location(meaning: &mut Meaning<'_>, context: &Context<'_>, location: &Locatio
     }
     match &location.paths {
         Paths::Named(_) => {}
+        Paths::Segments(texts) => by_name::segments(meaning, context, location, texts),
         Paths::Dotfiles => by_name::dotfiles(meaning, context, location.at),
         Paths::Extensions(extensions, below) => {
             by_name::extensions(meaning, context, location, (extensions, below.as_deref()))

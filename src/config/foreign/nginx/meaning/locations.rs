@@ -18,7 +18,9 @@ pub enum Paths {
     Prefix(String, bool),
     /// Names that end so, below the prefix if there is one.
     Extensions(Vec<String>, Option<String>),
-    /// Files whose name begins with a dot.
+    /// Paths with a segment that begins so; behind a `!` an exception.
+    Segments(Vec<String>),
+    /// Some of the files whose name begins with a dot.
     Dotfiles,
     /// Internal redirects alone.
     Named(String),
@@ -150,6 +152,7 @@ fn paths(args: &[&str]) -> Result<(Vec<Paths>, bool), Verdict> {
                     .collect(),
                 Some(Shape::Paths(all)) => all.into_iter().map(Paths::Exact).collect(),
                 Some(Shape::Extensions(all, prefix)) => vec![Paths::Extensions(all, prefix)],
+                Some(Shape::Segments(all)) => vec![Paths::Segments(all)],
                 Some(Shape::Dotfiles) => vec![Paths::Dotfiles],
                 None => return Err(Verdict::Unsupported(unsupported.to_owned())),
             };
@@ -237,34 +240,39 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
         other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
             && other.values("method") == table.values("method")
+            && other.values("segment").is_empty() == table.values("segment").is_empty()
             && other.value("scheme") == table.value("scheme")
             && other.values("host") == table.values("host")
             && other.values("extension").is_empty() == table.values("extension").is_empty()
             && !(is_files(other) != is_files(&table) && (is_open(other) || is_open(&table)))
     };
     let twins: Vec<&Table> = meaning.tables.iter().filter(is_same).collect();
-    if table.values("extension").is_empty() {
+    let list = ["extension", "segment"]
+        .into_iter()
+        .find(|name| !table.values(name).is_empty());
+    let Some(list) = list else {
         if !twins.is_empty() {
             return false;
         }
-    } else {
-        // The first regular expression that matches decides.
-        let is_free = |extension: &String| {
-            let mut twins = twins.iter();
-            !twins.any(|twin| twin.values("extension").contains(extension))
-        };
-        let free: Vec<String> = table
-            .values("extension")
-            .iter()
-            .filter(|own| is_free(own))
-            .cloned()
-            .collect();
-        if free.is_empty() {
-            return false;
-        }
-        table.entries.retain(|(name, _)| *name != "extension");
-        table.entries.push(("extension", free));
+        meaning.tables.push(table);
+        return true;
+    };
+    // The first regular expression that matches decides.
+    let is_free = |text: &String| {
+        let mut twins = twins.iter();
+        !twins.any(|twin| twin.values(list).contains(text))
+    };
+    let is_exception = |text: &String| text.starts_with('!');
+    let own = table.values(list).iter();
+    let free: Vec<String> = own
+        .filter(|text| is_exception(text) || is_free(text))
+        .cloned()
+        .collect();
+    if free.iter().all(is_exception) {
+        return false;
     }
+    table.entries.retain(|(name, _)| *name != list);
+    table.entries.push((list, free));
     meaning.tables.push(table);
     true
 }

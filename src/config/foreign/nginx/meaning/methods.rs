@@ -99,7 +99,6 @@ pub fn of_server(meaning: &mut Meaning<'_>, context: &Context<'_>, first: usize)
             );
             continue;
         }
-        let path = "/";
         let Some((line, Some(fixed))) = redirects::fixed(meaning, context.site, block) else {
             refuse(meaning, block, "its response cannot be made here");
             continue;
@@ -112,7 +111,9 @@ pub fn of_server(meaning: &mut Meaning<'_>, context: &Context<'_>, first: usize)
                 entries: place,
             };
             table.entries.push(("method", condition.methods.clone()));
-            fixed.clone().enter(&mut table, path);
+            let path = table.value("path").or(table.value("prefix"));
+            let path = path.unwrap_or("/").to_owned();
+            fixed.clone().enter(&mut table, &path);
             rules::enter(meaning, context, block, &mut table);
             let text = table.shown();
             if push(meaning, context.site, table) {

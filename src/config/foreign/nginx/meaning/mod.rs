@@ -95,7 +95,15 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
 }
 
 /// Settings for the requests that a table is for.
-const PLACE: [&str; 6] = ["path", "prefix", "extension", "method", "scheme", "host"];
+const PLACE: [&str; 7] = [
+    "path",
+    "prefix",
+    "segment",
+    "extension",
+    "method",
+    "scheme",
+    "host",
+];
 
 /// One `[[location]]` in the making.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -330,7 +338,9 @@ impl<'a> Meaning<'a> {
                 && table.value("prefix") == Some("/")
                 && table.value("host").or(table.value("scheme")).is_none()
         };
-        let is_for_all = |table: &Table| is_beside(table) && table.value("method").is_none();
+        let is_for_all = |table: &Table| {
+            is_beside(table) && table.value("method").or(table.value("segment")).is_none()
+        };
         // Beside the application, which has the whole site.
         if uses_app && tables.iter().any(is_for_all) {
             for table in tables.iter_mut().filter(|table| is_beside(table)) {

@@ -433,7 +433,7 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
         || text.contains("$http_x_forwarded_proto")
         || text.contains("$https")
     {
-        "a redirect to https: the balancer that has TLS does it"
+        "a redirect to https by what any client can say: name the balancer with --trust, then a [[location]] with scheme = \"http\" and redirect = \"https://{host}\" does it (for requests without X-Forwarded-Proto, such as health checks, as well)"
     } else if text.contains("$request_method") {
         "a condition on the method: the application decides (files answer GET and HEAD alone)"
     } else if text.contains("$http_user_agent") || text.contains("$http_referer") {

@@ -1,5 +1,7 @@
 //! Regular expressions that mean prefixes, paths or extensions.
 
+use crate::config::segment_beginning;
+
 /// The meaning of a regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
@@ -9,7 +11,9 @@ pub enum Shape {
     Paths(Vec<String>),
     /// Names that end so behind a dot, in paths that begin with the prefix.
     Extensions(Vec<String>, Option<String>),
-    /// Files whose name begins with a dot.
+    /// Paths with a segment that begins so; behind a `!` an exception.
+    Segments(Vec<String>),
+    /// Some of the files whose name begins with a dot.
     Dotfiles,
 }
 
@@ -26,6 +30,9 @@ pub fn shape(pattern: &str) -> Option<Shape> {
     {
         return Some(Shape::Prefixes(all));
     }
+    if let Some(all) = segments(pattern) {
+        return Some(Shape::Segments(all));
+    }
     if is_dotfiles(pattern) {
         return Some(Shape::Dotfiles);
     }
@@ -33,6 +40,31 @@ pub fn shape(pattern: &str) -> Option<Shape> {
         Some(anchored) => anchored_shape(anchored),
         None => extensions(pattern),
     }
+}
+
+/// The beginnings of segments in `/\.`, `/\.ht`, `/\.(git|svn)`, `/\.(?!well-known)`, `/(admin|setup)`.
+fn segments(pattern: &str) -> Option<Vec<String>> {
+    let anywhere = ["^(.*)/", "^.*/", "^.+/", "(.*)/", ".*/", "(^|/)", "/"];
+    let rest = anywhere
+        .iter()
+        .find_map(|begin| pattern.strip_prefix(begin))?;
+    let ends = [".*$", "(.*)$", ".*", "(.*)"];
+    let rest = ends
+        .iter()
+        .find_map(|end| rest.strip_suffix(end))
+        .unwrap_or(rest);
+    let exceptions = [
+        r"\.(?!well-known)",
+        r"\.(?!well-known/)",
+        r"\.(?!well-known\/)",
+        r"\.(?!(well-known))",
+    ];
+    if exceptions.contains(&rest) {
+        return Some(vec![".".to_owned(), "!.well-known".to_owned()]);
+    }
+    let all = expand(rest)?;
+    let is_known = |text: &String| segment_beginning(text).is_ok() && !text.starts_with('!');
+    (!all.is_empty() && all.len() <= MOST && all.iter().all(is_known)).then_some(all)
 }
 
 /// `/\.`, `/\.ht`, `/\.(?!well-known)`, `/\.git`, with anything plain behind.
@@ -480,15 +512,6 @@ mod tests {
             Some(Shape::Prefixes(texts(&["/.well-known/acme-challenge"]))),
         );
         check(r"\.php$", Some(Shape::Extensions(texts(&["php"]), None)));
-        for dotfiles in [
-            r"/\.",
-            r"/\.ht",
-            r"/\.(?!well-known).*",
-            r"/\.(git|svn)",
-            r"(^|/)\.",
-        ] {
-            check(dotfiles, Some(Shape::Dotfiles));
-        }
         for unknown in [
             r"^/api/v\d+/",
             "^/user/([^/]+)/x$",
@@ -501,6 +524,29 @@ mod tests {
             "^(.*)$",
         ] {
             check(unknown, None);
+        }
+    }
+
+    #[test]
+    fn beginnings_of_segments_are_found() {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        let check = |pattern: &str, expected: Shape| {
+            assert_eq!(shape(pattern), Some(expected), "{pattern}")
+        };
+        for (pattern, begin) in [
+            (r"/\.", &["."][..]),
+            (r"/\.ht", &[".ht"]),
+            (r"/\.(?!well-known).*", &[".", "!.well-known"]),
+            (r"/\.(git|svn)", &[".git", ".svn"]),
+            (r"(^|/)\.", &["."]),
+            (r"^.*/\.env.*$", &[".env"]),
+            (r"/(wp-admin|wp-login\.php)", &["wp-admin", "wp-login.php"]),
+            ("/admin", &["admin"]),
+        ] {
+            check(pattern, Shape::Segments(texts(begin)));
+        }
+        for dotfiles in [r"/\.env$", r"/\.git/", r"^/\.ht"] {
+            check(dotfiles, Shape::Dotfiles);
         }
     }
 

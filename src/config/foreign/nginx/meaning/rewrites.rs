@@ -6,6 +6,7 @@ use std::path::Path;
 use super::locations::{Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed, Keep};
 use super::{Meaning, Table, regex, rules};
+use crate::config::Segments;
 
 /// Makes the tables of the `rewrite`s of a server, and of its locations, that concern paths of their
 /// own.
@@ -69,6 +70,9 @@ fn is_reached(context: &Context<'_>, location: Option<&Location>, source: &regex
             }
             Paths::Extensions(..) | Paths::Dotfiles => {
                 path.rsplit('/').next().unwrap_or("").contains('.')
+            }
+            Paths::Segments(texts) => {
+                Segments::of(texts.clone()).is_ok_and(|segments| segments.are_in(path))
             }
             Paths::Named(_) => false,
         })

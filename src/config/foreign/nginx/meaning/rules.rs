@@ -520,6 +520,10 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
         }
         return;
     }
+    if table.value("segment").is_some() {
+        let text = "the access log has a line for these requests as well";
+        return meaning.say(line, Verdict::Noted(text.to_owned()));
+    }
     let is_everything = path == "/" && table.value("prefix").is_some();
     let extensions = table.values("extension");
     let is_of_some = !context.site.hosts.is_empty() || context.site.is_of_scheme;

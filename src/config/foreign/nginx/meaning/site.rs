@@ -438,20 +438,58 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
                     .map(|rate| rate.replace("r/", "/")),
                 _ => Some(meaning.arg(at, 1).to_owned()),
             };
+            let is_first = meaning.layer.entry(setting).is_none();
             match value {
-                Some(value) if is_by_address && !in_location && (!in_server || is_alone) => {
-                    meaning.set(at, setting, vec![value]);
-                    meaning.honoured(
-                        found,
-                        format!("{setting} (429; bursts as --rate-limit allows)"),
+                Some(value)
+                    if is_by_address && is_first && !in_location && (!in_server || is_alone) =>
+                {
+                    limit(meaning, (at, found), setting, value);
+                }
+                Some(value) if is_by_address => {
+                    let text = format!(
+                        "limits are for all paths together: {setting} = {value:?} would be for the whole site, so have the application limit these requests"
                     );
+                    meaning.unsupported(at, text);
+                    meaning.no_effect(found, "no line uses it here");
                 }
                 _ => {
-                    let text = "limits are for each address and the whole site: --rate-limit, --max-connections-per-ip";
+                    let text =
+                        "limits are for each address: --rate-limit, --max-connections-per-ip";
                     meaning.unsupported(at, text);
                     meaning.no_effect(found, "no line uses it here");
                 }
             }
         }
     }
+}
+
+/// Sets a limit of each address for the whole site, by the `limit_…` at `at` of a zone.
+fn limit(
+    meaning: &mut Meaning<'_>,
+    (at, zone): (usize, usize),
+    setting: &'static str,
+    value: String,
+) {
+    if setting != "rate_limit" {
+        let text = format!("{setting} = {value} (idle connections count as well)");
+        meaning.set(at, setting, vec![value]);
+        meaning.verdicts[at] = Some(Verdict::Honoured(text));
+        meaning.honoured(zone, setting);
+        return;
+    }
+    let args = meaning.args(at);
+    let burst = args.iter().find_map(|arg| arg.strip_prefix("burst="));
+    let burst = burst.map_or(Some(0), |burst| burst.parse::<u32>().ok());
+    let Some(burst) = burst.and_then(|burst| burst.checked_add(1)) else {
+        return meaning.say(at, Verdict::Wrong("no number of requests".to_owned()));
+    };
+    // "burst" counts the requests beyond the first.
+    let text = format!("rate_limit = {value:?}, rate_burst = {burst}");
+    meaning.set(at, "rate_burst", vec![burst.to_string()]);
+    meaning.set(at, setting, vec![value]);
+    meaning.verdicts[at] = Some(Verdict::Honoured(text));
+    meaning.honoured(
+        zone,
+        "rate_limit (429 beyond it; requests of a burst do not wait)",
+    );
 }
