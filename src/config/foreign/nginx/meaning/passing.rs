@@ -274,8 +274,8 @@ pub fn uwsgi_options(
             meaning.unsupported(at, "a variable with a value of each request");
         }
     }
-    if !params.is_empty() {
-        table.entries.push(("uwsgi_param", params));
+    for param in params {
+        add(table, "uwsgi_param", param);
     }
     for name in ["uwsgi_modifier1", "uwsgi_modifier2"] {
         if let Some(value) = meaning.scalar_value(Some(block), name) {
