@@ -548,6 +548,34 @@ fn an_application_is_served_as_behind_nginx_and_uwsgi() {
 }
 
 #[test]
+fn a_server_of_uwsgi_does_not_see_a_prefix_that_rewrite_takes_away_as_by_nginx() {
+    let Some(behind) = mirror(&["--socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n server_name site.test;\nPARAMS\n\
+               location /api/ { rewrite ^/api/(.*)$ /$1 break; uwsgi_pass unix:BACKEND; }\n\
+               location /pod { rewrite /pod(.*) $1 break; uwsgi_pass unix:BACKEND; PARAMS uwsgi_param DEPLOYMENT one; }\n\
+               location /v1 { rewrite /v1/(.+) /$1 break; uwsgi_pass unix:BACKEND; }\n\
+               location / { uwsgi_pass unix:BACKEND; }\n}",
+        requests: &[
+            "/api/x?y=1",
+            "/api/a%20b/c",
+            "/api/",
+            "POST /api/x",
+            "/pod/x",
+            "/pod/pod/x",
+            "/v1/x/v1/y",
+            "/podcast",
+            "/x",
+        ],
+        fields: &["Location"],
+        differences: &[("/podcast", "a location has whole segments of the path")],
+    };
+    check("stripped prefixes", &case, Some(&behind.socket()), None);
+}
+
+#[test]
 fn hosts_select_servers_as_in_nginx() {
     let case = Case {
         text: "default_type text/plain;\n\

@@ -448,6 +448,83 @@ fn a_directory_that_is_missing_leaves_its_paths_to_the_server_behind_it() {
 }
 
 #[test]
+fn a_server_with_both_schemes_has_the_scheme_of_each_request() {
+    let server = |line: &str| {
+        format!(
+            "server {{\nlisten 80;\nlisten 443 ssl;\nssl_certificate /a.pem;\nssl_certificate_key /a.key;\n\
+             location / {{ uwsgi_pass unix:/s; {line} }}\n}}\n"
+        )
+    };
+    let values = |line: &str, name: &str| -> Vec<(String, String)> {
+        let reading = reading(&server(line), false);
+        let tables = reading.layer.locations.iter();
+        let value = |table: &crate::config::layers::SettingsTable, name: &str| {
+            let entry = table.entry(name);
+            entry.map_or_else(String::new, |entry| entry.values.join(" "))
+        };
+        tables
+            .map(|table| (value(table, "scheme"), value(table, name)))
+            .collect()
+    };
+    let both = |https: &str, http: &str| {
+        vec![
+            ("https".to_owned(), https.to_owned()),
+            ("http".to_owned(), http.to_owned()),
+        ]
+    };
+    assert_eq!(
+        values("uwsgi_param HTTP_X_FORWARDED_PROTO $scheme;", "uwsgi_param"),
+        both(
+            "HTTP_X_FORWARDED_PROTO=https",
+            "HTTP_X_FORWARDED_PROTO=http"
+        )
+    );
+    assert_eq!(
+        values("return 302 $scheme://www.$host/;", "redirect"),
+        both("https://www.{host}/", "http://www.{host}/")
+    );
+    let one = vec![(String::new(), "uwsgi+unix:/s".to_owned())];
+    assert_eq!(values("uwsgi_param UWSGI_SCHEME $scheme;", "upstream"), one);
+}
+
+#[test]
+fn the_fields_of_debian_s_proxy_params_are_sent() {
+    let headers = |site: &str, location: &str| {
+        let text =
+            format!("server {{\n{site}\nlocation / {{ proxy_pass http://b; {location} }}\n}}\n");
+        let reading = reading(&text, false);
+        let table = &reading.layer.locations[0];
+        let value = |name: &str| {
+            let entry = table.entry(name);
+            entry.map_or_else(Vec::new, |entry| entry.values.clone())
+        };
+        (value("request_header"), value("upstream_host"))
+    };
+    let (none, server) = (Vec::<String>::new(), vec!["server".to_owned()]);
+    let sent = vec!["set X-Real-IP: {client}".to_owned()];
+    assert_eq!(
+        headers("", "include proxy_params;"),
+        (sent.clone(), none.clone())
+    );
+    assert_eq!(
+        headers("include /etc/nginx/proxy_params;", ""),
+        (sent.clone(), none.clone())
+    );
+    assert_eq!(
+        headers(
+            "",
+            "include proxy_params; proxy_set_header X-Real-IP $remote_addr;"
+        ),
+        (sent, none.clone())
+    );
+    // Fields of the location itself take the place of those around it.
+    assert_eq!(
+        headers("include proxy_params;", "proxy_set_header X-A b;"),
+        (vec!["set X-A: b".to_owned()], server)
+    );
+}
+
+#[test]
 fn an_address_has_tls_for_all_servers_if_one_asks_for_it() {
     let text = "server {\nlisten 443;\nserver_name a.test;\nreturn 301 https://www.a.test$request_uri;\n}\n\
                 server {\nlisten 443 default_server ssl;\nserver_name www.a.test;\nssl_certificate /a.pem;\n\

@@ -22,10 +22,11 @@ pub struct Listen {
 
 /// The addresses of a server.
 pub fn of(meaning: &mut Meaning<'_>, server: usize) -> Vec<Listen> {
-    let ssl_on = meaning
-        .tree
-        .named(Some(server), "ssl")
-        .any(|at| meaning.arg(at, 0) == "on");
+    let switches: Vec<_> = meaning.tree.named(Some(server), "ssl").collect();
+    let ssl_on = switches.iter().any(|at| meaning.arg(*at, 0) == "on");
+    for at in switches.into_iter().filter(|_| ssl_on) {
+        meaning.honoured(at, "https:// in `bind`");
+    }
     let all: Vec<_> = meaning.tree.named(Some(server), "listen").collect();
     let mut listens = Vec::new();
     for at in all {

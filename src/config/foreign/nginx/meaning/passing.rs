@@ -69,7 +69,11 @@ pub fn options_of_application(
     }
     // nginx sends these fields beside proxy_pass alone.
     if !is_uwsgi {
-        for at in meaning.nearest(Some(block), "proxy_set_header") {
+        let (headers, params) = fields_of_requests(meaning, block);
+        if let Some(at) = params {
+            standard_fields(meaning, at, &headers, table);
+        }
+        for at in headers {
             header(meaning, at, (context, block), (false, &mut *table));
         }
     }
@@ -213,7 +217,7 @@ fn request_value(
 }
 
 /// True for the variables of nginx's `uwsgi_params`, and those that frameworks read with a usual value.
-fn is_standard(name: &str, value: &str) -> bool {
+pub fn is_standard(name: &str, value: &str) -> bool {
     STANDARD_PARAMS.contains(&(name, value))
 }
 
@@ -270,8 +274,8 @@ pub fn uwsgi_options(
             meaning.unsupported(at, "a variable with a value of each request");
         }
     }
-    if !params.is_empty() {
-        table.entries.push(("uwsgi_param", params));
+    for param in params {
+        add(table, "uwsgi_param", param);
     }
     for name in ["uwsgi_modifier1", "uwsgi_modifier2"] {
         if let Some(value) = meaning.scalar_value(Some(block), name) {
@@ -299,16 +303,15 @@ pub fn http_options(
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     // `$proxy_host`
     let proxy_host = group.unwrap_or("server").to_owned();
-    let headers = meaning.nearest(Some(block), "proxy_set_header");
-    let includes = meaning.nearest(Some(block), "include");
-    let has_params = includes
-        .iter()
-        .any(|at| meaning.arg(*at, 0).ends_with("proxy_params"));
-    let mut host = match has_params {
+    let (headers, params) = fields_of_requests(meaning, block);
+    let mut host = match params {
         // Debian's file sets `Host $http_host`.
-        true => Some("client".to_owned()),
-        false => Some(proxy_host.clone()),
+        Some(_) => Some("client".to_owned()),
+        None => Some(proxy_host.clone()),
     };
+    if let Some(at) = params {
+        standard_fields(meaning, at, &headers, table);
+    }
     for at in headers {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         if !name.eq_ignore_ascii_case("host") {
@@ -359,6 +362,37 @@ pub fn http_options(
             _ => meaning.unsupported(at, "paths of cookies are replaced only where the prefix is"),
         }
     }
+}
+
+/// The lines that set fields of requests, and the `include` of Debian's `proxy_params` beside them: those
+/// of the nearest block that has either.
+fn fields_of_requests(meaning: &Meaning<'_>, block: usize) -> (Vec<usize>, Option<usize>) {
+    let mut block = Some(block);
+    while let Some(at) = block {
+        let headers: Vec<_> = meaning.tree.named(Some(at), "proxy_set_header").collect();
+        let mut includes = meaning.tree.named(Some(at), "include");
+        let params = includes.find(|at| meaning.arg(*at, 0).ends_with("proxy_params"));
+        if !headers.is_empty() || params.is_some() {
+            return (headers, params);
+        }
+        block = meaning.tree.items[at].parent;
+    }
+    (meaning.nearest(None, "proxy_set_header"), None)
+}
+
+/// The fields of Debian's `proxy_params`: `Host` and those of [`STATED`] are sent anyway, `X-Real-IP` is
+/// not.
+fn standard_fields(meaning: &mut Meaning<'_>, at: usize, headers: &[usize], table: &mut Table) {
+    let mut own = headers.iter().map(|header| meaning.arg(*header, 0));
+    if own.any(|name| name.eq_ignore_ascii_case("x-real-ip")) {
+        return;
+    }
+    let rule = "set X-Real-IP: {client}".to_owned();
+    meaning.honoured(
+        at,
+        format!("request_header = {rule:?}; its other fields are sent anyway"),
+    );
+    add(table, "request_header", rule);
 }
 
 /// A field that nginx would send to a server; `to_server` unless the application is meant.

@@ -267,9 +267,10 @@ pub fn moved(pattern: &str) -> Option<Moved> {
         .then_some(Moved::Paths(paths))
 }
 
-/// The prefix that `^/prefix/(.*)$` takes away, and whether the capture begins with its slash.
+/// The prefix that `^/prefix/(.*)$` takes away, and whether the capture begins with its slash. Without
+/// the `^`, the first match of a path below the prefix is at its beginning, too.
 pub fn stripped(pattern: &str) -> Option<(String, bool)> {
-    let body = pattern.strip_prefix('^')?;
+    let body = pattern.strip_prefix('^').unwrap_or(pattern);
     let body = body.strip_suffix('$').unwrap_or(body);
     let ends = [
         ("/?(.*)", false),

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::access::beside_nginx_conf;
 use super::listen::Listen;
 use super::locations::plain;
+use super::passing::is_standard;
 use super::served::Site;
 use super::{Meaning, Table};
 use crate::config::Scheme;
@@ -14,7 +15,10 @@ use crate::config::foreign::Verdict;
 pub fn has_tls(meaning: &Meaning<'_>, at: usize) -> bool {
     let server = meaning.around(at, "server");
     let mut listens = meaning.tree.named(server, "listen");
-    server.is_some() && listens.any(|listen| meaning.args(listen).contains(&"ssl"))
+    let mut switches = meaning.tree.named(server, "ssl");
+    server.is_some()
+        && (listens.any(|listen| meaning.args(listen).contains(&"ssl"))
+            || switches.any(|switch| meaning.arg(switch, 0) == "on"))
 }
 
 /// Gives addresses with TLS their scheme. Where nothing happens over plain HTTP but a redirect to the
@@ -38,11 +42,32 @@ pub fn decide(meaning: &mut Meaning<'_>, mut sites: Vec<Site>) -> Vec<Site> {
     if !plain.is_empty() && plain.iter().all(redirects) {
         return redirected(meaning, sites);
     }
-    let is_split = |site: &&Site| !site.has_tls() || condition(meaning, site.at).is_some();
+    let is_split = |site: &&Site| {
+        !site.has_tls() || condition(meaning, site.at).is_some() || says_scheme(meaning, site.at)
+    };
     match plain.iter().any(is_split) {
         true => by_scheme(meaning, sites),
         false => sites,
     }
+}
+
+/// True if a line of a server, or one for all, has `$scheme` where a setting here has one value.
+fn says_scheme(meaning: &Meaning<'_>, server: usize) -> bool {
+    (0..meaning.tree.items.len()).any(|at| {
+        let is_fixed = match meaning.name(at) {
+            "return" | "rewrite" | "add_header" | "root" | "alias" => true,
+            "uwsgi_param" => !is_standard(meaning.arg(at, 0), meaning.arg(at, 1)),
+            name => name.ends_with("_pass"),
+        };
+        let is_inside = meaning
+            .around(at, "server")
+            .is_none_or(|around| around == server);
+        let args = meaning.args(at);
+        let mut args = args.iter();
+        is_fixed
+            && is_inside
+            && args.any(|arg| arg.contains("$scheme") || arg.contains("${scheme}"))
+    })
 }
 
 /// The servers with TLS, and `redirect_to_https` in the place of those without.

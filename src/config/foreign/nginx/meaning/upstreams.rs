@@ -88,11 +88,21 @@ pub fn enter(
     }
     if let Some((line, to)) = super::rewrites::replaced(meaning, block, path)
         && target.path.is_none()
-        && !is_uwsgi
-        && table.value("prefix").is_some()
+        && table.value("prefix").is_some_and(|prefix| prefix != "/")
     {
-        table.set("replace_prefix", to.clone());
-        meaning.honoured(line, format!("replace_prefix = {to:?}"));
+        match (is_uwsgi, &*to) {
+            (false, _) => {
+                table.set("replace_prefix", to.clone());
+                meaning.honoured(line, format!("replace_prefix = {to:?}"));
+            }
+            (true, "/") => {
+                // nginx says nothing of the prefix, which would be in SCRIPT_NAME.
+                table.set("strip_prefix", "yes");
+                table.set("uwsgi_param", "SCRIPT_NAME=");
+                meaning.honoured(line, "strip_prefix = true, uwsgi_param = \"SCRIPT_NAME=\"");
+            }
+            (true, _) => {}
+        }
     }
     if let Some(to) = target.path {
         replace_path(meaning, pass, (path, &to), table);
