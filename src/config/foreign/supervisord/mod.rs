@@ -11,7 +11,7 @@ mod reader;
 use super::{Reading, Surroundings};
 use crate::config::layers::Layer;
 
-pub use programs::{NGINX_FILE, nginx_file, server_of};
+pub use programs::{NGINX_FILE, nginx_file, prefix_of, server_of};
 
 /// A command line that starts another server.
 #[derive(Debug)]

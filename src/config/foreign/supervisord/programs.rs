@@ -180,10 +180,15 @@ impl Start {
     /// The directory above `bin` of a program that is named by its whole path, which may be a virtual
     /// environment.
     pub fn prefix(&self) -> Option<&str> {
-        let (prefix, _) = self.program.rsplit_once("/bin/")?;
-        let is_own = !matches!(prefix, "" | "/usr" | "/usr/local");
-        (prefix.starts_with('/') && is_own).then_some(prefix)
+        prefix_of(&self.program)
     }
+}
+
+/// The directory above `bin` of a program that is named by its whole path, unless it is one of the system.
+pub fn prefix_of(program: &str) -> Option<&str> {
+    let (prefix, _) = program.rsplit_once("/bin/")?;
+    let is_own = !matches!(prefix, "" | "/usr" | "/usr/local");
+    (prefix.starts_with('/') && is_own).then_some(prefix)
 }
 
 /// True if the words start this server.
