@@ -189,6 +189,51 @@ fn an_essential_companion_takes_the_server_along() {
 }
 
 #[test]
+fn a_companion_is_started_again_as_its_settings_say() {
+    let settings = "
+        [[companion]]
+        name = 'once'
+        command = ['sh', '-c', 'echo once runs; exit 3']
+        restart = 'never'
+
+        [[companion]]
+        name = 'good'
+        command = ['sh', '-c', 'echo good runs']
+        restart = 'on-failure'
+
+        [[companion]]
+        name = 'bad'
+        command = ['sh', '-c', 'echo bad runs; exit 3']
+        restart = 'on-failure'
+        ";
+    let server = with(settings).ready();
+    server
+        .stderr
+        .wait_for("companion has exited, and is not started again");
+    server.stderr.wait_for("companion has ended");
+    server.stderr.wait_for_nth("bad runs", 3);
+    let count = |text: &str| {
+        let log = server.stderr.so_far();
+        log.iter().filter(|line| line.contains(text)).count()
+    };
+    assert_eq!((count("once runs"), count("good runs")), (1, 1));
+    assert_eq!(server.get("/").status(), 200);
+    // A reload starts it with the new code.
+    server.signal(Signal::HUP);
+    server.stderr.wait_for_nth("once runs", 2);
+    let wrong = with(&settings.replace("'never'", "'never'\nessential = true")).run();
+    assert_eq!(wrong.code, 78, "{}", wrong.stderr);
+    let wrong = with(&settings.replace("'never'", "'sometimes'")).run();
+    assert!(
+        wrong
+            .stderr
+            .contains("give one of always, on-failure, never"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
 fn a_program_that_is_not_there_is_tried_again_and_costs_nothing() {
     let server = with("[[companion]]\ncommand = ['/no/such/program', 'x']").ready();
     let line = server.stderr.wait_for("cannot start companion");

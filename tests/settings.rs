@@ -337,12 +337,26 @@ fn applications_are_named_in_many_ways() {
         "./hello.py",
         "factory:create_app()",
         "factory.py:create_app()",
+        "factory:create_app_for('hello', debug=False)",
+        "factory.py:create_app_for(\"hello\", tags={'a': ':b()'},)",
         "factory:other",
         "validated",
     ] {
         let server = Pyserve::app(app).env("VALIDATED", "hello").ready();
         assert_eq!(server.get("/").text(), "hello", "{app}");
     }
+}
+
+#[test]
+fn arguments_of_a_factory_are_literals_and_stay_out_of_the_log() {
+    let refused = Pyserve::app("factory:create_app_for(open('/etc/passwd'))").run();
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let expected = "ValueError: arguments of a factory are literals";
+    assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    let server = Pyserve::app("factory:create_app_for('hello', tags='hunter2')").ready();
+    let log = server.stderr.so_far().join("\n");
+    assert!(log.contains("factory:create_app_for(…)"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The reference to an application as the settings give it.
 //!
-//! A reference is `MODULE` or `FILE`, with `:CALLABLE` or `:FACTORY()` behind it. Nothing is
-//! imported or executed here.
+//! A reference is `MODULE` or `FILE`, with `:CALLABLE`, `:FACTORY()` or `:FACTORY(ARGUMENTS)` behind it. Nothing
+//! is imported or executed here.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,10 @@ pub struct AppRef {
     pub target: AppTarget,
     /// The attribute to call; without one `application`, then `app`.
     pub callable: Option<String>,
-    /// True if the attribute is a factory to be called without arguments.
+    /// True if the attribute is a factory to be called.
     pub factory: bool,
+    /// The arguments of the factory, literals of Python: `"production", debug=False`; empty for none.
+    pub arguments: String,
     /// The layout by which it was found, `Django project (manage.py, mysite/wsgi.py)`; `None` if
     /// given.
     pub found: Option<String>,
@@ -33,14 +35,19 @@ pub enum AppTarget {
 }
 
 impl fmt::Display for AppRef {
-    /// As one would write it behind `--app`.
+    /// As one would write it behind `--app`. Arguments may have secrets in them, and are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             AppTarget::Module(name) => f.write_str(name)?,
             AppTarget::File(path) => write!(f, "{}", path.display())?,
         }
         if let Some(callable) = &self.callable {
-            write!(f, ":{callable}{}", if self.factory { "()" } else { "" })?;
+            let call = match (self.factory, self.arguments.is_empty()) {
+                (false, _) => "",
+                (true, true) => "()",
+                (true, false) => "(…)",
+            };
+            write!(f, ":{callable}{call}")?;
         }
         Ok(())
     }
@@ -54,53 +61,78 @@ impl AppRef {
     pub fn parse(text: &str, chdir: &Path) -> Result<Self, Invalid> {
         // A file may have a colon in its name, so the whole text is tried first.
         if !text.is_empty() && chdir.join(native::path(text)).is_file() {
-            return Ok(Self::given(file(text, chdir), None, false));
+            return Ok(Self::given(file(text, chdir), None));
         }
-        let (target, callable) = match text.rsplit_once(':') {
-            Some((target, callable)) => (target, Some(callable)),
+        let (target, callable) = match call_in(text).or_else(|| text.rsplit_once(':')) {
+            Some((target, callable)) => (target, Some(callable_of(callable)?)),
             None => (text, None),
         };
-        let (callable, factory) = match callable {
-            None => (None, false),
-            Some(callable) => {
-                let (name, factory) = callable_of(callable)?;
-                (Some(name), factory)
-            }
-        };
-        Ok(Self::given(target_of(target, chdir)?, callable, factory))
+        Ok(Self::given(target_of(target, chdir)?, callable))
     }
 
-    fn given(target: AppTarget, callable: Option<String>, factory: bool) -> Self {
+    /// True if `text` may stand behind the colon of a reference.
+    pub fn has_callable(text: &str) -> bool {
+        callable_of(text).is_ok()
+    }
+
+    fn given(target: AppTarget, callable: Option<Callable>) -> Self {
+        let is_call = callable.as_ref().is_some_and(|it| it.arguments.is_some());
+        let (callable, arguments) = match callable {
+            Some(callable) => (Some(callable.name), callable.arguments),
+            None => (None, None),
+        };
         Self {
             target,
             callable,
-            factory,
+            factory: is_call,
+            arguments: arguments.unwrap_or_default(),
             found: None,
         }
     }
 }
 
+/// The attribute of a reference.
+struct Callable {
+    name: String,
+    /// The text between its parentheses, if it has some.
+    arguments: Option<String>,
+}
+
+/// The target and the call of `TARGET:FACTORY(ARGUMENTS)`; arguments may have colons in them.
+fn call_in(text: &str) -> Option<(&str, &str)> {
+    let colons = text.match_indices(':').map(|(at, _)| at);
+    let mut splits = colons.map(|at| (&text[..at], &text[at + 1..]));
+    splits.find(|(_, call)| {
+        let name = call.strip_suffix(')').and_then(|call| call.split_once('('));
+        name.is_some_and(|(name, _)| is_dotted_name(name))
+    })
+}
+
 /// Most packages that are looked at; a directory with more is no project.
 const MOST_PACKAGES: usize = 1000;
 
-fn callable_of(text: &str) -> Result<(String, bool), Invalid> {
-    let (name, factory) = match text.split_once('(') {
-        None => (text, false),
-        Some((name, ")")) => (name, true),
-        Some(_) => {
-            return Err(invalid(
-                "a factory is called without arguments",
-                "give `MODULE:FACTORY()`, and a function of your own for arguments",
-            ));
-        }
+fn callable_of(text: &str) -> Result<Callable, Invalid> {
+    let (name, arguments) = match text.split_once('(') {
+        None => (text, None),
+        Some((name, rest)) => match rest.strip_suffix(')') {
+            Some(arguments) => (name, Some(arguments.trim())),
+            None => {
+                return Err(invalid(
+                    "the call of the factory has no end",
+                    "give `MODULE:FACTORY()`, or `MODULE:FACTORY(\"argument\", name=1)`",
+                ));
+            }
+        },
     };
-    if is_dotted_name(name) {
-        Ok((name.to_owned(), factory))
-    } else {
-        Err(invalid(
+    match is_dotted_name(name) {
+        true => Ok(Callable {
+            name: name.to_owned(),
+            arguments: arguments.map(str::to_owned),
+        }),
+        false => Err(invalid(
             format!("`{name}` is no name of a callable"),
             "give `MODULE:NAME`, or `MODULE:FACTORY()`",
-        ))
+        )),
     }
 }
 
@@ -245,9 +277,15 @@ pub(crate) mod tests {
             "other/far.py",
             "there is no file other/far.py: give an existing file; its directory goes to --chdir",
         );
+        check("x.py:app(1)", "file x.py:app(…)");
+        check("x.py:app( )", "file x.py:app()");
         check(
-            "x.py:app(1)",
-            "a factory is called without arguments: give `MODULE:FACTORY()`, and a function of your own for arguments",
+            "pkg.mod:make({'a': ':b()'}, c=\"d:e\")",
+            "module pkg.mod:make(…)",
+        );
+        check(
+            "x.py:app(1",
+            "the call of the factory has no end: give `MODULE:FACTORY()`, or `MODULE:FACTORY(\"argument\", name=1)`",
         );
         check(
             "x.py:",

@@ -29,10 +29,42 @@ pub struct Companion {
     pub restart_on_reload: bool,
     /// At a reload the new process starts while the old one still finishes its work.
     pub overlap: bool,
+    /// Starts it again when it has exited.
+    pub restart: Restart,
     /// The times at which it runs, to its end each time; `None`: always.
     pub schedule: Option<Schedule>,
     /// The user that it runs as; `None`: that of the server.
     pub run_as: Option<RunAs>,
+}
+
+/// The exits after which a companion is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// All of them.
+    #[default]
+    Always,
+    /// Those with an exit code other than 0, or by a signal.
+    OnFailure,
+    /// None.
+    Never,
+}
+
+impl Restart {
+    /// The values of the setting.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("always", Self::Always),
+        ("on-failure", Self::OnFailure),
+        ("never", Self::Never),
+    ];
+
+    /// True if a process that has exited with this code is started again; `None`: it was killed by a signal.
+    pub fn follows(self, exit_code: Option<i32>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => exit_code != Some(0),
+            Self::Never => false,
+        }
+    }
 }
 
 /// Time between SIGTERM and SIGKILL of a companion without a `stop_timeout`, when the server stops.
@@ -48,6 +80,10 @@ impl fmt::Display for Companion {
         }
         if let Some(run_as) = &self.run_as {
             write!(f, ", as uid {} and gid {}", run_as.uid, run_as.gid)?;
+        }
+        let restart = Restart::ALL.iter().find(|(_, one)| *one == self.restart);
+        if let Some((name, _)) = restart.filter(|(_, one)| *one != Restart::default()) {
+            write!(f, ", restart {name}")?;
         }
         match self.is_essential {
             true => f.write_str(", essential"),
@@ -100,6 +136,14 @@ pub static COMPANION_SETTINGS: &[Setting] = &[
         help: "End the server when it ends",
         repeatable: false,
         default: Default::Value("no"),
+    },
+    Setting {
+        name: "restart",
+        value_name: "always|on-failure|never",
+        heading: HEADING,
+        help: "Start it again when it has exited: after every exit, after an exit code other than 0 or a signal, or never",
+        repeatable: false,
+        default: Default::Value("always"),
     },
     Setting {
         name: "stop_timeout",

@@ -96,6 +96,7 @@ fn django_app(package: &str, has_manage: bool) -> AppRef {
         target: AppTarget::Module(format!("{package}.wsgi")),
         callable: None,
         factory: false,
+        arguments: String::new(),
         found: Some(format!("Django project ({seen})")),
     }
 }
@@ -205,6 +206,7 @@ fn single_file(file: &str, source: &str, callable: Callable) -> AppRef {
         target: AppTarget::Module(file.trim_end_matches(".py").to_owned()),
         callable,
         factory,
+        arguments: String::new(),
         found: Some(format!("{kind} ({file})")),
     }
 }

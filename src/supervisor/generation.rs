@@ -149,6 +149,7 @@ impl Python {
             app_is_file,
             callable: settings.app.callable.clone().unwrap_or_default(),
             factory: settings.app.factory,
+            arguments: settings.app.arguments.clone(),
             find_factory: settings.app.found.is_some(),
             chdir: settings.chdir.clone(),
             pythonpath: settings.pythonpath.clone(),

@@ -96,8 +96,10 @@ pub struct Boot {
     pub app_is_file: bool,
     /// Attribute to call; empty: `application`, then `app`.
     pub callable: String,
-    /// True if the attribute is a factory to be called without arguments.
+    /// True if the attribute is a factory to be called.
     pub factory: bool,
+    /// The arguments of the factory as Python has them, literals between commas.
+    pub arguments: String,
     /// True if a factory with a usual name is acceptable where there is no application, because the
     /// setting names no attribute.
     pub find_factory: bool,
@@ -294,6 +296,7 @@ mod tests {
             app_is_file: true,
             callable: "make".into(),
             factory: true,
+            arguments: "\"a\", b=1".into(),
             find_factory: true,
             chdir: OsStr::from_bytes(b"/caf\xe9").into(),
             pythonpath: vec![OsStr::from_bytes(b"/\xff").into(), "/b".into()],

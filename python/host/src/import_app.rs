@@ -13,13 +13,15 @@ use std::time::Instant;
 
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyType};
+use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyTuple, PyType};
 use pyserve_wire::control::{Boot, FoundFiles, Interpreter, Loaded};
 
 use crate::{breakpoints, log};
 
 /// The script that finds the files of a Django project.
 const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
+/// The script that reads the arguments of a factory.
+const FACTORY_ARGUMENTS: &str = include_str!("../../pyserve/factory_arguments.py");
 /// The script that turns the standard streams into logs.
 const STANDARD_STREAMS: &str = include_str!("../../pyserve/standard_streams.py");
 /// Names that are tried if the reference has none: PEP 3333's own, then Flask's.
@@ -178,7 +180,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     };
     let (name, mut app, is_factory) = callable(py, boot, &module)?;
     if is_factory {
-        app = app.call0().map_err(|error| log::traceback(py, &error))?;
+        app = call(&app, &boot.arguments).map_err(|error| log::traceback(py, &error))?;
         if !app.is_callable() {
             let inside = match wsgi_inside(&app) {
                 Some(inside) => format!(
@@ -199,7 +201,12 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     if boot.dev {
         breakpoints::end_session(py).map_err(|error| log::traceback(py, &error))?;
     }
-    let parentheses = if is_factory { "()" } else { "" };
+    let parentheses = match (is_factory, boot.arguments.is_empty()) {
+        (false, _) => "",
+        (true, true) => "()",
+        // They may have secrets in them.
+        (true, false) => "(…)",
+    };
     let loaded = Loaded {
         app: format!("{}:{name}{parentheses}", boot.app.display()),
         framework: framework(py, &app).unwrap_or_default(),
@@ -211,6 +218,23 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
         app: app.unbind(),
         loaded,
     })
+}
+
+/// Calls a factory with arguments as Python has them. They are literals, as in gunicorn (util.py, `import_app`).
+fn call<'py>(factory: &Bound<'py, PyAny>, arguments: &str) -> PyResult<Bound<'py, PyAny>> {
+    if arguments.is_empty() {
+        return factory.call0();
+    }
+    let py = factory.py();
+    let names = PyDict::new(py);
+    names.set_item("__name__", "<pyserve arguments>")?;
+    let builtins = py.import("builtins")?;
+    let source = (FACTORY_ARGUMENTS, "<pyserve arguments>", "exec");
+    let code = builtins.call_method1("compile", source)?;
+    builtins.call_method1("exec", (code, &names))?;
+    let read = names.as_any().get_item("arguments")?.call1((arguments,))?;
+    let (positional, named) = read.extract::<(Bound<'py, PyTuple>, Bound<'py, PyDict>)>()?;
+    factory.call(positional, Some(&named))
 }
 
 /// Imports what `import` names. As under uWSGI, one that raises is logged, and the next one follows

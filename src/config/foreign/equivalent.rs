@@ -58,14 +58,11 @@ fn table(
 
 /// Writes a setting; `hidden` are known secrets, `None` hides nothing.
 fn line(text: &mut String, setting: &Setting, values: &[String], hidden: Option<&[String]>) {
-    let shown = |value: &String| match hidden {
-        Some(known) => secrets::hidden(value, known),
-        None => value.clone(),
+    let shown = match hidden {
+        Some(known) => secrets::hidden_words(values, known),
+        None => values.to_vec(),
     };
-    let scalars: Vec<_> = values
-        .iter()
-        .map(|value| scalar(setting, &shown(value)))
-        .collect();
+    let scalars: Vec<_> = shown.iter().map(|value| scalar(setting, value)).collect();
     let value = match &scalars[..] {
         [one] => one.clone(),
         several => format!("[{}]", several.join(", ")),

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::image::Image;
+use super::surroundings::FileKind;
 use super::uwsgi::{self, Form, Sources};
-use super::{Line, Place, Reading, Surroundings, Verdict};
+use super::{Files, Line, Place, Reading, Surroundings, Verdict};
 use super::{gunicorn, nginx, supervisord};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
@@ -142,24 +143,83 @@ pub fn read_supervisord(
             }
             supervisord::Server::Nginx => {
                 let file = supervisord::nginx_file(call.words);
+                let known: Vec<_> = layers.iter().chain([call.layer]).collect();
                 match around.kind(&file).is_some_and(|kind| kind.is_file) {
-                    true => {
-                        let known: Vec<_> = layers.iter().chain([call.layer]).collect();
-                        match around.is_explained {
-                            true => explain_nginx(&file, &known, &around),
-                            false => start_nginx(&file, &known, &around),
-                        }
+                    true => read_nginx(&file, &known, &around),
+                    false if file == supervisord::NGINX_FILE => {
+                        packaged_nginx(Path::new(supervisord::NGINX_FILE), &known, &around)
                     }
-                    false => missing(&file),
+                    false => {
+                        let why = "the file is not here: name the sites with `nginx`".to_owned();
+                        let verdict = match around.is_explained {
+                            true => Verdict::Unsupported(why),
+                            false => Verdict::Wrong(why),
+                        };
+                        missing(&file, verdict)
+                    }
                 }
             }
         }
     })
 }
 
+/// Reads a file of nginx for the purpose of these surroundings.
+fn read_nginx(file: &str, known: &[&Layer], around: &Surroundings<'_>) -> Reading {
+    match around.is_explained {
+        true => explain_nginx(file, known, around),
+        false => start_nginx(file, known, around),
+    }
+}
+
+/// The sites that the main file of a package of nginx includes: that file goes away with the package, and the sites
+/// stay.
+fn packaged_nginx(main: &Path, known: &[&Layer], around: &Surroundings<'_>) -> Reading {
+    let name = native::text(main.as_os_str());
+    let sites = SITES.map(|sites| main.with_file_name(sites));
+    let has_sites = sites.iter().any(|pattern| {
+        let entries = pattern.parent().map(std::fs::read_dir);
+        entries.into_iter().flatten().flatten().next().is_some()
+    });
+    if !has_sites {
+        let why = "the file is not here: name the sites with `nginx`".to_owned();
+        return missing(&name, Verdict::Noted(why));
+    }
+    let includes = sites.map(|pattern| format!("include {};", pattern.display()));
+    let text = format!("http {{ {} }}", includes.join(" "));
+    let read = |path: &Path, most: usize| match path == main {
+        true => Ok(text.clone().into_bytes()),
+        false => (around.files.read)(path, most),
+    };
+    let kind = |path: &Path| match path == main {
+        true => Some(FileKind {
+            is_link: false,
+            is_file: true,
+            is_dir: false,
+        }),
+        false => (around.files.kind)(path),
+    };
+    let files = Files {
+        read: &read,
+        kind: &kind,
+        ..*around.files
+    };
+    let around = Surroundings {
+        files: &files,
+        ..around.in_directory(around.current_dir)
+    };
+    let mut reading = read_nginx(&name, known, &around);
+    reading.lines.retain(|line| {
+        let is_of_main = *line.place.source == *name && line.place.line > 0;
+        !is_of_main || matches!(line.verdict, Verdict::Wrong(_))
+    });
+    reading
+}
+
+/// The sites that the main files of packages include, beside them.
+const SITES: [&str; 2] = ["conf.d/*.conf", "sites-enabled/*"];
+
 /// The reading of a file that is not on this machine.
-fn missing(file: &str) -> Reading {
-    let text = "the file is not here: name the sites with `nginx`".to_owned();
+fn missing(file: &str, verdict: Verdict) -> Reading {
     Reading {
         lines: vec![Line {
             place: Place {
@@ -167,7 +227,7 @@ fn missing(file: &str) -> Reading {
                 line: 0,
             },
             text: file.to_owned(),
-            verdict: Verdict::Noted(text),
+            verdict,
         }],
         ..Reading::default()
     }
@@ -372,4 +432,33 @@ fn path(table: &SettingsTable) -> String {
 
 fn value(table: &SettingsTable, name: &str) -> Option<String> {
     table.entry(name)?.values.first().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_are_read_without_the_main_file_of_their_package() {
+        let host = HostFacts::of_this_process();
+        let around = Surroundings::of(&host, &Files::OF_THIS_MACHINE);
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("nginx.conf");
+        let known: &[&Layer] = &[];
+        let lines = |reading: &Reading| -> String {
+            let lines = reading.lines.iter().map(Line::to_string);
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let nothing = packaged_nginx(&main, known, &around);
+        assert!(lines(&nothing).contains("the file is not here"));
+        std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+        let site = dir.path().join("conf.d/default.conf");
+        std::fs::write(&site, "server { listen 8080; return 204; }").unwrap();
+        let reading = packaged_nginx(&main, known, &around);
+        let bind = reading.layer.entry("bind").map(|entry| &entry.values[..]);
+        assert_eq!(bind, Some(&["0.0.0.0:8080".to_owned()][..]));
+        let lines = lines(&reading);
+        assert!(lines.contains("default.conf:1: listen 8080"), "{lines}");
+        assert!(!lines.contains("nginx.conf:1"), "{lines}");
+    }
 }

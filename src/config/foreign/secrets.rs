@@ -62,11 +62,17 @@ const SHORTEST: usize = 4;
 /// (`DB_PASSWORD=x y`, `--token x`): a value ends nowhere for sure.
 pub fn masked(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
-    let mut is_next = false;
+    let mut announced = Announced::Nothing;
+    let sets_passwords = text.contains("chpasswd");
     for piece in text.split_inclusive(char::is_whitespace) {
         let word = piece.trim_end_matches(char::is_whitespace);
-        let is_filler = word.is_empty() || matches!(word, "=" | ":");
-        if is_next && !is_filler && !word.starts_with('-') {
+        let is_filler = word.is_empty() || FILLERS.contains(&word);
+        let is_secret = match announced {
+            Announced::Secret => !word.starts_with('-'),
+            Announced::Literal => !word.starts_with(['-', '$']),
+            Announced::User | Announced::Nothing => false,
+        };
+        if is_secret && !is_filler {
             result.push_str(HIDDEN);
             return result;
         }
@@ -75,9 +81,14 @@ pub fn masked(text: &str) -> String {
             result.push_str(HIDDEN);
             return result;
         }
-        result.push_str(&without_password(word));
+        match announced == Announced::User || sets_passwords {
+            true => result.push_str(&without_password_of_user(word)),
+            false => result.push_str(&without_password_of_option(word)),
+        }
         result.push_str(&piece[word.len()..]);
-        is_next = (is_next && is_filler) || announces_secret(word);
+        if !is_filler {
+            announced = Announced::by(word);
+        }
     }
     result
 }
@@ -86,33 +97,137 @@ pub fn masked(text: &str) -> String {
 pub fn behind_names(text: &str) -> Vec<String> {
     let words: Vec<_> = text.split_whitespace().collect();
     let pairs = words.windows(2);
-    let secrets = pairs.filter(|pair| announces_secret(pair[0]) && !pair[1].starts_with('-'));
+    let secrets = pairs
+        .filter(|pair| Announced::by(pair[0]) == Announced::Secret && !pair[1].starts_with('-'));
     secrets.map(|pair| pair[1].to_owned()).collect()
 }
 
-/// True for `--password`, `SECRET_KEY` and `SECRET_KEY=`, with a value behind a space.
-fn announces_secret(word: &str) -> bool {
-    let name = word.trim_end_matches(['=', ':']);
-    let name = name.rsplit(['=', ':']).next().unwrap_or(name);
-    is_name(name) && is_secret(name)
+/// The words of a command line, each [`hidden`], and without the value behind a telling option.
+pub fn hidden_words(words: &[String], known: &[String]) -> Vec<String> {
+    let mut announced = Announced::Nothing;
+    let shown = words.iter().map(|word| {
+        let is_secret = announced == Announced::Secret && !word.starts_with('-');
+        let is_user = announced == Announced::User;
+        announced = match word.starts_with('-') {
+            true => Announced::by(word),
+            false => Announced::Nothing,
+        };
+        match is_secret && !word.is_empty() {
+            true => HIDDEN.to_owned(),
+            false if is_user => without_password_of_user(&hidden(word, known)),
+            false => hidden(word, known),
+        }
+    });
+    shown.collect()
 }
 
-/// The position behind the `=` or `:` of a telling name that has a value in this word.
+/// Words between a name and its value.
+const FILLERS: &[&str] = &["=", ":", "==", "!=", "=~", "~", "~*", "!~", "!~*"];
+
+/// What a word says about the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    Nothing,
+    /// It is a secret: `--password`, `SECRET_KEY`, `SECRET_KEY=`, `os.environ["SECRET_KEY"]`, `Bearer`.
+    Secret,
+    /// The same, unless it is a variable: `$http_x_token`.
+    Literal,
+    /// A user, perhaps with a password: `curl -u`.
+    User,
+}
+
+impl Announced {
+    fn by(word: &str) -> Self {
+        let plain = word.trim_matches(['"', '\'']);
+        if matches!(word, "-u" | "--user" | "--proxy-user") {
+            return Self::User;
+        }
+        if ["bearer", "authorization:"].contains(&&*plain.to_ascii_lowercase()) {
+            return Self::Secret;
+        }
+        let name = quoted_name(word).unwrap_or_else(|| {
+            let name = word.trim_end_matches(['=', ':']);
+            let name = name.rsplit(['=', ':']).next().unwrap_or(name);
+            name.trim_start_matches('(')
+        });
+        let (name, is_variable) = match name.strip_prefix('$') {
+            Some(variable) => (variable, true),
+            None => (name, false),
+        };
+        match (is_name(name) && is_secret(name), is_variable) {
+            (false, _) => Self::Nothing,
+            (true, true) => Self::Literal,
+            (true, false) => Self::Secret,
+        }
+    }
+}
+
+/// The name in the quotes of `environ["NAME"]`, `setdefault("NAME",` and `"NAME":`.
+fn quoted_name(word: &str) -> Option<&str> {
+    let inside = match word.strip_suffix(',') {
+        Some(call) if call.contains(['"', '\'']) => call.rsplit_once('(')?.1,
+        Some(_) => return None,
+        None => {
+            let name = word.trim_end_matches(['=', ':']);
+            let index = name
+                .strip_suffix(']')
+                .and_then(|name| name.rsplit_once('['));
+            match index {
+                Some((_, name)) => name,
+                None if name.len() < word.len() => name.trim_start_matches(['{', '(']),
+                None => return None,
+            }
+        }
+    };
+    let name = inside.strip_prefix(['"', '\''])?;
+    name.strip_suffix(['"', '\''])
+}
+
+/// The position behind the `=`, `:` or `,` of a telling name that has a value in this word.
 fn secret_begins(word: &str) -> Option<usize> {
-    let marks = word.char_indices().filter(|(_, c)| matches!(c, '=' | ':'));
-    marks.map(|(at, _)| at + 1).find(|end| {
-        let before = &word[..end - 1];
-        let name = before.rsplit(['=', ',', '{', '[', '(']).next();
-        let name = name.unwrap_or(before).trim_matches(['"', '\'']);
-        let value = &word[*end..];
-        is_name(name) && is_secret(name) && !value.is_empty() && !value.starts_with("//")
-    })
+    let marks = word
+        .char_indices()
+        .filter(|(_, c)| matches!(c, '=' | ':' | ','));
+    marks
+        .map(|(at, mark)| (at + 1, mark))
+        .find_map(|(end, mark)| {
+            let before = &word[..end - 1];
+            let name = before.rsplit(['=', ',', '{', '[', '(']).next();
+            let name = name.unwrap_or(before);
+            // `os.environ.setdefault("SECRET_KEY","x")`.
+            let is_call = before.ends_with(&format!("({name}")) && name.ends_with(['"', '\'']);
+            let is_named = mark != ',' || is_call;
+            let name = name.trim_matches(['"', '\'', ']', ')']);
+            let value = &word[end..];
+            let is_secret = is_name(name) && is_secret(name);
+            (is_named && is_secret && !value.is_empty() && !value.starts_with("//")).then_some(end)
+        })
 }
 
 /// True for the name of a variable or an option; paths are none.
 fn is_name(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     !text.is_empty() && text.chars().all(is_part)
+}
+
+/// `--user=admin:***`.
+fn without_password_of_option(word: &str) -> String {
+    match word.split_once('=') {
+        Some((name @ ("--user" | "--proxy-user"), user)) => {
+            format!("{name}={}", without_password_of_user(user))
+        }
+        _ => without_password(word),
+    }
+}
+
+/// `admin:***`.
+fn without_password_of_user(word: &str) -> String {
+    match word.split_once(':') {
+        Some((user, password)) if !user.contains('/') && !password.is_empty() => {
+            format!("{user}:{HIDDEN}")
+        }
+        _ => without_password(word),
+    }
 }
 
 /// `postgres://user:***@host/db`.
@@ -164,6 +279,57 @@ mod tests {
         );
         check("static-map = /tokens=/srv/x", "static-map = /tokens=/srv/x");
         check("http://host:80/a@b", "http://host:***@b");
+    }
+
+    #[test]
+    fn names_may_stand_in_quotes_and_brackets() {
+        let check = |text: &str, expected: &str| assert_eq!(masked(text), expected, "{text}");
+        check(
+            "os.environ[\"DB_PASSWORD\"] = \"abc\"",
+            "os.environ[\"DB_PASSWORD\"] = ***",
+        );
+        check("os.environ['API_KEY']='abc'", "os.environ['API_KEY']=***");
+        check(
+            "os.environ.setdefault(\"STRIPE_KEY\", \"abc\")",
+            "os.environ.setdefault(\"STRIPE_KEY\", ***",
+        );
+        check(
+            "os.environ.setdefault('STRIPE_KEY','abc')",
+            "os.environ.setdefault('STRIPE_KEY',***",
+        );
+        check("if ($http_x_token != \"abc\")", "if ($http_x_token != ***");
+        check("set $api_key abc", "set $api_key ***");
+        check("map $cookie_token $user", "map $cookie_token $user");
+        check(
+            "curl -H \"Authorization: Basic YTpi\" https://x",
+            "curl -H \"Authorization: ***",
+        );
+        check("x = \"Bearer abc\"", "x = \"Bearer ***");
+        check("curl -u admin:abc http://x", "curl -u admin:*** http://x");
+        check("curl --user=admin:abc", "curl --user=admin:***");
+        check("echo \"root:abc\" | chpasswd", "echo \"root:*** | chpasswd");
+        check("{\"password\": \"abc\"}", "{\"password\": ***");
+        check(
+            "a certificate and a key, as in",
+            "a certificate and a key, as in",
+        );
+        check(
+            "basic_auth = \"htpasswd\", realm = x",
+            "basic_auth = \"htpasswd\", realm = x",
+        );
+    }
+
+    #[test]
+    fn the_value_behind_an_option_is_hidden_in_a_list_of_words() {
+        let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+        let check = |line: &str, expected: &str| {
+            let shown = hidden_words(&words(line), &["known-secret".to_owned()]);
+            assert_eq!(shown.join(" "), expected);
+        };
+        check("celery --password abc -A x", "celery --password *** -A x");
+        check("celery --password -A x", "celery --password -A x");
+        check("run --token=abc known-secret", "run --token=*** ***");
+        check("curl -u me:abc key value", "curl -u me:*** key value");
     }
 
     proptest! {

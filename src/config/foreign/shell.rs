@@ -100,8 +100,19 @@ pub fn words(line: &str) -> Option<Vec<String>> {
 
 /// Words before a program that only change how it runs.
 const BEFORE: &[&str] = &[
-    "exec", "command", "nohup", "sudo", "time", "!", "{", "(", "if", "then", "else", "elif", "do",
-    "while", "until", "env", "setsid",
+    "command", "nohup", "time", "!", "{", "(", "if", "then", "else", "elif", "do", "while",
+    "until", "setsid",
+];
+/// The same with options of their own, and those of them that have a value in the next word.
+const WITH_OPTIONS: &[(&str, &[&str])] = &[
+    ("exec", &["-a"]),
+    ("env", &["-u", "--unset", "-C", "--chdir"]),
+    ("sudo", &["-u", "--user", "-g", "--group"]),
+    ("nice", &["-n", "--adjustment"]),
+    ("ionice", &["-c", "--class", "-n", "--classdata"]),
+    ("setpriv", &["--reuid", "--regid", "--groups"]),
+    ("runuser", &["-u", "--user", "-g", "--group"]),
+    ("stdbuf", &["-i", "-o", "-e"]),
 ];
 /// Programs that run the one behind them, after a user.
 const AS_USER: &[&str] = &["su-exec", "gosu", "setuser", "chpst"];
@@ -131,22 +142,18 @@ pub fn program(words: &[String]) -> usize {
         let is_variable = word.split_once('=').is_some_and(|(name, _)| is_name(name));
         if is_variable || BEFORE.contains(&base) {
             at += 1;
+        } else if let Some((_, valued)) = WITH_OPTIONS.iter().find(|(name, _)| *name == base) {
+            at = behind_options(words, at + 1, valued);
         } else if AS_USER.contains(&base) {
             at += 2;
         } else if INITS.contains(&base) {
-            at += 1;
-            while words.get(at).is_some_and(|word| word.starts_with('-')) {
-                at += 1;
-            }
+            at = behind_options(words, at + 1, &[]);
         } else if let Some(next) = words.get(at + 1)
             && RUNNERS
                 .iter()
                 .any(|(name, verb)| *name == base && verb == next)
         {
-            at += 2;
-            while words.get(at).is_some_and(|word| word.starts_with('-')) {
-                at += 1;
-            }
+            at = behind_options(words, at + 2, &[]);
         } else if base.starts_with("wait-for") {
             match words[at..].iter().position(|word| word == "--") {
                 Some(behind) => at += behind + 1,
@@ -154,11 +161,84 @@ pub fn program(words: &[String]) -> usize {
             }
         } else if base.starts_with("python") && words.get(at + 1).is_some_and(|word| word == "-m") {
             at += 2;
+        } else if base.starts_with("python") && words.get(at + 1).is_some_and(is_installed) {
+            at += 1;
         } else {
             break;
         }
     }
     at.min(words.len().saturating_sub(1))
+}
+
+/// The position behind the options at `at`, some of which have their value in the next word.
+fn behind_options(words: &[String], mut at: usize, valued: &[&str]) -> usize {
+    while let Some(word) = words.get(at).filter(|word| word.starts_with('-')) {
+        at += match valued.contains(&&**word) {
+            true => 2,
+            false => 1,
+        };
+        if word == "--" {
+            break;
+        }
+    }
+    at
+}
+
+/// True for a program of an environment, which its interpreter may run: `python /venv/bin/gunicorn`.
+#[allow(clippy::ptr_arg, reason = "the argument of `is_some_and`")]
+fn is_installed(word: &String) -> bool {
+    word.contains("/bin/") && !word.ends_with(".py") && !word.starts_with('-')
+}
+
+/// The variables that stand before the program at `program`, with their values.
+pub fn variables(words: &[String], program: usize) -> Vec<(String, String)> {
+    let before = words.iter().take(program);
+    let pairs = before.filter_map(|word| word.split_once('='));
+    pairs
+        .filter(|(name, _)| is_name(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Words with the values of `$NAME`, `${NAME}` and `${NAME:-default}`.
+pub fn filled_in(words: &[String], value_of: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let filled = words.iter().map(|word| expanded(word, value_of));
+    filled.collect()
+}
+
+fn expanded(word: &str, value_of: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find('$') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let (name, default, behind) = match rest.strip_prefix('{') {
+            Some(inside) => match inside.split_once('}') {
+                Some((inside, behind)) => {
+                    let (name, default) = inside.split_once(":-").unwrap_or((inside, ""));
+                    (name, default, behind)
+                }
+                None => {
+                    text.push('$');
+                    continue;
+                }
+            },
+            None => {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
+                (&rest[..end], "", &rest[end..])
+            }
+        };
+        if name.is_empty() {
+            text.push('$');
+            continue;
+        }
+        let value = value_of(name).filter(|value| !value.is_empty());
+        text.push_str(&value.unwrap_or_else(|| default.to_owned()));
+        rest = behind;
+    }
+    text.push_str(rest);
+    text
 }
 
 fn is_name(text: &str) -> bool {
@@ -251,6 +331,14 @@ mod tests {
         check("python manage.py migrate", "python");
         check("newrelic-admin run-program uwsgi x.ini", "uwsgi");
         check("ddtrace-run uwsgi x.ini", "uwsgi");
+        check("nice -n 5 ionice -c2 gunicorn app", "gunicorn");
+        check("env -u HOME A=b gunicorn app", "gunicorn");
+        check("sudo -u web -E gunicorn app", "gunicorn");
+        check(
+            "/venv/bin/python /venv/bin/gunicorn app",
+            "/venv/bin/gunicorn",
+        );
+        check("python /srv/bin/run.py app", "python");
         check("exec", "exec");
     }
 

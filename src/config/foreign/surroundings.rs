@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Environment, HostFacts};
@@ -115,6 +116,13 @@ fn hostname() -> String {
 }
 
 fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    // A named pipe that nothing writes to would wait for ever.
+    let kind = fs::metadata(path)
+        .map_err(|error| error.to_string())?
+        .file_type();
+    if kind.is_fifo() && !path.starts_with("/dev") && !path.starts_with("/proc") {
+        return Err("a named pipe: name a file".to_owned());
+    }
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     let limit = most as u64 + 1;
@@ -133,4 +141,21 @@ fn kind(path: &Path) -> Option<FileKind> {
         is_file: found.is_file(),
         is_dir: found.is_dir(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("uwsgi.ini");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert_eq!(
+            read(&pipe, 100),
+            Err("a named pipe: name a file".to_owned())
+        );
+    }
 }

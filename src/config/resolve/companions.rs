@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Resolver, identity, single, wrong};
-use crate::config::companions::{COMPANION_SETTINGS, Companion, Program};
+use crate::config::companions::{COMPANION_SETTINGS, Companion, Program, Restart};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingsTable;
 use crate::config::schedule::{self, Cron, Schedule};
@@ -33,6 +33,13 @@ impl Resolver<'_> {
                     ),
                 ));
             }
+            if companion.is_essential && companion.restart != Restart::Always {
+                let problem = invalid(
+                    "it means nothing beside `essential`: the server stops when the companion exits",
+                    "remove one of them",
+                );
+                return Err(refuse(table, "restart", "", problem));
+            }
             all.push(companion);
         }
         Ok(all)
@@ -61,7 +68,7 @@ impl Resolver<'_> {
         }) else {
             return Ok(None);
         };
-        for other in ["essential", "overlap", "restart_on_reload"] {
+        for other in ["essential", "overlap", "restart", "restart_on_reload"] {
             if let Some(entry) = table.entry(other) {
                 let problem = invalid(
                     format!(
@@ -127,6 +134,7 @@ fn companion(table: &SettingsTable) -> Result<Companion, ConfigError> {
             let name = text.to_ascii_uppercase();
             values::choice(name.strip_prefix("SIG").unwrap_or(&name), &StopSignal::ALL)
         })?,
+        restart: one(table, "restart", |text| values::choice(text, &Restart::ALL))?,
         restart_on_reload: one(table, "restart_on_reload", values::yes_or_no)?,
         overlap: one(table, "overlap", values::yes_or_no)?,
         schedule: None,

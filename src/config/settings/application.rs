@@ -13,7 +13,7 @@ pub(super) static APPLICATION: &[Setting] = &[
         heading: APPLICATION_HEADING,
         help: "The WSGI application: a module (`mysite.wsgi`) or a file (`app.py`), followed by the \
                name of the callable unless that is `application` or `app`; `app:create_app()` calls \
-               a factory",
+               a factory, which may have literals as arguments",
         repeatable: false,
         default: Default::Computed(
             "found: Django by manage.py or */wsgi.py, Flask by application.py, app.py, main.py, wsgi.py, index.py",

@@ -2,7 +2,7 @@
 
 use crate::config::foreign::shell;
 use crate::config::foreign::surroundings::FileKind;
-use crate::config::foreign::{Verdict, equivalent};
+use crate::config::foreign::{Verdict, equivalent, supervisord};
 use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::settings;
 use crate::explain::image::Explained;
@@ -88,7 +88,7 @@ impl<'a> Conversion<'a> {
         let base = program.rsplit('/').next().unwrap_or(program);
         let arguments = &words[at + 1..];
         if let Some(reader) = readers::of_program(program) {
-            return self.server(reader, arguments);
+            return self.server(reader, program, arguments);
         }
         let names = |name: &str| arguments.iter().any(|word| word == name);
         match base {
@@ -129,7 +129,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// A command line of a server: its files stay files, its options become flags.
-    fn server(&self, reader: &'static Reader, arguments: &[String]) -> Became {
+    fn server(&self, reader: &'static Reader, program: &str, arguments: &[String]) -> Became {
         let (files, rest) = (reader.files_of)(arguments);
         let (rest, variables) = without_variables(&rest);
         let reading = (reader.read)(&Source::Words(rest), &[], self.around);
@@ -158,6 +158,19 @@ impl<'a> Conversion<'a> {
         words.extend(flags(layer, |place, text| {
             files.is_empty() || place == "command line" && !implied.contains(&text)
         }));
+        // A file of uWSGI may name an environment itself.
+        let is_named = ["venv", "python"]
+            .iter()
+            .any(|name| layer.entry(name).is_some());
+        let prefix = supervisord::prefix_of(program);
+        if let Some(prefix) =
+            prefix.filter(|_| !is_named && (files.is_empty() || reader.flag == "--gunicorn"))
+        {
+            match prefix.contains("conda") {
+                true => words.extend(["--python".to_owned(), format!("{prefix}/bin/python3")]),
+                false => words.extend(["--venv".to_owned(), prefix.to_owned()]),
+            }
+        }
         let words = words.iter().map(|word| with_variables(word, &variables));
         Became::Pyserve(words.collect())
     }

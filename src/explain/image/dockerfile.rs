@@ -129,9 +129,25 @@ fn of_others(keyword: &str, arguments: &str) -> Verdict {
         "STOPSIGNAL" if !matches!(arguments.trim_start_matches("SIG"), "TERM" | "15") => {
             Verdict::Unsupported("pyserve stops gracefully at SIGTERM: leave it out".to_owned())
         }
-        _ => Verdict::Read("it stays".to_owned()),
+        _ if INSTRUCTIONS.contains(&keyword) => Verdict::Read("it stays".to_owned()),
+        _ => Verdict::Wrong("no instruction of a Dockerfile".to_owned()),
     }
 }
+
+/// The instructions that a builder knows, beside those that are explained by themselves.
+const INSTRUCTIONS: &[&str] = &[
+    "ARG",
+    "ENV",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
 
 /// `COPY nginx.conf /etc/nginx/`.
 fn copied(

@@ -15,6 +15,7 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
 }
 
 pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
+    let text = text.trim_start_matches('\u{feff}');
     for (index, line) in text.lines().enumerate() {
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {

@@ -1,7 +1,7 @@
 //! Processes beside the application: a queue's workers, a scheduler, an SSH server.
 //!
 //! Each runs in a process group of its own. One that exits is started again, after a pause that
-//! grows ([`backoff`]); the exit of an essential one stops the server. Their output goes to our
+//! grows ([`backoff`]), unless its settings say otherwise; the exit of an essential one stops the server. Their output goes to our
 //! log, with their name ([`output`]). [`leaving`] stops them.
 //!
 //! - A reload that succeeded ([`Companions::follow`]) stops those that the settings no longer
@@ -207,6 +207,22 @@ impl Companions {
                 "an essential companion has exited"
             );
             return Some(Ended::Fatal);
+        }
+        if !process.settings.restart.follows(child::exit_code(status)) {
+            process.state = CompanionState::Gone;
+            match child::exit_code(status) {
+                Some(0) => tracing::info!(companion, pid, "companion has ended"),
+                _ => {
+                    tracing::warn!(
+                        code = codes::COMPANION_ENDED,
+                        companion,
+                        pid,
+                        reason,
+                        "companion has exited, and is not started again"
+                    );
+                }
+            }
+            return Some(Ended::Restart);
         }
         let pause = process.backoff.pause_after(now.duration_since(since));
         process.state = CompanionState::Waiting { until: now + pause };

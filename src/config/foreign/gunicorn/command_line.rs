@@ -1,7 +1,7 @@
 //! gunicorn's command line, as argparse reads it, and the words of `GUNICORN_CMD_ARGS`.
 
 use super::settings::{self, GunicornSetting, Kind};
-use super::value::Value;
+use super::value::{PROXY_PROTOCOLS, Value};
 use crate::config::foreign::{Line, Place, Verdict, secrets};
 
 /// Options and words of a command line.
@@ -42,6 +42,15 @@ fn is_option(word: &str) -> bool {
     };
     let is_number = rest.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     !rest.is_empty() && !is_number && !word.contains(' ')
+}
+
+/// True for a word that is the value of the option before it. A value that may be missing has to be a known
+/// one: before gunicorn 24 such an option is a switch, and the next word may be the application.
+fn is_value(word: &str, setting: &GunicornSetting) -> bool {
+    match setting.kind {
+        Kind::Maybe => PROXY_PROTOCOLS.contains(&&*word.to_lowercase()),
+        _ => !is_option(word),
+    }
 }
 
 type Words<'w> = std::iter::Peekable<std::slice::Iter<'w, String>>;
@@ -101,7 +110,7 @@ fn option(word: &str, rest: &mut Words<'_>, parsed: &mut Parsed) -> Result<(), (
         Some(value) if is_short => value.to_owned(),
         _ => value,
     });
-    let value = value.or_else(|| rest.next_if(|word| !is_option(word)).cloned());
+    let value = value.or_else(|| rest.next_if(|word| is_value(word, setting)).cloned());
     let text = match &value {
         Some(value) => format!("{flag} {value}"),
         None => flag.clone(),
@@ -224,6 +233,8 @@ mod tests {
             &["proxy_protocol=auto"],
             &["app"],
         );
+        check("--proxy-protocol app", &["proxy_protocol=auto"], &["app"]);
+        check("--proxy-protocol V2 app", &["proxy_protocol=V2"], &["app"]);
     }
 
     #[test]

@@ -157,6 +157,11 @@ impl Settings {
     fn evaluated(&mut self, location: &str, around: &Surroundings<'_>, evaluate: &Evaluate<'_>) {
         let name = location.strip_prefix("file:").unwrap_or(location);
         let whole = place(name, 0);
+        let is_module = location.starts_with("python:");
+        if !is_module && around.kind(name).is_none() {
+            let why = "there is no such file".to_owned();
+            return self.line(&whole, name, Verdict::Wrong(why));
+        }
         let evaluated = match evaluate(location) {
             Ok(evaluated) => evaluated,
             Err(problem) => return self.line(&whole, name, Verdict::Wrong(problem)),
@@ -166,6 +171,7 @@ impl Settings {
         let text = (around.files.read)(&path_of(&evaluated, around.current_dir), LONGEST);
         let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let text = text.unwrap_or_default();
+        let text = text.trim_start_matches('\u{feff}');
         let lines: Vec<&str> = text.split('\n').collect();
         if !evaluated.printed.trim().is_empty() {
             let shown: Vec<_> = evaluated

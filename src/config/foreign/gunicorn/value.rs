@@ -138,7 +138,13 @@ pub fn accepted(setting: &GunicornSetting, value: Value) -> Result<Value, String
         (Kind::Text, _) => wrong("a string"),
         (Kind::Maybe, Value::Bool(true)) => Ok(Value::Text("auto".to_owned())),
         (Kind::Maybe, Value::Bool(false) | Value::None) => Ok(Value::Text("off".to_owned())),
-        (Kind::Maybe, Value::Text(text)) => Ok(Value::Text(text.trim().to_lowercase())),
+        (Kind::Maybe, Value::Text(text)) => {
+            let text = text.trim().to_lowercase();
+            match PROXY_PROTOCOLS.contains(&&*text) {
+                true => Ok(Value::Text(text)),
+                false => wrong("off, v1, v2, or auto"),
+            }
+        }
         (Kind::Maybe, _) => wrong("a string or a boolean"),
         (Kind::List, Value::None) => Ok(Value::List(Vec::new())),
         (Kind::List, Value::Text(text)) if text.is_empty() => Ok(Value::List(Vec::new())),
@@ -172,6 +178,9 @@ pub fn accepted(setting: &GunicornSetting, value: Value) -> Result<Value, String
         (Kind::Hook(_), _) => wrong("a function, or its name in a module"),
     }
 }
+
+/// The values of `proxy_protocol`, the one setting that is a boolean as well.
+pub const PROXY_PROTOCOLS: [&str; 7] = ["off", "v1", "v2", "auto", "false", "true", "none"];
 
 /// Python's `int(value, 0)`.
 fn number(value: &Value) -> Option<i64> {

@@ -176,6 +176,12 @@ impl<'a> Reader<'a> {
         self.say(source, text, verdict);
     }
 
+    /// Adds values to a setting.
+    fn append(&mut self, source: &str, text: &str, name: &str, more: &[String]) {
+        let verdict = self.draft.append(&place(source), text, name, more);
+        self.say(source, text, verdict);
+    }
+
     /// Adds a `[[location]]`.
     fn location(&mut self, source: &str, text: &str, given: &[(&str, String)]) {
         let given: Vec<_> = given

@@ -70,6 +70,9 @@ pub(super) fn decide(reader: &mut Reader<'_>) {
     if let Some(before) = start.before {
         reader.set(FILE, &text, "before_start", before);
     }
+    if !start.variables.is_empty() {
+        reader.append(FILE, &text, "env", &start.variables);
+    }
 }
 
 /// Settings with which `web:` means nothing.
@@ -89,6 +92,8 @@ struct Start {
     chdir: Option<String>,
     /// The commands before the last.
     before: Option<String>,
+    /// Variables for the last, `NAME=VALUE`.
+    variables: Vec<String>,
     program: Program,
 }
 
@@ -97,7 +102,8 @@ impl Start {
     fn of(line: &str, environment: &Environment) -> Option<Self> {
         let commands = shell::commands(line)?;
         let (last, before) = commands.split_last()?;
-        let words = filled_in(&last.words, environment);
+        let value_of = |name: &str| environment.raw(name);
+        let words = shell::filled_in(&last.words, &value_of);
         let at = shell::program(&words);
         let name = words[at].rsplit('/').next().unwrap_or_default();
         let program = match server_of(&words[at..]) {
@@ -108,7 +114,7 @@ impl Start {
         };
         let (chdir, before) = match before {
             [first, rest @ ..] if is_change(first) => {
-                let dir = filled_in(&first.words[1..2], environment).pop();
+                let dir = shell::filled_in(&first.words[1..2], &value_of).pop();
                 (dir, rest)
             }
             all => (None, all),
@@ -117,9 +123,14 @@ impl Start {
             let (first, last) = (all.first()?, all.last()?);
             Some(line[first.span.start..last.span.end].to_owned())
         };
+        let variables = shell::variables(&words, at);
+        let variables = variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
         Some(Self {
             chdir,
             before: span(before),
+            variables: variables.collect(),
             program,
         })
     }
@@ -128,45 +139,4 @@ impl Start {
 /// True for `cd DIR &&`.
 fn is_change(command: &Command) -> bool {
     command.words.len() == 2 && command.words[0] == "cd" && command.operator == "&&"
-}
-
-/// Words with the values of `$NAME`, `${NAME}` and `${NAME:-default}`.
-fn filled_in(words: &[String], environment: &Environment) -> Vec<String> {
-    let filled = words.iter().map(|word| expanded(word, environment));
-    filled.collect()
-}
-
-fn expanded(word: &str, environment: &Environment) -> String {
-    let mut text = String::new();
-    let mut rest = word;
-    while let Some(at) = rest.find('$') {
-        text.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let (name, default, behind) = match rest.strip_prefix('{') {
-            Some(inside) => match inside.split_once('}') {
-                Some((inside, behind)) => {
-                    let (name, default) = inside.split_once(":-").unwrap_or((inside, ""));
-                    (name, default, behind)
-                }
-                None => {
-                    text.push('$');
-                    continue;
-                }
-            },
-            None => {
-                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let end = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
-                (&rest[..end], "", &rest[end..])
-            }
-        };
-        if name.is_empty() {
-            text.push('$');
-            continue;
-        }
-        let value = environment.raw(name).filter(|value| !value.is_empty());
-        text.push_str(&value.unwrap_or_else(|| default.to_owned()));
-        rest = behind;
-    }
-    text.push_str(rest);
-    text
 }

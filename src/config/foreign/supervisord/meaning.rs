@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::programs::{companion, is_pyserve, nginx_file, server_of};
+use super::programs::{Command, Place, Start, companion, is_pyserve, nginx_file};
 use super::reader::{Item, Options, expand, pairs};
-use super::{Call, ReadServer, Server};
+use super::{Call, ReadServer, Server, programs};
 use crate::config::companions::COMPANION_SETTINGS;
 use crate::config::foreign::drafting::{self, Draft, table};
-use crate::config::foreign::{Line, Reading, Surroundings, Verdict, gunicorn, secrets};
+use crate::config::foreign::{self, Line, Reading, Surroundings, Verdict, gunicorn, secrets};
 use crate::config::layers::Layer;
-use crate::config::{settings, suggest};
+use crate::config::{native, settings, suggest};
 use crate::os::child::StopSignal;
 
 /// Most processes of one program.
 const MOST_PROCESSES: usize = 50;
+/// Longest script that is looked into.
+const LONGEST_SCRIPT: usize = 64 << 10;
 
 /// The meaning of the options.
 pub fn of(
@@ -31,8 +33,11 @@ pub fn of(
         lines: options.lines,
         lines_of_servers: Vec::new(),
         secrets: Vec::new(),
+        application: None,
+        of_application: Vec::new(),
     };
     meaning.overridden();
+    meaning.find_application();
     for section in meaning.sections() {
         match section.split_once(':') {
             Some(("program", program)) => meaning.program(&section, program),
@@ -87,6 +92,10 @@ struct Meaning<'a> {
     /// The lines that the readers of servers have decided about.
     lines_of_servers: Vec<Line>,
     secrets: Vec<String>,
+    /// The section of the program whose application this server takes over.
+    application: Option<String>,
+    /// Its variables that no other program has, with the value that the others have, if any.
+    of_application: Vec<(String, Option<String>)>,
 }
 
 /// Options of a program that change nothing here, with the reason.
@@ -99,10 +108,6 @@ const NO_EFFECT: &[(&str, &str)] = &[
     (
         "startretries",
         "a companion that ends is started again after a pause that grows",
-    ),
-    (
-        "exitcodes",
-        "a companion is started again whatever its exit code is",
     ),
     ("stdout_logfile_maxbytes", ROTATION),
     ("stdout_logfile_backups", ROTATION),
@@ -118,7 +123,6 @@ const NO_EFFECT: &[(&str, &str)] = &[
         "serverurl",
         "`pyserve status`, `reload` and `stop` control the server",
     ),
-    ("numprocs_start", "it numbers processes"),
 ];
 const ROTATION: &str = "output goes to the log, with the name of the program";
 /// Options that [`Meaning::program`] decides about.
@@ -139,6 +143,8 @@ const OWN: &[&str] = &[
     "stdout_logfile",
     "stderr_logfile",
     "numprocs",
+    "numprocs_start",
+    "exitcodes",
 ];
 
 impl Meaning<'_> {
@@ -154,7 +160,7 @@ impl Meaning<'_> {
         }
     }
 
-    /// The sections, programs in the order of their priority.
+    /// The sections: supervisord's own, then programs in the order of their priority.
     fn sections(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for item in &self.items {
@@ -167,13 +173,85 @@ impl Meaning<'_> {
                 .find(name, "priority")
                 .map(|at| self.items[at].value.parse::<i64>());
             // Sites of nginx depend on the application behind it.
-            let command = self.find(name, "command");
-            let words = command.and_then(|at| gunicorn::split(&self.items[at].value));
-            let server = words.and_then(|words| server_of(&words));
-            let is_front = server.is_some_and(|(server, _)| server == Server::Nginx);
-            (is_front, given.and_then(Result::ok).unwrap_or(999))
+            let command = self.command(name).map(|(_, command)| command);
+            let is_front = matches!(command, Some(Command::Server(Server::Nginx, _)));
+            (
+                name != "supervisord",
+                is_front,
+                given.and_then(Result::ok).unwrap_or(999),
+            )
         });
         names
+    }
+
+    /// The words of a program, and what they start; `None` if they cannot be read.
+    fn command(&self, section: &str) -> Option<(Vec<String>, Command)> {
+        let at = self.find(section, "command")?;
+        let line = self.expanded(at, 0).ok()?;
+        let words = gunicorn::split(&line).filter(|words| !words.is_empty())?;
+        let variables = ["supervisord", section].map(|section| self.pairs_of(section));
+        let value_of = |name: &str| {
+            let mut own = variables.iter().flatten().rev();
+            let own = own.find(|(own, _)| own == name);
+            own.map(|(_, value)| value.clone())
+                .or_else(|| self.around.environment.raw(name))
+        };
+        let text = |file: &str| {
+            let path = self.around.current_dir.join(native::path(file));
+            let bytes = (self.around.files.read)(&path, LONGEST_SCRIPT).ok()?;
+            let text = String::from_utf8(bytes).ok()?;
+            text.starts_with("#!").then_some(text)
+        };
+        let command = programs::command(&words, &value_of, &text);
+        Some((words, command))
+    }
+
+    /// The variables of a section, as far as they can be read.
+    fn pairs_of(&self, section: &str) -> Vec<(String, String)> {
+        let value = self
+            .find(section, "environment")
+            .and_then(|at| self.expanded(at, 0).ok());
+        value
+            .and_then(|value| pairs(&value).ok())
+            .unwrap_or_default()
+    }
+
+    /// Chooses the program whose application is served: the first that is a server for one.
+    fn find_application(&mut self) {
+        let is_it = |section: &String| {
+            let is_program = section.starts_with("program:");
+            let started = self.find(section, "autostart").map(|at| &self.items[at]);
+            let is_started = started.is_none_or(|item| !is_false(&item.value));
+            let command = self.command(section).map(|(_, command)| command);
+            is_program
+                && is_started
+                && matches!(
+                    command,
+                    Some(Command::Server(Server::Uwsgi | Server::Gunicorn, _))
+                )
+        };
+        let Some(section) = self.sections().into_iter().find(is_it) else {
+            return;
+        };
+        let shared = self.pairs_of("supervisord");
+        // An explanation shows nothing of the environment.
+        let is_start = !self.around.is_explained;
+        let of_others = |name: &str| {
+            let mut shared = shared.iter().rev();
+            let shared = shared.find(|(shared, _)| shared == name);
+            let value = shared.map(|(_, value)| value.clone());
+            value.or_else(|| self.around.environment.raw(name).filter(|_| is_start))
+        };
+        let own = self.pairs_of(&section).into_iter();
+        let own = own.map(|(name, value)| {
+            let others = of_others(&name);
+            (name, value, others)
+        });
+        self.of_application = own
+            .filter(|(_, value, others)| others.as_ref() != Some(value))
+            .map(|(name, _, others)| (name, others))
+            .collect();
+        self.application = Some(section);
     }
 
     fn find(&self, section: &str, key: &str) -> Option<usize> {
@@ -202,20 +280,8 @@ impl Meaning<'_> {
     /// The value of an option with its expansions; one that fails has its verdict then.
     fn value(&mut self, section: &str, key: &str, number: usize) -> Option<String> {
         let at = self.find(section, key)?;
-        let item = &self.items[at];
-        let program = section.split_once(':').map_or("", |(_, name)| name);
-        let around = self.around;
-        let here = item.here.clone();
-        let known = |name: &str| match name {
-            "here" => Some(here.clone()),
-            "program_name" | "group_name" => Some(program.to_owned()),
-            "process_num" => Some(number.to_string()),
-            "numprocs" => Some("1".to_owned()),
-            "host_node_name" => Some(around.hostname.clone()),
-            name => around.environment.raw(name.strip_prefix("ENV_")?),
-        };
-        match expand(&item.value, &known) {
-            Ok(value) => Some(value.trim().to_owned()),
+        match self.expanded(at, number) {
+            Ok(value) => Some(value),
             Err(problem) => {
                 let is_variable = problem.ends_with("is not set");
                 let verdict = match is_variable {
@@ -228,6 +294,31 @@ impl Meaning<'_> {
         }
     }
 
+    /// The value of an item with its expansions, for the process of this index.
+    fn expanded(&self, at: usize, index: usize) -> Result<String, String> {
+        let item = &self.items[at];
+        let section = &*item.section;
+        let program = section.split_once(':').map_or("", |(_, name)| name);
+        let plain = |key: &str| self.find(section, key).map(|at| &*self.items[at].value);
+        let known = |name: &str| match name {
+            "here" => Some(item.here.clone()),
+            "program_name" | "group_name" => Some(program.to_owned()),
+            "process_num" => Some((self.first_number(section) + index).to_string()),
+            "numprocs" => Some(plain("numprocs").unwrap_or("1").to_owned()),
+            "host_node_name" => Some(self.around.hostname.clone()),
+            name => self.around.environment.raw(name.strip_prefix("ENV_")?),
+        };
+        expand(&item.value, &known).map(|value| value.trim().to_owned())
+    }
+
+    /// The number of the first process of a program.
+    fn first_number(&self, section: &str) -> usize {
+        let given = self.find(section, "numprocs_start");
+        given
+            .and_then(|at| self.items[at].value.parse().ok())
+            .unwrap_or_default()
+    }
+
     /// Sections that are no programs.
     fn section(&mut self, section: &str) {
         let kind = section.split(':').next().unwrap_or_default();
@@ -238,6 +329,7 @@ impl Meaning<'_> {
                 }
                 let so = Verdict::AlreadySo("the server stays in the foreground".to_owned());
                 self.say(self.find(section, "nodaemon"), so);
+                self.identity(section);
                 Verdict::NoEffect("it is about supervisord itself: pyserve starts and watches all processes".to_owned())
             }
             "unix_http_server" | "inet_http_server" | "supervisorctl" | "rpcinterface" => {
@@ -250,6 +342,26 @@ impl Meaning<'_> {
             _ => Verdict::Unknown(format!("supervisord has no section [{section}]")),
         };
         self.rest(section, &verdict);
+    }
+
+    /// The user, the mask and the directory of supervisord, which all programs have that name none.
+    fn identity(&mut self, section: &str) {
+        match self.value(section, "user", 0) {
+            Some(user) if user != "root" && user != "0" && self.around.is_root => {
+                self.set(section, "user", "uid", user);
+            }
+            Some(_) => {
+                let so = "the server runs as the user who starts it".to_owned();
+                self.say(self.find(section, "user"), Verdict::AlreadySo(so));
+            }
+            None => {}
+        }
+        if let Some(umask) = self.value(section, "umask", 0) {
+            self.set(section, "umask", "umask", umask);
+        }
+        if let Some(directory) = self.value(section, "directory", 0) {
+            self.set(section, "directory", "chdir", directory);
+        }
     }
 
     /// Variables for the whole server.
@@ -286,34 +398,51 @@ impl Meaning<'_> {
             return self.rest(section, &wrong);
         };
         self.unknown(section);
+        let not_started = Verdict::NoEffect("the program cannot be started".to_owned());
         let Some(line) = self.value(section, "command", 0) else {
-            return self.rest(
-                section,
-                &Verdict::NoEffect("the program cannot be started".to_owned()),
-            );
+            return self.rest(section, &not_started);
         };
-        let Some(words) = gunicorn::split(&line).filter(|words| !words.is_empty()) else {
-            self.say(
-                Some(command_at),
-                Verdict::Wrong("no command, or a quote is open".to_owned()),
-            );
-            return self.rest(
-                section,
-                &Verdict::NoEffect("the program cannot be started".to_owned()),
-            );
+        let Some((words, command)) = self.command(section).filter(|_| !line.contains('\0')) else {
+            let why = "no command, a quote is open, or it has a NUL".to_owned();
+            self.say(Some(command_at), Verdict::Wrong(why));
+            return self.rest(section, &not_started);
         };
         let autostart = self.value(section, "autostart", 0);
         if autostart.is_some_and(|value| is_false(&value)) {
             let why = "the program is not started by itself, and pyserve starts no program later";
             return self.rest(section, &Verdict::NoEffect(why.to_owned()));
         }
-        match server_of(&words) {
-            Some((server, words)) => self.server(section, command_at, server, &words),
-            None if is_pyserve(&words) => {
+        match command {
+            Command::Server(Server::Uwsgi | Server::Gunicorn, _)
+                if self.application.as_deref() != Some(section) =>
+            {
+                let served = self.application.as_deref().unwrap_or_default();
+                let text = format!(
+                    "[[companion]] {name:?}: it stays a server of its own, which has to be installed: pyserve serves the application of [{served}]"
+                );
+                self.companion(section, name, command_at);
+                self.started_as(command_at, Verdict::Honoured(text));
+            }
+            Command::Server(server, start) => self.server(section, command_at, server, &start),
+            Command::Hidden(server) => {
+                let text = format!(
+                    "it starts {server} in its own way, so it runs beside pyserve as [[companion]] {name:?}: have `command` start {server} itself"
+                );
+                self.companion(section, name, command_at);
+                self.started_as(command_at, Verdict::Unsupported(text));
+            }
+            Command::Other if is_pyserve(&words) => {
                 let text = "it is this server: start it without supervisord".to_owned();
                 self.rest(section, &Verdict::AlreadySo(text));
             }
-            None => self.companion(section, name, command_at),
+            Command::Other => self.companion(section, name, command_at),
+        }
+    }
+
+    /// Says more about a command that became a companion.
+    fn started_as(&mut self, at: usize, verdict: Verdict) {
+        if matches!(self.verdicts[at], Some(Verdict::Honoured(_))) {
+            self.verdicts[at] = Some(verdict);
         }
     }
 
@@ -340,20 +469,39 @@ impl Meaning<'_> {
     }
 
     /// A program that is a server: its command line becomes settings.
-    fn server(&mut self, section: &str, at: usize, server: Server, words: &[String]) {
+    fn server(&mut self, section: &str, at: usize, server: Server, start: &Start) {
+        let is_app = server != Server::Nginx;
         let directory = self.value(section, "directory", 0);
-        let reading = (self.server)(&Call {
-            server,
-            words,
-            directory: directory.as_deref(),
-            layer: &self.draft.layer,
-        });
-        let text = match server {
-            Server::Nginx => format!("pyserve itself, with the sites of {}", nginx_file(words)),
-            Server::Uwsgi => "pyserve itself, with these options of uWSGI".to_owned(),
-            Server::Gunicorn => "pyserve itself, with these options of gunicorn".to_owned(),
+        let directory = match (directory, &start.directory) {
+            (directory, None) => directory,
+            (None, Some(own)) => Some(own.clone()),
+            (Some(directory), Some(own)) => {
+                let path = native::path(&directory).join(native::path(own));
+                Some(native::text(path.as_os_str()))
+            }
         };
         let place = self.items[at].place.clone();
+        let mut known = self.draft.layer.clone();
+        let environment = self.interpreter(start, directory.as_deref());
+        if let Some((name, value)) = environment.clone().filter(|_| is_app)
+            && let Some(setting) = settings::named(name)
+        {
+            let origin = foreign::origin(&place, &self.items[at].text);
+            known.insert(setting, vec![value], origin);
+        }
+        let reading = (self.server)(&Call {
+            server,
+            words: &start.words,
+            directory: directory.as_deref(),
+            layer: &known,
+        });
+        let text = match server {
+            Server::Nginx => {
+                let file = nginx_file(&start.words);
+                format!("pyserve itself, with the sites of {file}")
+            }
+            server => format!("pyserve itself, with these options of {}", server.name()),
+        };
         self.say(Some(at), Verdict::Honoured(text));
         self.lines_of_servers
             .extend(reading.lines.into_iter().map(|line| match line.place.line {
@@ -365,31 +513,108 @@ impl Meaning<'_> {
                 _ => line,
             }));
         self.draft.implied.extend(reading.implied);
+        let has_own = |name: &str| reading.layer.entry(name).is_some();
+        let names_interpreter = has_own("venv") || has_own("python");
+        let names_directory = has_own("chdir");
         self.merge(reading.layer);
-        let is_app = server != Server::Nginx;
-        if let Some(directory) = directory.filter(|_| is_app)
-            && self.draft.layer.entry("chdir").is_none()
-        {
-            self.set(section, "directory", "chdir", directory);
+        if is_app {
+            let environment = environment.filter(|_| !names_interpreter);
+            self.place_of_application(
+                section,
+                at,
+                start,
+                (directory, names_directory),
+                environment,
+            );
         }
-        if let Some(user) = self
-            .value(section, "user", 0)
-            .filter(|user| is_app && user != "root")
+        let one = "one server takes all requests: `workers` is the number of its processes";
+        self.say(
+            self.find(section, "numprocs"),
+            Verdict::NoEffect(one.to_owned()),
+        );
+        let why = "the program is pyserve itself, which starts and watches its processes";
+        self.rest(section, &Verdict::AlreadySo(why.to_owned()));
+    }
+
+    /// The setting that names the interpreter of a server which was started so.
+    fn interpreter(
+        &self,
+        start: &Start,
+        directory: Option<&str>,
+    ) -> Option<(&'static str, String)> {
+        let current = self
+            .around
+            .current_dir
+            .join(native::path(directory.unwrap_or_default()));
+        if let Some(venv) = &start.venv {
+            let path = current.join(native::path(venv));
+            return Some(("venv", native::text(path.as_os_str())));
+        }
+        let prefix = start.prefix()?;
+        let has = |inside: &str| {
+            let path = native::path(prefix).join(inside);
+            (self.around.files.kind)(&path).is_some_and(|kind| kind.is_file)
+        };
+        let is_elsewhere = self.around.is_explained && !native::path(prefix).is_dir();
+        match (has("pyvenv.cfg") || is_elsewhere, has("bin/python3")) {
+            (true, _) => Some(("venv", prefix.to_owned())),
+            (false, true) => Some(("python", format!("{prefix}/bin/python3"))),
+            (false, false) => None,
+        }
+    }
+
+    /// The directory, the user and the variables of the program whose application is served.
+    fn place_of_application(
+        &mut self,
+        section: &str,
+        at: usize,
+        start: &Start,
+        (directory, names_directory): (Option<String>, bool),
+        environment: Option<(&'static str, String)>,
+    ) {
+        let (place, text) = (self.items[at].place.clone(), self.items[at].text.clone());
+        if let Some((name, value)) = environment
+            && let Some(setting) = settings::named(name)
+        {
+            let origin = foreign::origin(&place, &text);
+            self.draft.layer.insert(setting, vec![value], origin);
+        }
+        match directory.filter(|_| !names_directory) {
+            Some(directory) if self.find(section, "directory").is_some() => {
+                self.set(section, "directory", "chdir", directory);
+            }
+            Some(directory) => {
+                self.draft.set(&place, &text, "chdir", vec![directory]);
+            }
+            None => {}
+        }
+        if let Some(user) = self.value(section, "user", 0).filter(|user| user != "root")
             && self.draft.layer.entry("uid").is_none()
             && self.around.is_root
         {
             self.set(section, "user", "uid", user);
         }
-        if let Some(at) = self.find(section, "environment").filter(|_| is_app) {
+        if let Some(umask) = self.value(section, "umask", 0) {
+            self.set(section, "umask", "umask", umask);
+        }
+        if let Some(at) = self.find(section, "environment") {
             self.environment(section, at);
         }
-        if let Some(time) = self.value(section, "stopwaitsecs", 0).filter(|_| is_app)
+        if !start.variables.is_empty() {
+            let secret = start.variables.iter();
+            let secret = secret.filter(|(name, _)| secrets::is_secret(name));
+            self.secrets.extend(secret.map(|(_, value)| value.clone()));
+            let pairs = start.variables.iter();
+            let pairs: Vec<_> = pairs
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            self.draft.append(&place, &text, "env", &pairs);
+        }
+        if let Some(time) = self.value(section, "stopwaitsecs", 0)
             && self.draft.layer.entry("graceful_timeout").is_none()
         {
             self.set(section, "stopwaitsecs", "graceful_timeout", time);
         }
-        let why = "the program is pyserve itself, which starts and watches its processes";
-        self.rest(section, &Verdict::AlreadySo(why.to_owned()));
     }
 
     fn set(&mut self, section: &str, key: &str, setting: &str, value: String) {
@@ -404,28 +629,12 @@ impl Meaning<'_> {
 
     /// Takes the settings of a program, where none before has set them.
     fn merge(&mut self, layer: Layer) {
-        for setting in settings::all() {
-            if let Some(entry) = layer.entry(setting.name)
-                && self.draft.layer.entry(setting.name).is_none()
-            {
-                let (values, origin) = (entry.values.clone(), entry.origin.clone());
-                self.draft.layer.insert(setting, values, origin);
-            }
-        }
-        self.draft.layer.locations.extend(layer.locations);
-        self.draft.layer.companions.extend(layer.companions);
-        self.secrets.extend(layer.secrets);
+        self.secrets.extend(layer.secrets.iter().cloned());
+        self.draft.layer.add(layer);
     }
 
     /// Any other program: a companion, or several.
     fn companion(&mut self, section: &str, name: &str, command_at: usize) {
-        let restart = self.value(section, "autorestart", 0);
-        if restart.as_deref().is_some_and(is_false) {
-            let why = "a program that ends and is not started again: run it with `before_start`, or at times as a [[companion]] with `schedule`";
-            self.say(Some(command_at), Verdict::Unsupported(why.to_owned()));
-            let reason = "the program is not started".to_owned();
-            return self.rest(section, &Verdict::NoEffect(reason));
-        }
         let count = self.value(section, "numprocs", 0);
         let count = count
             .and_then(|count| count.parse::<usize>().ok())
@@ -435,7 +644,7 @@ impl Meaning<'_> {
             let own = if count == 1 {
                 name.to_owned()
             } else {
-                format!("{name}-{number}")
+                format!("{name}-{}", self.first_number(section) + number)
             };
             if !self.one_companion(section, &own, number, command_at) {
                 return self.rest(
@@ -446,7 +655,8 @@ impl Meaning<'_> {
         }
         let name_text = format!("[[companion]] {name:?}");
         self.say(Some(command_at), Verdict::Honoured(name_text));
-        self.companion_options(section, restart.as_deref());
+        self.restarts(section);
+        self.companion_options(section);
         for (key, why) in NO_EFFECT {
             self.say(
                 self.find(section, key),
@@ -480,8 +690,28 @@ impl Meaning<'_> {
         if self.find(section, "command").is_none() {
             return false;
         }
-        let command = companion(&words, directory.as_deref(), &variables, umask.as_deref());
+        let mut without = Vec::new();
+        let mut all = Vec::new();
+        for (name, others) in &self.of_application {
+            match others {
+                _ if variables.iter().any(|(own, _)| own == name) => {}
+                Some(value) => all.push((name.clone(), value.clone())),
+                None => without.push(name.clone()),
+            }
+        }
+        all.extend(variables);
+        let place = Place {
+            directory: directory.as_deref(),
+            variables: &all,
+            without: &without,
+            umask: umask.as_deref(),
+        };
+        let command = companion(&words, &place);
         let mut given = vec![("name", vec![name.to_owned()]), ("command", command)];
+        let restart = self.restart(section);
+        if restart != "always" {
+            given.push(("restart", vec![restart.to_owned()]));
+        }
         let time = self.value(section, "stopwaitsecs", number);
         given.push((
             "stop_timeout",
@@ -507,17 +737,58 @@ impl Meaning<'_> {
         true
     }
 
-    /// Options of a companion whose form differs.
-    fn companion_options(&mut self, section: &str, restart: Option<&str>) {
-        let restarts = match restart {
-            Some(value) if is_true(value) => {
-                Verdict::AlreadySo("a companion that ends is started again".to_owned())
-            }
+    /// The value of `restart` that stands for `autorestart` and `exitcodes`.
+    fn restart(&mut self, section: &str) -> &'static str {
+        let given = self.value(section, "autorestart", 0);
+        let codes = self.value(section, "exitcodes", 0);
+        let codes = codes.unwrap_or_else(|| "0".to_owned());
+        let expects_success = codes.split(',').any(|code| code.trim() == "0");
+        match given.as_deref() {
+            Some(value) if is_true(value) => "always",
+            Some(value) if is_false(value) => "never",
+            // `unexpected`, the default.
+            _ if expects_success => "on-failure",
+            _ => "always",
+        }
+    }
+
+    /// The verdicts on `autorestart` and `exitcodes` of a companion.
+    fn restarts(&mut self, section: &str) {
+        let restart = self.restart(section);
+        let honoured = format!("restart = {restart:?} of the [[companion]]");
+        let verdict = match restart {
+            "always" => Verdict::AlreadySo("a companion that ends is started again".to_owned()),
+            _ => Verdict::Honoured(honoured.clone()),
+        };
+        self.say(self.find(section, "autorestart"), verdict);
+        let codes = self.value(section, "exitcodes", 0).unwrap_or_default();
+        let others = codes.split(',').any(|code| code.trim() != "0");
+        let verdict = match (restart, others) {
+            ("on-failure", false) => Verdict::Honoured(honoured),
+            ("on-failure", true) => Verdict::Noted(
+                "every exit code but 0 is a failure here, after which the program is started again"
+                    .to_owned(),
+            ),
+            ("never", _) => Verdict::NoEffect("the program is not started again".to_owned()),
             _ => Verdict::NoEffect(
-                "a companion that ends is started again whatever its exit code is".to_owned(),
+                "the program is started again whatever its exit code is".to_owned(),
             ),
         };
-        self.say(self.find(section, "autorestart"), restarts);
+        self.say(self.find(section, "exitcodes"), verdict);
+        if self.find(section, "autorestart").is_none() && restart == "on-failure" {
+            let text = (
+                "restart = \"on-failure\"".to_owned(),
+                "without `autorestart`, supervisord does not restart a program that ended with exit code 0"
+                    .to_owned(),
+            );
+            if !self.draft.implied.contains(&text) {
+                self.draft.implied.push(text);
+            }
+        }
+    }
+
+    /// Options of a companion whose form differs.
+    fn companion_options(&mut self, section: &str) {
         if let Some(signal) = self.value(section, "stopsignal", 0) {
             let verdict = match stop_signal(&signal) {
                 Some("TERM") => Verdict::AlreadySo("companions get SIGTERM".to_owned()),

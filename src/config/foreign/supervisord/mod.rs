@@ -11,7 +11,7 @@ mod reader;
 use super::{Reading, Surroundings};
 use crate::config::layers::Layer;
 
-pub use programs::{nginx_file, server_of};
+pub use programs::{NGINX_FILE, nginx_file, prefix_of, server_of};
 
 /// A command line that starts another server.
 #[derive(Debug)]
@@ -38,6 +38,17 @@ pub enum Server {
     Uwsgi,
     /// gunicorn.
     Gunicorn,
+}
+
+impl Server {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Uwsgi => "uWSGI",
+            Self::Gunicorn => "gunicorn",
+        }
+    }
 }
 
 /// Reads the file `name`, and says what becomes of it.

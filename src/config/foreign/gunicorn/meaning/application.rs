@@ -1,7 +1,9 @@
 //! The application, its directory and its environment.
 
 use super::{Meaning, listed};
+use crate::config::app::AppRef;
 use crate::config::foreign::Verdict;
+use crate::config::native;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     app(meaning);
@@ -28,6 +30,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
 
 /// `MODULE[:NAME]`, where a name is missing `application`; or `MODULE:FACTORY(…)`.
 fn app(meaning: &mut Meaning<'_>) {
+    paste(meaning);
     let Some((at, name)) = meaning.given("wsgi_app") else {
         return;
     };
@@ -35,18 +38,40 @@ fn app(meaning: &mut Meaning<'_>) {
     let app = match name.split_once(':') {
         None if name.is_empty() => return,
         None => format!("{name}:application"),
-        Some((_, callable)) if has_arguments(callable) => {
-            let why = "a factory is called without arguments: write a function that calls it with them, and name that";
-            return meaning.say(at, Verdict::Unsupported(why.to_owned()));
+        // Another application, which would be found, must not take its place.
+        Some((_, callable)) if !AppRef::has_callable(callable) => {
+            let why = "gunicorn takes a name, or a call of one with literals";
+            return meaning.say(at, Verdict::Wrong(why.to_owned()));
         }
         Some(_) => name,
     };
     meaning.set(at, "app", vec![app]);
 }
 
-fn has_arguments(callable: &str) -> bool {
-    let inside = callable.split_once('(').map(|(_, rest)| rest.trim());
-    inside.is_some_and(|rest| rest.trim_end_matches(')').trim() != "")
+/// An application of Paste Deploy (gunicorn: app/pasterapp.py), which comes before another one.
+fn paste(meaning: &mut Meaning<'_>) {
+    let Some((at, name)) = meaning.given("paste") else {
+        return;
+    };
+    let name = name.text().unwrap_or_default();
+    if name.is_empty() {
+        return;
+    }
+    let globals = meaning.find("raw_paste_global_conf");
+    if globals.is_some_and(|at| !meaning.items[at].value.texts().is_empty()) {
+        let why =
+            "write a module with `application = loadapp(…, global_conf=…)` and name it with `app`";
+        // As for any application that is named and cannot be served.
+        return meaning.say(at, Verdict::Wrong(why.to_owned()));
+    }
+    let file = meaning.around.current_dir.join(native::path(&name));
+    let address = format!("config:{}", native::text(file.as_os_str()));
+    let literal = serde_json::Value::from(address).to_string();
+    meaning.set(at, "app", vec![format!("paste.deploy:loadapp({literal})")]);
+    meaning.note(at, "its [server:…] section is not read");
+    for at in meaning.all("wsgi_app") {
+        meaning.no_effect(at, "the application is that of `paste`");
+    }
 }
 
 fn environment(meaning: &mut Meaning<'_>, at: usize) {

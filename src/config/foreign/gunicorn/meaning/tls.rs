@@ -2,6 +2,7 @@
 //! have TLS in gunicorn where there is a certificate.
 
 use super::Meaning;
+use crate::config::foreign::Verdict;
 
 /// The addresses with their scheme. Unix sockets stay as they are: a proxy on this machine is behind them.
 pub(super) fn with_scheme(meaning: &Meaning<'_>, addresses: Vec<String>) -> Vec<String> {
@@ -28,6 +29,7 @@ pub(super) fn bind_of_default(meaning: &mut Meaning<'_>) {
 }
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    clients(meaning);
     let certificate = meaning.given("certfile");
     if let Some((at, value)) = &certificate {
         meaning.set(*at, "tls_cert", value.texts());
@@ -41,5 +43,38 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             meaning.imply("tls_key", &[&file], reason);
         }
         (None, None) => {}
+    }
+}
+
+/// Certificates of clients: `cert_reqs` is 0 for none, 1 for those that are sent, 2 for all (Python's
+/// `ssl.VerifyMode`).
+fn clients(meaning: &mut Meaning<'_>) {
+    let has_tls = meaning.given("certfile").is_some();
+    let authorities = meaning.given("ca_certs");
+    let requests = meaning.given("cert_reqs");
+    let required = requests.as_ref().map_or(0, |(_, value)| value.number());
+    let missing = match (has_tls, &authorities) {
+        (false, _) => Some("there is no `certfile`, so no TLS"),
+        (true, None) => Some("there is no `ca_certs` that clients could be checked by"),
+        (true, Some(_)) => None,
+    };
+    if let Some((at, _)) = requests {
+        match (missing, required) {
+            (_, 0) => meaning.already(at, "clients are asked for no certificate"),
+            (Some(why), 1) => meaning.no_effect(at, why),
+            // Every client is refused there: nobody may be let in here.
+            (Some(why), _) => meaning.say(at, Verdict::Wrong(why.to_owned())),
+            (None, mode) => {
+                let mode = if mode == 1 { "optional" } else { "required" };
+                meaning.set(at, "tls_client_auth", vec![mode.to_owned()]);
+            }
+        }
+    }
+    if let Some((at, value)) = authorities {
+        match (missing, required) {
+            (Some(why), _) => meaning.no_effect(at, why),
+            (None, 0) => meaning.no_effect(at, "`cert_reqs` asks clients for no certificate"),
+            (None, _) => meaning.set(at, "tls_client_ca", value.texts()),
+        }
     }
 }

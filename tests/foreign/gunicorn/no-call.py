@@ -1,0 +1,2 @@
+wsgi_app = "mysite:create_app()['web']"
+proxy_protocol = "v3"

@@ -1,0 +1,2 @@
+paste = "/srv/app/production.ini#main"
+wsgi_app = "other:app"
