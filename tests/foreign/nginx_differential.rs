@@ -485,6 +485,44 @@ fn an_application_is_served_as_behind_nginx_and_uwsgi() {
 }
 
 #[test]
+fn an_application_has_nginx_s_conditions_and_regular_expressions_before_it() {
+    let Some(behind) = mirror(&["--socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n client_max_body_size 2M;\n PARAMS\
+               if ($request_method !~ ^(GET|HEAD|POST|OPTIONS)$) { return 444; }\n\
+               location ~ /\\.(?!well-known) { deny all; }\n\
+               location ~ \\.php$ { return 404; }\n\
+               location /static/ { alias DIR/www/static/; }\n\
+               location /upload/ { limit_except GET { deny all; } uwsgi_pass unix:BACKEND; }\n\
+               location / {\n if ($request_method = OPTIONS) { add_header Access-Control-Allow-Origin *; return 204; }\n\
+               add_header Access-Control-Allow-Origin * always; uwsgi_pass unix:BACKEND; }\n}",
+        requests: &[
+            "/",
+            "HEAD /",
+            "POST /form",
+            "OPTIONS /form",
+            "DELETE closed.test/form",
+            "PUT closed.test/upload/x",
+            "/.env",
+            "/a/.git/config",
+            "/.well-known/x",
+            "/index.php",
+            "/static/a.css",
+            "/static/.x",
+            "OPTIONS /upload/x",
+            "POST /upload/x",
+            "/upload/x",
+            "/status/404",
+        ],
+        fields: &["Access-Control-Allow-Origin"],
+        differences: &[],
+    };
+    check("conditions", &case, Some(&behind.socket()), Some("mirror"));
+}
+
+#[test]
 fn hosts_select_servers_as_in_nginx() {
     let case = Case {
         text: "default_type text/plain;\n\
