@@ -708,6 +708,7 @@ fn parts_of_paths_are_refused_as_by_nginx_s_regular_expressions() {
                location /p/ { proxy_pass http://unix:BACKEND; }\n\
                location ^~ /free/ { proxy_pass http://unix:BACKEND; }\n\
                location @app { proxy_pass http://unix:BACKEND; }\n\
+               include DIR/mime.types; location = /map.json { alias DIR/www/robots.txt; }\n\
                location ~ /\\.(?!well-known) { deny all; access_log off; log_not_found off; }\n\
                location ~ \\.php$ { return 404; }\n\
                location ~* /(wp-admin|xmlrpc\\.php) { return 410; }\n\
@@ -732,6 +733,7 @@ fn parts_of_paths_are_refused_as_by_nginx_s_regular_expressions() {
             "/static/a.css",
             "/static/.x.css",
             "/p/none.css",
+            "/map.json",
         ],
         fields: &[],
         differences: &[],
