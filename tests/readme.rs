@@ -130,7 +130,7 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
 fn the_counterparts_of_uwsgi_s_and_nginx_s_settings_are_settings() {
     let chapter = text("src/docs/migrating.md");
     // Keys of a `[[location]]` or a `[[companion]]` alone.
-    let own = "env redirect method segment name missing html request_header path file host status stub_status header_inherit replace_prefix schedule every";
+    let own = "env redirect name missing html request_header path method segment file host status stub_status header_inherit replace_prefix schedule every";
     let mut known: BTreeSet<_> = own.split(' ').map(str::to_owned).collect();
     known.extend(offered().iter().map(|name| name.replace('-', "_")));
     let mut count = 0;

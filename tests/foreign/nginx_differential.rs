@@ -548,6 +548,44 @@ fn an_application_is_served_as_behind_nginx_and_uwsgi() {
 }
 
 #[test]
+fn an_application_has_nginx_s_conditions_and_regular_expressions_before_it() {
+    let Some(behind) = mirror(&["--socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n client_max_body_size 2M;\n PARAMS\
+               if ($request_method !~ ^(GET|HEAD|POST|OPTIONS)$) { return 444; }\n\
+               location ~ /\\.(?!well-known) { deny all; }\n\
+               location ~ \\.php$ { return 404; }\n\
+               location /static/ { alias DIR/www/static/; }\n\
+               location /upload/ { limit_except GET { deny all; } uwsgi_pass unix:BACKEND; }\n\
+               location / {\n if ($request_method = OPTIONS) { add_header Access-Control-Allow-Origin *; return 204; }\n\
+               add_header Access-Control-Allow-Origin * always; uwsgi_pass unix:BACKEND; }\n}",
+        requests: &[
+            "/",
+            "HEAD /",
+            "POST /form",
+            "OPTIONS /form",
+            "DELETE closed.test/form",
+            "PUT closed.test/upload/x",
+            "/.env",
+            "/a/.git/config",
+            "/.well-known/x",
+            "/index.php",
+            "/static/a.css",
+            "/static/.x",
+            "OPTIONS /upload/x",
+            "POST /upload/x",
+            "/upload/x",
+            "/status/404",
+        ],
+        fields: &["Access-Control-Allow-Origin"],
+        differences: &[],
+    };
+    check("conditions", &case, Some(&behind.socket()), Some("mirror"));
+}
+
+#[test]
 fn a_server_of_uwsgi_does_not_see_a_prefix_that_rewrite_takes_away_as_by_nginx() {
     let Some(behind) = mirror(&["--socket"]) else {
         return;
@@ -761,6 +799,7 @@ fn parts_of_paths_are_refused_as_by_nginx_s_regular_expressions() {
                location /p/ { proxy_pass http://unix:BACKEND; }\n\
                location ^~ /free/ { proxy_pass http://unix:BACKEND; }\n\
                location @app { proxy_pass http://unix:BACKEND; }\n\
+               include DIR/mime.types; location = /map.json { alias DIR/www/robots.txt; }\n\
                location ~ /\\.(?!well-known) { deny all; access_log off; log_not_found off; }\n\
                location ~ \\.php$ { return 404; }\n\
                location ~* /(wp-admin|xmlrpc\\.php) { return 410; }\n\
@@ -785,6 +824,7 @@ fn parts_of_paths_are_refused_as_by_nginx_s_regular_expressions() {
             "/static/a.css",
             "/static/.x.css",
             "/p/none.css",
+            "/map.json",
         ],
         fields: &[],
         differences: &[],

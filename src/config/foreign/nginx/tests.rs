@@ -636,3 +636,15 @@ fn a_limit_of_requests_has_nginx_s_burst_and_the_first_one_holds() {
     );
     check("location /login { limit_req zone=a; }", ["", ""]);
 }
+
+#[test]
+fn a_file_of_another_name_has_the_type_of_its_path() {
+    let text = "server { include mime.types; location = /map.json { alias /srv/map.txt; } location = /a.txt { alias /srv/b.txt; } }";
+    let reading = reading(text, false);
+    let types = reading.layer.locations.iter().take(2).map(|table| {
+        let entry = table.entry("types");
+        entry.map_or(Vec::new(), |entry| entry.values.clone())
+    });
+    let types: Vec<_> = types.collect();
+    assert_eq!(types, [vec!["txt=application/json".to_owned()], Vec::new()]);
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::locations::{Context, Paths, plain};
-use super::redirects::{Fixed, expanded, variable};
+use super::redirects::{self, Fixed, expanded, variable};
 use super::try_files::{Missing, missing, tries_directories, tries_html, without_file};
 use super::{Meaning, Table, rewrites, rules};
 use crate::config::foreign::Verdict;
@@ -327,6 +327,17 @@ fn single(
         return Content::Made;
     }
     table.set("file", file.clone());
+    // nginx looks at the extension of the path.
+    let extension = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+        ending.map(str::to_ascii_lowercase)
+    };
+    if let Some(own) = extension(&file).filter(|own| Some(own) != extension(path).as_ref())
+        && let Some(of_path) = redirects::type_of_path(meaning, at)
+    {
+        table.set("types", format!("{own}={of_path}"));
+    }
     if let Some(given) = given {
         meaning.honoured(given, format!("file = {file:?}"));
     }

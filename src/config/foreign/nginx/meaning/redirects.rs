@@ -191,7 +191,7 @@ fn content_type(meaning: &mut Meaning<'_>, block: usize) -> Option<String> {
 }
 
 /// The type of `location = /robots.txt`, where `mime.types` is read: nginx's own are few.
-fn type_of_path(meaning: &Meaning<'_>, block: usize) -> Option<&'static str> {
+pub fn type_of_path(meaning: &Meaning<'_>, block: usize) -> Option<&'static str> {
     let args = meaning.args(block);
     let ["=", path] = args[..] else {
         return None;

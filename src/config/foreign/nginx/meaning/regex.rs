@@ -366,14 +366,14 @@ pub fn methods(pattern: &str, is_caseless: bool) -> Option<Vec<String>> {
         };
         let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase());
         // A part of a name, as in `^P`, is of no known shape.
-        if !METHODS.contains(&&*text) && !(begins && ends && is_name(&text) && !text.is_empty()) {
+        let is_whole = begins && ends && !text.is_empty() && is_name(&text);
+        if !METHODS.contains(&&*text) && !is_whole {
             return None;
         }
         let is_found = |known: &&&str| {
-            let known = known.match_indices(&*text).any(|(at, found)| {
+            known.match_indices(&*text).any(|(at, found)| {
                 (!begins || at == 0) && (!ends || at + found.len() == known.len())
-            });
-            known
+            })
         };
         all.push(text.clone());
         all.extend(

@@ -169,6 +169,7 @@ fn headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
         if value.contains('$') {
             match changing(meaning, &name, &value) {
                 Some(text) => meaning.already(line, text),
+                None if value == "$http_origin" => meaning.unsupported(line, EVERY_SITE),
                 None => meaning.unsupported(
                     line,
                     "a header field with a value of each request: have the application set it",
@@ -200,6 +201,9 @@ fn headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
         );
     }
 }
+
+/// The advice for an `Access-Control-Allow-Origin $http_origin`.
+const EVERY_SITE: &str = "it lets every site read the responses, also with the user's cookies: name one site, or have the application choose (django-cors-headers, Flask-Cors)";
 
 /// The reason for which a field with a variable needs nothing.
 fn changing(meaning: &Meaning<'_>, name: &str, value: &str) -> Option<&'static str> {
