@@ -20,6 +20,16 @@ pub struct Listen {
     pub has_proxy_protocol: bool,
 }
 
+/// True if the server around a directive has an address with TLS.
+pub fn has_tls(meaning: &Meaning<'_>, at: usize) -> bool {
+    let server = meaning.around(at, "server");
+    let mut listens = meaning.tree.named(server, "listen");
+    let mut switches = meaning.tree.named(server, "ssl");
+    server.is_some()
+        && (listens.any(|listen| meaning.args(listen).contains(&"ssl"))
+            || switches.any(|switch| meaning.arg(switch, 0) == "on"))
+}
+
 /// The addresses of a server.
 pub fn of(meaning: &mut Meaning<'_>, server: usize) -> Vec<Listen> {
     let switches: Vec<_> = meaning.tree.named(Some(server), "ssl").collect();

@@ -2,7 +2,7 @@
 
 use super::locations::Context;
 use super::redirects::{constant, expanded, variable};
-use super::{Meaning, Table, numbers, tls};
+use super::{Meaning, Table, listen, numbers};
 use crate::config::foreign::{Verdict, secrets};
 use crate::config::request_headers;
 use crate::config::upstream::{environ_variable, upstream_host};
@@ -47,7 +47,7 @@ pub fn options_of_application(
     }
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
-        let is_https = (name, value) == ("HTTPS", "on") && tls::has_tls(meaning, at);
+        let is_https = (name, value) == ("HTTPS", "on") && listen::has_tls(meaning, at);
         match is_https || is_standard(name, value) {
             true => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
@@ -448,7 +448,7 @@ fn header(
 fn stated(meaning: &mut Meaning<'_>, at: usize, (name, value): (&str, &str), to_server: bool) {
     let is_open = value.starts_with('$') || value.is_empty();
     let is_of_site = name == "x-forwarded-host" && value == "$server_name";
-    let is_https = name == "x-forwarded-proto" && value == "https" && tls::has_tls(meaning, at);
+    let is_https = name == "x-forwarded-proto" && value == "https" && listen::has_tls(meaning, at);
     if is_open && !to_server {
         meaning.no_effect(at, IN_THE_ENVIRON);
     } else if is_of_site {

@@ -11,16 +11,6 @@ use super::{Meaning, Table};
 use crate::config::Scheme;
 use crate::config::foreign::Verdict;
 
-/// True if the server around a directive has an address with TLS.
-pub fn has_tls(meaning: &Meaning<'_>, at: usize) -> bool {
-    let server = meaning.around(at, "server");
-    let mut listens = meaning.tree.named(server, "listen");
-    let mut switches = meaning.tree.named(server, "ssl");
-    server.is_some()
-        && (listens.any(|listen| meaning.args(listen).contains(&"ssl"))
-            || switches.any(|switch| meaning.arg(switch, 0) == "on"))
-}
-
 /// Gives addresses with TLS their scheme. Where nothing happens over plain HTTP but a redirect to the
 /// same host, `redirect_to_https` does it; where other servers answer there, each scheme has
 /// locations of its own.

@@ -54,20 +54,7 @@ pub fn enter(
             .as_deref()
             .is_none_or(|path| path == "/" && table.value("prefix") == Some("/"))
     {
-        table.set("pass", "@app");
-        if let Some(app) = meaning.given.found_app.clone() {
-            let verdict = meaning.verdicts[pass].take();
-            meaning.set(pass, "app", vec![app]);
-            meaning.verdicts[pass] = verdict;
-        }
-        meaning.honoured(pass, APPLICATION);
-        if let Some(line) = is_uwsgi.then(|| other_application(meaning, pass)).flatten() {
-            let text = format!(
-                "it is the application, as line {line} with another address: if that is another application, give it a [[location]] with app"
-            );
-            meaning.unsupported(pass, text);
-        }
-        options_of_application(meaning, context, (block, is_uwsgi), table);
+        to_application(meaning, context, (pass, is_uwsgi), table);
         return Ok(());
     }
     table.entries.push(("upstream", target.servers.clone()));
@@ -86,8 +73,49 @@ pub fn enter(
     if target.is_sticky {
         table.set("balance", "address");
     }
+    if target.path.is_none() {
+        without_prefix(meaning, (block, is_uwsgi), path, table);
+    }
+    if let Some(to) = target.path {
+        replace_path(meaning, pass, (path, &to), table);
+    }
+    let names = (target.group.as_deref(), target.tls.as_ref());
+    options_of_servers(meaning, context, (pass, &shown), names, table);
+    Ok(())
+}
+
+/// Completes the table of a location that is the application's.
+fn to_application(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (pass, is_uwsgi): (usize, bool),
+    table: &mut Table,
+) {
+    table.set("pass", "@app");
+    if let Some(app) = meaning.given.found_app.clone() {
+        let verdict = meaning.verdicts[pass].take();
+        meaning.set(pass, "app", vec![app]);
+        meaning.verdicts[pass] = verdict;
+    }
+    meaning.honoured(pass, APPLICATION);
+    if let Some(line) = is_uwsgi.then(|| other_application(meaning, pass)).flatten() {
+        let text = format!(
+            "it is the application, as line {line} with another address: if that is another application, give it a [[location]] with app"
+        );
+        meaning.unsupported(pass, text);
+    }
+    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    options_of_application(meaning, context, (block, is_uwsgi), table);
+}
+
+/// Takes the prefix away that a `rewrite … break` takes away.
+fn without_prefix(
+    meaning: &mut Meaning<'_>,
+    (block, is_uwsgi): (usize, bool),
+    path: &str,
+    table: &mut Table,
+) {
     if let Some((line, to)) = super::rewrites::replaced(meaning, block, path)
-        && target.path.is_none()
         && table.value("prefix").is_some_and(|prefix| prefix != "/")
     {
         match (is_uwsgi, &*to) {
@@ -104,12 +132,6 @@ pub fn enter(
             (true, _) => {}
         }
     }
-    if let Some(to) = target.path {
-        replace_path(meaning, pass, (path, &to), table);
-    }
-    let names = (target.group.as_deref(), target.tls.as_ref());
-    options_of_servers(meaning, context, (pass, &shown), names, table);
-    Ok(())
 }
 
 /// Settings of the way to the servers of a `*_pass` that is honoured by `shown`.
