@@ -14,7 +14,7 @@ def application(environ, start_response):
     status = environ['PATH_INFO'].rsplit('/', 1)[1]
     start_response(status + ' As Given', [
         ('Content-Type', 'text/plain'), ('X-Set', 'theirs'), ('X-Add', 'theirs'),
-        ('X-Gone', 'a'), ('X-Gone', 'b'), ('WWW-Authenticate', 'Basic'), ('ETag', '\"theirs\"'),
+        ('X-Gone', 'a'), ('X-Gone', 'b'), ('Server', 'theirs'), ('WWW-Authenticate', 'Basic'), ('ETag', '\"theirs\"'),
         ('Set-Cookie', 'a=b'), ('Retry-After', '7')])
     return [b'theirs']
 ";
@@ -30,7 +30,7 @@ fn response(path: &str) -> String {
     };
     let body = if bodiless { "" } else { "theirs" };
     format!(
-        "HTTP/1.1 {status} As Given\r\nX-Set: theirs\r\nX-Add: theirs\r\nX-Gone: a\r\nX-Gone: b\r\n\
+        "HTTP/1.1 {status} As Given\r\nX-Set: theirs\r\nX-Add: theirs\r\nX-Gone: a\r\nX-Gone: b\r\nServer: theirs\r\n\
          WWW-Authenticate: Basic\r\nETag: \"theirs\"\r\nSet-Cookie: a=b\r\nRetry-After: 7\r\n{length}\r\n{body}"
     )
 }
@@ -144,7 +144,7 @@ fn is_of_upstream(target: &str) -> bool {
 }
 
 const RULES: &str = "header = ['set X-Set: ours', 'add X-Add: ours', 'X-Plain=a: b=c', \
-    'always X-Always: always', 'remove X-Gone']";
+    'always X-Always: always', 'remove X-Gone', 'remove Server']";
 
 fn check_usual(target: &str, answer: &Answer, way: Way) {
     let shown = format!("{target} {way:?}: {answer:?}");
@@ -157,6 +157,7 @@ fn check_usual(target: &str, answer: &Answer, way: Way) {
     assert_eq!(answer.value("x-plain"), "a: b=c", "{shown}");
     assert_eq!(answer.value("x-always"), "always", "{shown}");
     assert_eq!(answer.value("x-gone"), "", "{shown}");
+    assert!(!answer.value("server").contains("theirs"), "{shown}");
 }
 
 fn check_others(target: &str, answer: &Answer, way: Way) {
@@ -170,6 +171,7 @@ fn check_others(target: &str, answer: &Answer, way: Way) {
     assert_eq!(answer.value("x-plain"), "", "{shown}");
     assert_eq!(answer.value("x-always"), "always", "{shown}");
     assert_eq!(answer.value("x-gone"), "", "{shown}");
+    assert!(!answer.value("server").contains("theirs"), "{shown}");
 }
 
 #[test]

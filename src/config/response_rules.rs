@@ -104,8 +104,13 @@ impl HeaderRule {
             None => (false, text.trim()),
         };
         if let Some(name) = keyword(rest, "remove") {
+            // That of the application or of another server, which is passed on without --server-header.
+            let is_server = name.eq_ignore_ascii_case(header::SERVER.as_str());
             return Ok(Self {
-                name: field_name(name)?,
+                name: match is_server {
+                    true => header::SERVER,
+                    false => field_name(name)?,
+                },
                 change: HeaderChange::Remove,
                 always: true,
             });
@@ -339,6 +344,7 @@ mod tests {
             ("always add A: b:c=d", "always add a: b:c=d"),
             ("remove X-Powered-By", "always remove x-powered-by"),
             ("always remove A", "always remove a"),
+            ("remove Server", "always remove server"),
             ("set: x", "set set: x"),
             ("always=x", "set always: x"),
             ("A: \"caf\u{e9}\"", "set a: \"caf\u{e9}\""),

@@ -226,7 +226,8 @@ impl Context<'_> {
     }
 }
 
-/// Adds a table with the scheme and the hosts of its server; false if others have its place.
+/// Adds a table with the scheme and the hosts of its server, unless there is the same one; false if others have its
+/// place.
 pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     if site.is_of_scheme {
         table.set("scheme", site.scheme.as_str());
@@ -251,11 +252,12 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
         .into_iter()
         .find(|name| !table.values(name).is_empty());
     let Some(list) = list else {
-        if !twins.is_empty() {
-            return false;
+        let is_known = twins.iter().any(|twin| twin.has_the_entries_of(&table));
+        if twins.is_empty() {
+            meaning.tables.push(table);
+            return true;
         }
-        meaning.tables.push(table);
-        return true;
+        return is_known;
     };
     // The first regular expression that matches decides.
     let is_free = |text: &String| {

@@ -128,6 +128,12 @@ impl Table {
         entry.map_or(&[], |(_, values)| values)
     }
 
+    /// True if both say the same, in whatever order.
+    fn has_the_entries_of(&self, other: &Self) -> bool {
+        let mut own = self.entries.iter();
+        self.entries.len() == other.entries.len() && own.all(|entry| other.entries.contains(entry))
+    }
+
     /// Leaves the requests that it is for, and nothing else.
     fn clear(&mut self) {
         self.entries.retain(|(name, _)| PLACE.contains(name));
