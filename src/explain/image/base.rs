@@ -66,6 +66,15 @@ const DISTRIBUTIONS: &[(&str, &[Tag])] = &[
     ("centos", &[("6", (2, 6)), ("7", (3, 6)), ("8", (3, 6))]),
 ];
 
+/// Images of nginx and its relatives.
+const PROXIES: [&str; 5] = [
+    "angie",
+    "nginx",
+    "nginx-proxy",
+    "nginx-unprivileged",
+    "openresty",
+];
+
 /// True if images of this base start nginx and uWSGI without a command of their own.
 pub fn starts_itself(arguments: &str) -> bool {
     image_of(arguments).is_some_and(|(name, _)| is_tiangolo(&name))
@@ -116,7 +125,7 @@ pub fn of(arguments: &str, is_final: bool) -> Base {
         goes_away: false,
     };
     let slim = format!("python:{NEWER}-slim");
-    if base == "nginx" || base == "openresty" {
+    if PROXIES.contains(&base) {
         return Base {
             verdict: Verdict::NoEffect(
                 "not needed: an image of nginx alone; pyserve in the image of the application does its work"

@@ -237,6 +237,21 @@ impl Meaning<'_> {
         }
     }
 
+    /// Files for the output of a program, which goes elsewhere.
+    fn log_files(&mut self, section: &str, goes_to: &str) {
+        for key in ["stdout_logfile", "stderr_logfile"] {
+            let Some(file) = self.value(section, key, 0) else {
+                continue;
+            };
+            let is_device = file.starts_with("/dev/") || file.starts_with("/proc/");
+            let verdict = match is_device {
+                true => Verdict::AlreadySo(goes_to.to_owned()),
+                false => Verdict::Noted(goes_to.to_owned()),
+            };
+            self.say(self.find(section, key), verdict);
+        }
+    }
+
     /// The value of an option with its expansions; one that fails has its verdict then.
     fn value(&mut self, section: &str, key: &str, number: usize) -> Option<String> {
         let at = self.find(section, key)?;

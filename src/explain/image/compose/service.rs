@@ -33,13 +33,10 @@ impl<'a> Service<'a> {
     /// True if it runs nginx alone.
     pub fn is_proxy(&self) -> bool {
         let image = self.entry.value.get("image").and_then(Node::text);
-        let own = image.is_some_and(|image| {
-            let name = image.split([':', '@']).next().unwrap_or(image);
-            base::of(image, true).goes_away || name.ends_with("nginx-unprivileged")
-        });
-        own || self
-            .dockerfile
-            .is_some_and(|(_, text)| dockerfile::is_proxy(text))
+        image.is_some_and(|image| base::of(image, true).goes_away)
+            || self
+                .dockerfile
+                .is_some_and(|(_, text)| dockerfile::is_proxy(text))
     }
 
     /// The words of the commands that it starts.

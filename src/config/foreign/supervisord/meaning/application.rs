@@ -110,6 +110,10 @@ impl Meaning<'_> {
             self.find(section, "numprocs"),
             Verdict::NoEffect(one.to_owned()),
         );
+        self.log_files(
+            section,
+            "requests are logged on standard output, all else on standard error",
+        );
         let why = "the program is pyserve itself, which starts and watches its processes";
         self.rest(section, &Verdict::AlreadySo(why.to_owned()));
     }

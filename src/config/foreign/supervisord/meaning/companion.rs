@@ -196,16 +196,7 @@ impl Meaning<'_> {
             self.find(section, "autostart"),
             Verdict::AlreadySo("it starts with the server".to_owned()),
         );
-        for key in ["stdout_logfile", "stderr_logfile"] {
-            let Some(file) = self.value(section, key, 0) else {
-                continue;
-            };
-            let verdict = match file.starts_with("/dev/") || file.starts_with("/proc/") {
-                true => Verdict::AlreadySo(ROTATION.to_owned()),
-                false => Verdict::Noted(ROTATION.to_owned()),
-            };
-            self.say(self.find(section, key), verdict);
-        }
+        self.log_files(section, ROTATION);
         let user = self.find(section, "user");
         if user.is_some() && !self.around.is_root {
             let why = "only root can start programs as another user";
