@@ -438,7 +438,7 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
         "a condition on the method: the application decides (files answer GET and HEAD alone)"
     } else if text.contains("$http_user_agent") || text.contains("$http_referer") {
         "a condition on a header field, which every client can choose: leave it out, or have the application decide"
-    } else if text.contains(r"\.\.") {
+    } else if refuses_steps_up(meaning, at) {
         meaning.already(at, "a path with more .. than segments is refused, and files are looked for in their directory alone");
         meaning.say_inside(at, &Verdict::AlreadySo("refused anyway".to_owned()));
         return;
@@ -456,6 +456,25 @@ fn condition(meaning: &mut Meaning<'_>, at: usize) {
         at,
         &Verdict::Unsupported("its condition is not supported".to_owned()),
     );
+}
+
+/// True for `if ($uri ~ "\.\./") { return 403; }`: of paths with `..` and of nothing else.
+fn refuses_steps_up(meaning: &Meaning<'_>, at: usize) -> bool {
+    let text = meaning.tree.items[at].text.trim();
+    let inside = text.strip_prefix("if").map(str::trim);
+    let inside = inside.and_then(|text| text.strip_prefix('(')?.strip_suffix(')'));
+    let parts: Vec<_> = inside.unwrap_or_default().split_whitespace().collect();
+    let [variable, operator, pattern] = parts[..] else {
+        return false;
+    };
+    let is_of_dots =
+        pattern.contains(r"\.\.") && pattern.chars().all(|c| r#"\./()|^$*+?""#.contains(c));
+    let mut inside = meaning.tree.children(Some(at));
+    ["$uri", "$request_uri", "$document_uri"].contains(&variable)
+        && ["~", "~*"].contains(&operator)
+        && is_of_dots
+        && inside
+            .all(|child| meaning.name(child) == "return" && meaning.arg(child, 0).starts_with('4'))
 }
 
 /// True for a condition that sets variables and does nothing else.
