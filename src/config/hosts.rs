@@ -62,14 +62,48 @@ pub struct Scope {
     pub scheme: Option<Scheme>,
     /// Its hosts; none for every host.
     pub hosts: Vec<HostPattern>,
-    /// True if it has one path and nothing below it.
-    pub exact: bool,
+    /// What its path says about the paths of requests.
+    pub extent: Extent,
+    /// True if its path is compared without regard to the case of ASCII letters.
+    pub ignore_case: bool,
     /// Extensions of the path's last segment, in lower case and without the dot; none for every path.
     pub extensions: Vec<String>,
     /// Beginnings of segments in its paths.
     pub segments: Segments,
     /// The methods of its requests.
     pub methods: Methods,
+}
+
+/// The paths that the path of a location stands for, compared after decoding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// Every path that begins with these characters, within a segment too (nginx: `location /api`).
+    Start,
+    /// The path and what is below it, by whole segments.
+    #[default]
+    Below,
+    /// The path alone.
+    Exact,
+}
+
+impl Extent {
+    /// The setting of a path with this extent.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Start => "starts_with",
+            Self::Below => "prefix",
+            Self::Exact => "path",
+        }
+    }
+
+    /// True if the path of a location may end before a rest that is empty, or begins with a slash.
+    pub fn ends_before(self, is_empty: bool, is_slash: bool) -> bool {
+        match self {
+            Self::Start => true,
+            Self::Below => is_empty || is_slash,
+            Self::Exact => is_empty,
+        }
+    }
 }
 
 /// The response to a request for a host that no location covers.
@@ -155,11 +189,29 @@ pub const LONGEST_NAME: usize = 253;
 const REMEDY: &str = "give one as in `example.org`, `*.example.org`, `192.0.2.1`, `[::1]` or `*`";
 
 impl Scope {
+    /// The rest of a decoded path that `own`, the path of the location, stands for.
+    pub fn behind<'p>(&self, own: &str, path: &'p str) -> Option<&'p str> {
+        let own = match self.extent {
+            Extent::Below => own.trim_end_matches('/'),
+            Extent::Start | Extent::Exact => own,
+        };
+        let (begin, rest) = path.split_at_checked(own.len())?;
+        let is_own = match self.ignore_case {
+            true => begin.eq_ignore_ascii_case(own),
+            false => begin == own,
+        };
+        let ends = || {
+            self.extent
+                .ends_before(rest.is_empty(), rest.starts_with('/'))
+        };
+        (is_own && ends()).then_some(rest)
+    }
+
     /// True if a request may be for both.
     pub fn overlaps(&self, other: &Self) -> bool {
         let is_shared = || self.hosts.iter().any(|host| other.hosts.contains(host));
         let are_all = self.hosts.is_empty() && other.hosts.is_empty();
-        self.exact == other.exact
+        self.extent == other.extent
             && self.scheme == other.scheme
             && (are_all || is_shared())
             && self.shares_extension(other)
@@ -197,7 +249,7 @@ impl Scope {
 
     /// True if it is for every request below its prefix.
     pub fn is_whole(&self) -> bool {
-        !self.exact
+        self.extent == Extent::Below
             && self.scheme.is_none()
             && self.hosts.is_empty()
             && self.extensions.is_empty()
@@ -206,10 +258,14 @@ impl Scope {
     }
 
     /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`,
-    /// `/ (.css, .js)`, `/ (/.git)`, `http: /`, `[OPTIONS] /`.
+    /// `/secret*`, `/ (.css, .js)`, `/ (/.git)`, `http: /`, `[OPTIONS] /`.
     pub fn place(&self, path: &str) -> String {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
-        let (hosts, equals) = (hosts.join(", "), if self.exact { "= " } else { "" });
+        let (hosts, equals, star) = match (hosts.join(", "), self.extent) {
+            (hosts, Extent::Below) => (hosts, "", ""),
+            (hosts, Extent::Exact) => (hosts, "= ", ""),
+            (hosts, Extent::Start) => (hosts, "", "*"),
+        };
         let blank = if hosts.is_empty() { "" } else { " " };
         let extensions = match &self.extensions[..] {
             [] => String::new(),
@@ -226,14 +282,15 @@ impl Scope {
             true => String::new(),
             false => format!(" (/{})", self.segments.names().join(", /")),
         };
-        format!("{methods}{scheme}{hosts}{blank}{equals}{path}{segments}{extensions}")
+        format!("{methods}{scheme}{hosts}{blank}{equals}{path}{star}{segments}{extensions}")
     }
 
     /// Its rank among the locations that cover a request: the highest answers.
     pub fn rank(&self, path: &str) -> Rank {
         Rank {
-            exact: self.exact,
+            exact: self.extent == Extent::Exact,
             length: path.trim_end_matches('/').len(),
+            is_segment: self.extent != Extent::Start,
             has_segment: !self.segments.are_all(),
             has_extension: !self.extensions.is_empty(),
             has_host: !self.hosts.is_empty(),
@@ -249,14 +306,16 @@ fn extension(path: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(_, extension)| extension)
 }
 
-/// Precedence of locations: an exact path, then the longest prefix, then one with segments, then extensions, then
-/// one with hosts, then one with a scheme, then one with methods.
+/// Precedence of locations: an exact path, then the longest prefix, then one of whole segments, then one with
+/// segments, then extensions, then one with hosts, then one with a scheme, then one with methods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// True for an exact path.
     pub exact: bool,
     /// Length of the prefix in bytes; 0 for the whole site.
     pub length: usize,
+    /// False if it is for all paths that begin so.
+    pub is_segment: bool,
     /// True if it names segments.
     pub has_segment: bool,
     /// True if it names extensions.

@@ -22,7 +22,7 @@ use super::{Compression, ResponseRules, Scope};
 pub struct Location {
     /// `/old`, decoded and without a slash behind; `/` for everything. An exact path keeps its slash.
     pub prefix: String,
-    /// Its hosts, and whether the path is exact.
+    /// Its hosts, and what the path stands for.
     pub scope: Scope,
     /// The handler.
     pub handler: Handler,
@@ -335,10 +335,22 @@ static OWN: &[Setting] = &[
         Default::None,
     ),
     setting(
+        "starts_with",
+        "PATH",
+        "In place of `prefix`: every path that begins with these characters, `/secret.bak` and `/secrets` too for `/secret`; a `prefix` of the same path precedes it",
+        Default::None,
+    ),
+    setting(
         "scheme",
         "http|https",
         "Only requests over this scheme; behind a trusted proxy, the one that the proxy names",
         Default::Computed("both"),
+    ),
+    setting(
+        "ignore_case",
+        "yes|no",
+        "Compare `prefix`, `path` or `starts_with` without regard to the case of ASCII letters",
+        Default::Value("no"),
     ),
     several(
         "host",

@@ -63,7 +63,8 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use host_facts::{HostFacts, enter_current_directory};
 pub use hosts::{
-    HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scheme, Scope, UnknownHost, extension_name,
+    Extent, HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scheme, Scope, UnknownHost,
+    extension_name,
 };
 pub use interpreter::Interpreter;
 pub use loading::{is_image, load, load_reach, prestart, process_type, procfile};

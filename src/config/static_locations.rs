@@ -12,7 +12,7 @@ use super::{ResponseRules, Scope};
 pub struct StaticLocation {
     /// `/static`, decoded and without a slash behind; `/` for everything.
     pub prefix: String,
-    /// Its hosts, and whether the path is exact.
+    /// Its hosts, and what the path stands for.
     pub scope: Scope,
     /// Its directory; absolute.
     pub dir: PathBuf,

@@ -454,6 +454,69 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
 }
 
 #[test]
+fn restrictions_hold_for_what_begins_so_and_in_any_case_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "types { text/html html; text/css css; text/plain txt; }\n\
+               server {\n listen LISTEN;\n root DIR/www;\n\
+               location / { proxy_pass http://unix:BACKEND; proxy_set_header Host $http_host; }\n\
+               location ~ ^/(secret|private) { deny all; }\n\
+               location ~* ^/hidden { deny all; }\n\
+               location ~* ^/admin/login$ { return 403; }\n\
+               location /inner { deny all; location /inner/open { allow all; return 200 open; } }\n\
+               location /read { limit_except GET { deny all; } proxy_pass http://unix:BACKEND; proxy_set_header Host $http_host; }\n\
+               location /gone { return 410; }\n\
+               location /static { allow 192.0.2.1; deny all; }\n\
+               location /pages { alias DIR/www/static; allow 192.0.2.1; deny all; }\n\
+               location /password { auth_basic x; auth_basic_user_file DIR/htpasswd; proxy_pass http://unix:BACKEND; }\n\
+               location /replaced { auth_basic x; auth_basic_user_file DIR/htpasswd; proxy_pass http://unix:BACKEND:/v1; }\n}",
+        requests: &[
+            "/",
+            "/secret",
+            "/secret/x",
+            "/secrets",
+            "/secret.bak?x",
+            "/%73ecrets",
+            "/x/../secrets",
+            "//secrets",
+            "/Secret",
+            "/secre",
+            "POST /private_x",
+            "HEAD /privatex",
+            "/hidden",
+            "/HIDDEN/x",
+            "/Hiddenx",
+            "/admin/login",
+            "/ADMIN/Login",
+            "/admin/login/",
+            "/admin/Login2",
+            "/inner",
+            "/innerx",
+            "/inner/open/x",
+            "/read/x",
+            "/readx",
+            "POST /read/x",
+            "POST /readx",
+            "/gone",
+            "/gonex",
+            "/static/a.css",
+            "/static_x",
+            "/pages/a.css",
+            "/pagesx",
+            "/password",
+            "/passwords",
+            "/replaced/x",
+            "/replacedx",
+        ],
+        fields: &[],
+        differences: &[],
+    };
+    check("restrictions", &case, Some(&behind.socket()), None);
+}
+
+#[test]
 fn a_server_gets_all_paths_of_a_location_without_a_directory_as_by_nginx() {
     let Some(behind) = mirror(&["--http-socket"]) else {
         return;

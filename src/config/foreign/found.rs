@@ -420,6 +420,9 @@ fn path(table: &SettingsTable) -> String {
     if let Some(path) = value(table, "path") {
         return format!("={path}");
     }
+    if let Some(start) = value(table, "starts_with") {
+        return format!("{start}*");
+    }
     let given = value(table, "prefix").unwrap_or_default();
     if let Some(extensions) = table.entry("extension") {
         return format!("{given} .{}", extensions.values.join(" ."));

@@ -417,6 +417,10 @@ fn values_that_a_location_cannot_have_are_refused() {
             "upstream = 'http://127.0.0.1:1'\nworkers = 2",
             "it belongs to app",
         ),
+        (
+            "starts_with = '/y'\nrespond = 'x'",
+            "starts_with names the paths",
+        ),
         ("app = 'x.py'", "there is no file x.py"),
         ("app = 'x'\nworkers = 0", "[[location]] workers = \"0\""),
         ("app = 'x'\nenv = 'A'", "no environment variable"),
@@ -427,6 +431,77 @@ fn values_that_a_location_cannot_have_are_refused() {
     ] {
         let text = format!("[[location]]\nprefix = '/x'\n{setting}");
         let error = setup(&text).error(&[]);
+        assert!(error.contains(problem), "{setting}: {error}");
+    }
+}
+
+#[test]
+fn what_starts_so_precedes_shorter_prefixes_and_gives_way_to_segments() {
+    let text = "
+        [[location]]
+        starts_with = '/old'
+        redirect = '/new'
+
+        [[location]]
+        prefix = '/old'
+        respond = 'whole'
+
+        [[location]]
+        path = '/Exact/'
+        ignore_case = true
+        respond = 'one'
+
+        [[location]]
+        starts_with = '/older'
+        respond = 'longer'
+
+        [[location]]
+        prefix = '/'
+        respond = 'all'
+        ";
+    assert_eq!(
+        lines(text),
+        "= /Exact/ -> respond 200 \"one\"\n\
+         /older* -> respond 200 \"longer\"\n\
+         /old -> respond 200 \"whole\"\n\
+         /old* -> redirect 302 to /new\n\
+         / -> respond 200 \"all\""
+    );
+    for (setting, problem) in [
+        (
+            "starts_with = '/x/'\nrespond = ''",
+            "give `prefix = \"/x\"`",
+        ),
+        ("starts_with = '/'\nrespond = ''", "give `prefix = \"/\"`"),
+        ("starts_with = 'x'\nrespond = ''", "does not start with `/`"),
+        (
+            "starts_with = '/x'\npath = '/y'\nrespond = ''",
+            "path names the one path",
+        ),
+        ("starts_with = '/x'\nstatic = 'files'", "a part of a name"),
+        (
+            "starts_with = '/x'\nfile = 'files/x'",
+            "a file has one path",
+        ),
+        (
+            "starts_with = '/x'\nredirect = '/y'\nkeep_path = true",
+            "a part of a name",
+        ),
+        ("starts_with = '/x'\nredirect = '/x1'", "round in circles"),
+        (
+            "starts_with = '/x'\nupstream = 'http://127.0.0.1:1'\nreplace_prefix = '/y'",
+            "a part of a name",
+        ),
+        (
+            "starts_with = '/x'\nrespond = ''\n[[location]]\nstarts_with = '/x'\nrespond = ''",
+            "another location has this starts_with",
+        ),
+        (
+            "ignore_case = 5\nprefix = '/x'\nrespond = ''",
+            "ignore_case",
+        ),
+    ] {
+        let error = setup(&format!("[[location]]\n{setting}")).error(&[]);
         assert!(error.contains(problem), "{setting}: {error}");
     }
 }

@@ -15,7 +15,7 @@ use crate::config::locations::{HOST, Handler, Location, Redirect, Respond, WHOLE
 use crate::config::request_headers::{self, RequestHeaderRule};
 use crate::config::upstream::environ_variable;
 use crate::config::{
-    AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scheme, Scope,
+    AppRef, AppSettings, Extent, HostPattern, LocationSettings, ResponseRules, Scheme, Scope,
     StaticLocation, UpstreamSettings, values,
 };
 
@@ -55,8 +55,9 @@ impl Resolver<'_> {
         let of_others = |given: &&Given<'_>| given.is_static() || given.kind == "pass";
         for given in tables.iter().filter(|given| !of_others(given)) {
             let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
-            let strip_prefix =
-                strip_prefix.unwrap_or(given.is_app() && !given.scope.exact) && given.prefix != "/";
+            let strip_prefix = strip_prefix
+                .unwrap_or(given.is_app() && given.scope.extent == Extent::Below)
+                && given.prefix != "/";
             let handler = match given.kind {
                 "app" => {
                     let mount = if strip_prefix { &*given.prefix } else { "" };
@@ -148,10 +149,7 @@ fn redirect_of(
         let is_for = (scope.hosts.is_empty()
             || host.is_some_and(|host| scope.hosts.contains(host)))
             && scope.scheme.is_none_or(|own| own == scheme);
-        let rest = match scope.exact {
-            true => (path == prefix).then_some(""),
-            false => behind(path, prefix),
-        };
+        let rest = scope.behind(prefix, path);
         // A client follows a redirect with GET, except after 307 and 308.
         let is_for = is_for && scope.methods.contain(&Method::GET);
         rest.filter(|_| is_for && scope.covers(path))
@@ -171,12 +169,6 @@ fn redirect_of(
         }
         _ => None,
     }
-}
-
-/// What is left of a path that belongs to this prefix.
-fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 /// The path that a redirect sends to, on this host; `rest` is behind its prefix.
@@ -246,7 +238,7 @@ impl Given<'_> {
         Ok(Redirect {
             to,
             status: status.unwrap_or(StatusCode::FOUND),
-            keep_path: keep_path.unwrap_or(!has_end),
+            keep_path: keep_path.unwrap_or(!has_end && self.scope.extent != Extent::Start),
         })
     }
 

@@ -8,7 +8,8 @@ use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
 use crate::config::{
-    HostPattern, Methods, Scheme, Scope, Segments, extension_name, method_name, segment_beginning,
+    Extent, HostPattern, Methods, Scheme, Scope, Segments, extension_name, method_name,
+    segment_beginning, values,
 };
 
 /// One table, while it is read.
@@ -16,7 +17,7 @@ pub(super) struct Given<'a> {
     table: &'a SettingsTable,
     /// Its prefix, as [`crate::config::StaticLocation::prefix`].
     pub(super) prefix: String,
-    /// Its hosts, and whether the path is exact.
+    /// Its hosts, and what the path stands for.
     pub(super) scope: Scope,
     /// The name by which other locations refer to it.
     pub(super) name: Option<String>,
@@ -141,6 +142,7 @@ impl<'a> Given<'a> {
             let places = [
                 "prefix",
                 "path",
+                "starts_with",
                 "scheme",
                 "host",
                 "extension",
@@ -156,6 +158,8 @@ impl<'a> Given<'a> {
         self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
         self.scope.hosts.sort();
         self.scope.hosts.dedup();
+        let ignore_case = self.optional("ignore_case", values::yes_or_no)?;
+        self.scope.ignore_case = ignore_case.unwrap_or_default();
         let extensions = self.many("extension", extension_name)?;
         self.scope.extensions = extensions.unwrap_or_default();
         self.scope.extensions.sort();
@@ -167,28 +171,46 @@ impl<'a> Given<'a> {
         self.scope.methods =
             Methods::of(methods).map_err(|invalid| self.wrong_list("method", invalid))?;
         if let Some(path) = self.optional("path", exact_path)? {
-            self.scope.exact = true;
-            self.prefix = path;
-            for (name, problem) in [
+            (self.scope.extent, self.prefix) = (Extent::Exact, path);
+            return self.refuse_beside(&[
                 ("prefix", "path names the one path"),
+                ("starts_with", "path names the one path"),
                 ("strip_prefix", "there is nothing behind a path"),
                 ("static", "a directory has more than one path"),
                 ("extension", "path names the one path"),
                 ("segment", "path names the one path"),
-            ] {
-                if let Some(entry) = self.entry(name) {
-                    let remedy = "remove it, or give prefix in place of path";
-                    let (given, invalid) = (entry.values.join(" "), invalid(problem, remedy));
-                    return Err(wrong(&spelled(name), &given, &entry.origin, invalid));
-                }
-            }
-            return Ok(());
+            ]);
+        }
+        if let Some(start) = self.optional("starts_with", start_of_paths)? {
+            (self.scope.extent, self.prefix) = (Extent::Start, start);
+            let parts = "what is behind it may be a part of a name";
+            return self.refuse_beside(&[
+                ("prefix", "starts_with names the paths"),
+                ("strip_prefix", parts),
+                ("replace_prefix", parts),
+                ("keep_path", parts),
+                ("static", parts),
+                ("file", "a file has one path"),
+            ]);
         }
         if self.kind == "file" {
             let text = "a file and no path (give the one path of the file, as in `path = \"/robots.txt\"`)";
             return Err(self.refuse(text.to_owned()));
         }
         self.prefix = self.one("prefix", plain_prefix)?;
+        Ok(())
+    }
+
+    /// Refuses settings, each with its reason, that mean nothing beside the setting of the path.
+    fn refuse_beside(&self, others: &[(&'static str, &str)]) -> Result<(), ConfigError> {
+        let own = self.scope.extent.setting();
+        for (name, problem) in others {
+            if let Some(entry) = self.entry(name) {
+                let remedy = format!("remove it, or give prefix in place of {own}");
+                let (given, invalid) = (entry.values.join(" "), invalid(*problem, remedy));
+                return Err(wrong(&spelled(name), &given, &entry.origin, invalid));
+            }
+        }
         Ok(())
     }
 
@@ -205,12 +227,15 @@ impl<'a> Given<'a> {
     }
 
     fn same_place_as(&self, twin: &Self) -> String {
-        let what = match (self.scope.exact, self.scope.hosts.is_empty()) {
-            (true, _) => "path",
-            (false, true) => "prefix",
-            (false, false) => "prefix for one of its hosts",
+        let what = self.scope.extent.setting();
+        let hosts = match (self.scope.extent, self.scope.hosts.is_empty()) {
+            (Extent::Below, false) => " for one of its hosts",
+            _ => "",
         };
-        format!("another location has this {what} ({})", twin.table.origin)
+        format!(
+            "another location has this {what}{hosts} ({})",
+            twin.table.origin
+        )
     }
 
     pub(super) fn is_static(&self) -> bool {
@@ -316,7 +341,7 @@ impl<'a> Given<'a> {
     }
 
     pub(super) fn refuse_prefix(&self, problem: String, remedy: &str) -> ConfigError {
-        let name = if self.scope.exact { "path" } else { "prefix" };
+        let name = self.scope.extent.setting();
         let origin = self.origin(name);
         wrong(
             &spelled(name),
@@ -337,6 +362,17 @@ fn exact_path(path: &str) -> Result<String, Invalid> {
     let prefix = plain_prefix(path)?;
     let is_directory = path.ends_with('/') && prefix != "/";
     Ok(if is_directory { prefix + "/" } else { prefix })
+}
+
+/// The start of paths as it reads after decoding, which may end within a segment.
+fn start_of_paths(path: &str) -> Result<String, Invalid> {
+    match plain_prefix(path)? {
+        plain if path.ends_with('/') => Err(invalid(
+            "what begins with a slash at its end is whole segments",
+            format!("give `prefix = {plain:?}` in its place"),
+        )),
+        plain => Ok(plain),
+    }
 }
 
 /// A prefix as it reads after decoding, without a slash at its end; `/` for everything.

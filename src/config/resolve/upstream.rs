@@ -14,7 +14,7 @@ use crate::config::upstream::{
     BalanceBy, HttpSettings, OwnCertificate, Protocol, Replacement, ServerAddress, UpstreamHost,
     UpstreamSettings, UpstreamTimeouts, UpstreamTls, UwsgiSettings, upstream_host, uwsgi_param,
 };
-use crate::config::values;
+use crate::config::{Extent, values};
 
 /// Settings shared by all upstreams.
 #[derive(Debug, Clone)]
@@ -447,7 +447,7 @@ impl HttpSettings {
                 "/" => String::new(),
                 prefix => utf8_percent_encode(prefix, ESCAPED).to_string(),
             },
-            by: match given.scope.exact {
+            by: match given.scope.extent == Extent::Exact {
                 true => by,
                 false => by.trim_end_matches('/').to_owned(),
             },

@@ -1,16 +1,17 @@
 //! The prefix of the paths that belong to a location.
 //!
-//! Paths are compared percent-decoded and by whole segments, so the encoding of a path does not
-//! change its location, and `/static` does not match `/static_secret`.
+//! Paths are compared percent-decoded, so the encoding of a path does not change its location, and by
+//! whole segments, so `/static` does not match `/static_secret`, unless a location is for what starts so.
 
-use crate::config::{LONGEST_EXTENSION, Scope, Segments};
+use crate::config::{Extent, LONGEST_EXTENSION, Scope, Segments};
 
-/// A decoded path without a trailing slash: `/static`. Empty: every path. Or one exact path. With
-/// extensions, only paths whose last segment has one of them; with segments, only paths that have one.
+/// A decoded path without a trailing slash: `/static`. Empty: every path. Or one exact path, or the start
+/// of paths. With extensions, only paths whose last segment has one of them; with segments, only paths that have one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     path: String,
-    is_exact: bool,
+    extent: Extent,
+    ignore_case: bool,
     /// In lower case; none for every path.
     extensions: Vec<String>,
     segments: Segments,
@@ -48,39 +49,29 @@ impl Prefix {
         }
         Ok(Self {
             path: trimmed.to_owned(),
-            is_exact: false,
+            extent: Extent::Below,
+            ignore_case: false,
             extensions: Vec::new(),
             segments: Segments::default(),
         })
     }
 
-    /// Parses an exact path, for which a slash at its end counts.
-    ///
-    /// # Errors
-    /// [`PrefixError`] for one that no path can be.
-    pub fn exact(path: &str) -> Result<Self, PrefixError> {
-        Self::new(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            is_exact: true,
-            extensions: Vec::new(),
-            segments: Segments::default(),
-        })
-    }
-
-    /// Parses a prefix with its extensions, or an exact path.
+    /// Parses a prefix with its extensions, or an exact path, for which a slash at its end counts.
     ///
     /// # Errors
     /// [`PrefixError`] for one that no path can have.
     pub fn in_scope(path: &str, scope: &Scope) -> Result<Self, PrefixError> {
-        match scope.exact {
-            true => Self::exact(path),
-            false => Ok(Self {
-                extensions: scope.extensions.clone(),
-                segments: scope.segments.clone(),
-                ..Self::new(path)?
-            }),
-        }
+        let prefix = Self::new(path)?;
+        Ok(Self {
+            path: match scope.extent {
+                Extent::Exact => path.to_owned(),
+                Extent::Below | Extent::Start => prefix.path,
+            },
+            extent: scope.extent,
+            ignore_case: scope.ignore_case,
+            extensions: scope.extensions.clone(),
+            segments: scope.segments.clone(),
+        })
     }
 
     /// The decoded path; empty if every path belongs here.
@@ -95,13 +86,15 @@ impl Prefix {
         let mut rest = path.as_bytes();
         for &expected in self.path.as_bytes() {
             let (byte, behind) = next_byte(rest)?;
-            if byte != expected {
+            let is_same =
+                byte == expected || self.ignore_case && byte.eq_ignore_ascii_case(&expected);
+            if !is_same {
                 return None;
             }
             rest = behind;
         }
-        let is_below = || !self.is_exact && next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
-        let is_boundary = rest.is_empty() || is_below();
+        let is_slash = next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
+        let is_boundary = self.extent.ends_before(rest.is_empty(), is_slash);
         let is_named = || self.extensions.is_empty() || self.has_extension(path.as_bytes());
         (is_boundary && is_named() && self.has_segment(path.as_bytes()))
             .then(|| raw_path.get(path.len() - rest.len()..))
@@ -231,5 +224,47 @@ mod tests {
         ] {
             assert_eq!(prefix.rest_of(path).is_some(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn what_starts_so_may_end_within_a_segment_and_case_may_be_ignored() {
+        let scope = |extent, ignore_case| Scope {
+            extent,
+            ignore_case,
+            ..Scope::default()
+        };
+        let check = |path: &str, scope: &Scope, expected: &[(&str, Option<&str>)]| {
+            let prefix = Prefix::in_scope(path, scope).unwrap();
+            for (path, rest) in expected {
+                assert_eq!(prefix.rest_of(path), *rest, "{path} {scope:?}");
+                let path = path.replace("%73", "s");
+                let (path, _) = path.split_once('?').unwrap_or((&path, ""));
+                let behind = scope.behind(prefix.as_str(), path);
+                assert_eq!(behind.is_some(), rest.is_some(), "{path} {scope:?}");
+            }
+        };
+        let start = [
+            ("/secret", Some("")),
+            ("/%73ecrets?q", Some("s?q")),
+            ("/secret/x", Some("/x")),
+            ("/secre", None),
+            ("/Secret", None),
+            ("/x/secret", None),
+        ];
+        check("/secret", &scope(Extent::Start, false), &start);
+        let any_case = [
+            ("/SECRETs", Some("s")),
+            ("/%73Ecret", Some("")),
+            ("/s", None),
+        ];
+        check("/secret", &scope(Extent::Start, true), &any_case);
+        let below = [("/SECRET/x", Some("/x")), ("/SECRETs", None)];
+        check("/secret", &scope(Extent::Below, true), &below);
+        let exact = [
+            ("/Secret/", Some("")),
+            ("/secret", None),
+            ("/secret/x", None),
+        ];
+        check("/secret/", &scope(Extent::Exact, true), &exact);
     }
 }

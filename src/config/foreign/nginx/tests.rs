@@ -448,6 +448,27 @@ fn a_directory_that_is_missing_leaves_its_paths_to_the_server_behind_it() {
 }
 
 #[test]
+fn a_second_location_of_the_same_path_is_wrong_as_in_nginx() {
+    for (locations, is_wrong) in [
+        ("location = /a {} location = /a {}", true),
+        ("location /a {} location /a {}", true),
+        ("location /a {} location ^~ /a {}", true),
+        ("location /a/ { location /a/b {} location /a/b {} }", true),
+        ("location /a {} location = /a {}", false),
+        ("location /a {} location /a/ {}", false),
+        ("location ~ ^/a/ {} location ~ ^/a/ {}", false),
+        ("location /a {} location / { location /a {} }", false),
+    ] {
+        let text = format!(
+            "server {{ root /srv; {locations} }}\nserver {{ root /srv; server_name b; location /a {{}} }}\n"
+        );
+        let reading = reading(&text, false);
+        let found = reading.lines.iter().any(|line| line.verdict.is_fatal());
+        assert_eq!(found, is_wrong, "{locations}");
+    }
+}
+
+#[test]
 fn a_server_with_both_schemes_has_the_scheme_of_each_request() {
     let server = |line: &str| {
         format!(

@@ -93,6 +93,9 @@ fn at_prefixes(
             entries: Vec::new(),
         };
         table.set("prefix", plain(&prefix));
+        if location.ignores_case && below.is_some_and(|below| plain(below) == plain(&prefix)) {
+            table.set("ignore_case", "yes");
+        }
         table.entries.push((setting, values.to_vec()));
         let made = answer(meaning, context, at, &prefix, &mut table);
         for table in made.into_iter().flatten() {

@@ -4,7 +4,7 @@ use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, methods, rewrites, rules};
+use super::{Meaning, Table, by_name, methods, rewrites, rules, starts};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -135,12 +135,16 @@ fn path_or_prefix(
         entries: Vec::new(),
     };
     table.set(name, shown);
+    if location.ignores_case && path.contains(|c: char| c.is_ascii_alphabetic()) {
+        table.set("ignore_case", "yes");
+    }
     let made = answer(meaning, context, at, path, &mut table);
     let Some(made) = made else { return };
     let is_whole_segment = name == "path" || path.ends_with('/') || shown == "/";
-    let note = match is_whole_segment {
-        true => String::new(),
-        false => note_segments(meaning, at, shown),
+    let (made, note) = match is_whole_segment {
+        true => (made, ""),
+        false if locations::is_restricted(meaning, at) => starts::of(meaning, at, made),
+        false => (made, " (whole segments: not what only begins so)"),
     };
     let text = made.first().map(|table| format!("{}{note}", table.shown()));
     for table in made {
@@ -193,14 +197,6 @@ fn is_plain(path: &str) -> bool {
         && !path.contains("//")
         && !path.contains("/./")
         && !path.contains("/../")
-}
-
-/// The difference of a prefix without a slash at its end, in nginx and here.
-fn note_segments(meaning: &Meaning<'_>, at: usize, prefix: &str) -> String {
-    match locations::is_restricted(meaning, at) {
-        true => format!(" (whole segments: {prefix}_x is not restricted by it here)"),
-        false => " (whole segments: not what only begins so)".to_owned(),
-    }
 }
 
 /// The path of a prefix without its slash, which belongs to another location in nginx: where a location

@@ -35,8 +35,21 @@ pub struct Location {
     pub paths: Paths,
     /// True if it stands there as a regular expression.
     pub is_regex: bool,
+    /// True if that is for letters in any case.
+    pub ignores_case: bool,
     /// The location that it stands in.
     pub parent: Option<usize>,
+}
+
+impl Location {
+    /// True if a path begins as a prefix of this location.
+    fn begins(&self, path: &str, prefix: &str) -> bool {
+        let begin = path.as_bytes().get(..prefix.len());
+        begin.is_some_and(|begin| match self.ignores_case {
+            true => begin.eq_ignore_ascii_case(prefix.as_bytes()),
+            false => begin == prefix.as_bytes(),
+        })
+    }
 }
 
 /// The locations below a block, with nested ones, as nginx would find them.
@@ -71,13 +84,21 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
             meaning.say(at, Verdict::Wrong("a location has a block".to_owned()));
             continue;
         }
+        let parent = meaning.around(block, "location");
         match paths(&meaning.args(at)) {
+            Ok((found, false)) if found.iter().any(|own| is_twice(all, parent, own)) => {
+                let text = "another location of this block has the path: nginx ends its start";
+                meaning.say(at, Verdict::Wrong(text.to_owned()));
+                let inside = Verdict::NoEffect("its location is wrong".to_owned());
+                meaning.say_inside(at, &inside);
+            }
             Ok((found, is_regex)) => {
                 all.extend(found.into_iter().map(|paths| Location {
                     at,
                     paths,
                     is_regex,
-                    parent: meaning.around(block, "location"),
+                    ignores_case: is_regex && meaning.arg(at, 0).starts_with("~*"),
+                    parent,
                 }));
                 collect(meaning, at, all);
             }
@@ -102,6 +123,17 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
             }
         }
     }
+}
+
+/// True if a location of the same block has this path, which nginx refuses (`duplicate location`).
+fn is_twice(all: &[Location], parent: Option<usize>, own: &Paths) -> bool {
+    all.iter()
+        .filter(|other| other.parent == parent && !other.is_regex)
+        .any(|other| match (&other.paths, own) {
+            (Paths::Exact(other), Paths::Exact(own)) => other == own,
+            (Paths::Prefix(other, _), Paths::Prefix(own, _)) => other == own,
+            _ => false,
+        })
 }
 
 /// True if a location keeps requests from what another one would answer.
@@ -174,7 +206,7 @@ fn hidden(all: &[Location]) -> Vec<Option<usize>> {
         });
         before
             .filter_map(|(_, by)| match &by.paths {
-                Paths::Prefix(prefix, _) if path.starts_with(prefix.as_str()) => Some(by.at),
+                Paths::Prefix(prefix, _) if by.begins(path, prefix) => Some(by.at),
                 _ => None,
             })
             .next()
@@ -240,6 +272,7 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     let is_same = |other: &&Table| {
         other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
+            && other.value("starts_with") == table.value("starts_with")
             && other.values("method") == table.values("method")
             && other.values("segment").is_empty() == table.values("segment").is_empty()
             && other.value("scheme") == table.value("scheme")

@@ -111,8 +111,7 @@ pub fn of_server(meaning: &mut Meaning<'_>, context: &Context<'_>, first: usize)
                 entries: place,
             };
             table.entries.push(("method", condition.methods.clone()));
-            let path = table.value("path").or(table.value("prefix"));
-            let path = path.unwrap_or("/").to_owned();
+            let path = table.path().unwrap_or("/").to_owned();
             fixed.clone().enter(&mut table, &path);
             rules::enter(meaning, context, block, &mut table);
             let text = table.shown();

@@ -29,6 +29,7 @@ mod rules;
 mod served;
 mod servers;
 mod site;
+mod starts;
 mod tls;
 mod try_files;
 mod upstreams;
@@ -95,9 +96,11 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
 }
 
 /// Settings for the requests that a table is for.
-const PLACE: [&str; 7] = [
+const PLACE: [&str; 9] = [
     "path",
+    "starts_with",
     "prefix",
+    "ignore_case",
     "segment",
     "extension",
     "method",
@@ -121,6 +124,12 @@ impl Table {
 
     fn value(&self, name: &str) -> Option<&str> {
         self.values(name).first().map(String::as_str)
+    }
+
+    /// The path, the prefix or the start of its paths.
+    fn path(&self) -> Option<&str> {
+        let mut names = ["path", "prefix", "starts_with"].into_iter();
+        names.find_map(|name| self.value(name))
     }
 
     fn values(&self, name: &str) -> &[String] {
@@ -232,6 +241,17 @@ impl<'a> Meaning<'a> {
                 self.verdicts[at] = Some(verdict.clone());
             }
             self.say_inside(at, verdict);
+        }
+    }
+
+    /// Replaces a part of what the lines in a block are said to set.
+    fn say_otherwise(&mut self, block: usize, part: &str, by: &str) {
+        let tree = self.tree;
+        for at in tree.children(Some(block)) {
+            if let Some(Verdict::Honoured(text)) = &mut self.verdicts[at] {
+                *text = text.replace(part, by);
+            }
+            self.say_otherwise(at, part, by);
         }
     }
 

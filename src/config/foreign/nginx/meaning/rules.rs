@@ -512,11 +512,7 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     if meaning.name(at) == "server" {
         return;
     }
-    let path = table
-        .value("path")
-        .or(table.value("prefix"))
-        .unwrap_or_default()
-        .to_owned();
+    let path = table.path().unwrap_or_default().to_owned();
     if meaning.arg(line, 0) != "off" {
         match meaning.args(line).iter().any(|arg| arg.starts_with("if=")) {
             true => meaning.unsupported(line, "a condition for the access log of one location"),

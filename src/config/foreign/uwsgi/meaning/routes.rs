@@ -1,7 +1,7 @@
 //! The routes of uWSGI whose shape has a counterpart: an action for a path, for all below a path, for
 //! a host, or for every request.
 //!
-//! A route matches a regular expression against the path; a location matches whole segments of it.
+//! A route matches a regular expression against the path; a location has a path, a prefix or a start.
 //! If a pattern also matches `/adminX` for `/admin`, the location covers less: that is noted,
 //! and is dangerous where the route keeps clients out.
 
@@ -342,7 +342,7 @@ fn protect(
     area: &Area,
     settings: &[(&str, String)],
 ) -> Result<(), Verdict> {
-    for place in places(area) {
+    for place in places(area, settings) {
         let found = meaning
             .draft
             .layer
@@ -366,10 +366,7 @@ fn protect(
         let table = meaning.table(at, &mut locations::all(), &given);
         meaning.draft.layer.locations.push(table);
     }
-    let keeps_out = settings
-        .iter()
-        .any(|(name, _)| matches!(*name, "basic_auth" | "access"));
-    report(meaning, at, area, settings, keeps_out);
+    report(meaning, at, area, settings);
     Ok(())
 }
 
@@ -527,7 +524,7 @@ fn answer(
     area: &Area,
     settings: &[(&str, String)],
 ) -> Result<(), Verdict> {
-    let places = places(area);
+    let places = places(area, settings);
     if *area == Area::All {
         return Err(no_counterpart());
     }
@@ -554,24 +551,27 @@ fn answer(
         let table = meaning.table(at, &mut locations::all(), &given);
         meaning.draft.layer.locations.push(table);
     }
-    let keeps_out = settings
-        .iter()
-        .any(|(name, code)| *name == "status" && (code.starts_with('4') || code.starts_with('5')));
-    report(meaning, at, area, settings, keeps_out);
+    report(meaning, at, area, settings);
     Ok(())
 }
 
 /// Path and host of an area, as settings of locations.
-fn places(area: &Area) -> Vec<Vec<(&'static str, String)>> {
+fn places(area: &Area, settings: &[(&str, String)]) -> Vec<Vec<(&'static str, String)>> {
     match area {
         Area::All => vec![vec![("prefix", "/".to_owned())]],
         Area::Exact(paths) => {
             let paths = paths.iter();
             paths.map(|path| vec![("path", path.clone())]).collect()
         }
+        Area::Start(path) if !keeps_path(settings) => vec![vec![("starts_with", path.clone())]],
         Area::Below(path) | Area::Start(path) => vec![vec![("prefix", path.clone())]],
         Area::Host(host) => vec![vec![("host", host.clone())]],
     }
+}
+
+/// True for a redirect that appends the rest of the path, which has to begin with a slash.
+fn keeps_path(settings: &[(&str, String)]) -> bool {
+    settings.contains(&("keep_path", "yes".to_owned()))
 }
 
 fn one(table: &SettingsTable, name: &str) -> Option<String> {
@@ -579,23 +579,23 @@ fn one(table: &SettingsTable, name: &str) -> Option<String> {
 }
 
 fn is_at(table: &SettingsTable, place: &[(&str, String)]) -> bool {
-    ["prefix", "path", "host"].iter().all(|name| {
-        let given = place.iter().find(|(given, _)| given == name);
-        one(table, name) == given.map(|(_, value)| value.clone())
-    })
+    let given = |name: &str| {
+        let found = place.iter().find(|(given, _)| *given == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let start = |given: &dyn Fn(&str) -> Option<String>| given("prefix").or(given("starts_with"));
+    start(&|name| one(table, name)) == start(&given)
+        && ["path", "host"]
+            .iter()
+            .all(|name| one(table, name) == given(name))
 }
 
 /// The verdict of a line that made locations.
-fn report(
-    meaning: &mut Meaning<'_>,
-    at: usize,
-    area: &Area,
-    settings: &[(&str, String)],
-    keeps_out: bool,
-) {
+fn report(meaning: &mut Meaning<'_>, at: usize, area: &Area, settings: &[(&str, String)]) {
     let place = match area {
         Area::All => "prefix = \"/\"".to_owned(),
         Area::Exact(paths) => format!("path = {:?}", paths[0]),
+        Area::Start(path) if !keeps_path(settings) => format!("starts_with = {path:?}"),
         Area::Below(path) | Area::Start(path) => format!("prefix = {path:?}"),
         Area::Host(host) => format!("host = {host:?}"),
     };
@@ -606,10 +606,9 @@ fn report(
     let assigned: Vec<_> = assigned.collect();
     let text = format!("[[location]] {place}, {}", assigned.join(", "));
     let verdict = match area {
-        Area::Start(path) if keeps_out => Verdict::Unsupported(format!(
-            "{text}; the pattern also covers {path}X, the location has whole segments alone"
-        )),
-        Area::Start(path) => Verdict::Honoured(format!("{text} (not for {path}X: whole segments)")),
+        Area::Start(path) if keeps_path(settings) => {
+            Verdict::Honoured(format!("{text} (not for {path}X: whole segments)"))
+        }
         _ => Verdict::Honoured(text),
     };
     meaning.say(at, verdict);

@@ -1,0 +1,75 @@
+//! Restricted locations whose prefix has no slash at its end: nginx compares its characters alone, so
+//! `location /secret { deny all; }` also keeps requests from `/secrets` and `/secret.bak`.
+//!
+//! A location without a restriction has whole segments here, and its line says so.
+
+use super::redirects::Fixed;
+use super::{Meaning, Table};
+
+/// The tables of a restricted location, for all paths that begin as its prefix does, and what its line
+/// says about them.
+pub fn of(meaning: &mut Meaning<'_>, at: usize, made: Vec<Table>) -> (Vec<Table>, &'static str) {
+    if made.iter().all(is_for_parts) {
+        meaning.say_otherwise(at, "[[location]] prefix = ", "[[location]] starts_with = ");
+        return (made.iter().map(start).collect(), "");
+    }
+    let mut all = made.clone();
+    all.extend(made.iter().filter_map(guard));
+    match made.iter().any(has_access) {
+        true => (all, " (what only begins so is as restricted, and 404)"),
+        false => (all, " (whole segments: not what only begins so)"),
+    }
+}
+
+/// True if a table can answer for a part of a segment as it answers for whole ones.
+fn is_for_parts(table: &Table) -> bool {
+    let has = |name: &str| table.value(name).is_some();
+    table.value("prefix").is_some()
+        && !["static", "file", "replace_prefix"].into_iter().any(has)
+        && table
+            .value("strip_prefix")
+            .is_none_or(|value| value == "no")
+        && !(has("redirect") && table.value("keep_path") != Some("no"))
+}
+
+fn has_access(table: &Table) -> bool {
+    table
+        .value("access")
+        .or(table.value("basic_auth"))
+        .is_some()
+}
+
+/// The table for paths that begin so in the place of one for whole segments.
+fn start(table: &Table) -> Table {
+    let mut table = table.clone();
+    for (name, _) in &mut table.entries {
+        if *name == "prefix" {
+            *name = "starts_with";
+        }
+    }
+    table
+        .entries
+        .retain(|(name, _)| *name != "strip_prefix" && *name != "keep_path");
+    table
+}
+
+/// The table that restricts what only begins so beside one for whole segments; none if that one does not
+/// restrict.
+fn guard(table: &Table) -> Option<Table> {
+    let start = start(table);
+    if is_for_parts(table) && start.value("respond").is_some() {
+        return Some(start);
+    }
+    if !has_access(table) {
+        return None;
+    }
+    let kept = |name: &str| {
+        super::PLACE.contains(&name)
+            || ["access", "basic_auth", "basic_auth_realm", "satisfy"].contains(&name)
+    };
+    let path = start.path()?.to_owned();
+    let mut guard = start;
+    guard.entries.retain(|(name, _)| kept(name));
+    Fixed::status("404").enter(&mut guard, &path);
+    Some(guard)
+}
