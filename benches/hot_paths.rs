@@ -63,6 +63,7 @@ fn environ_building(criterion: &mut Criterion) {
         ends: &ends,
         tls: None,
         client: &client,
+        normal_path: false,
         request_id: "0123456789abcdef",
         body_length: None,
         variables: &[],

@@ -102,6 +102,8 @@ pub struct LocationSettings {
     pub compression: Compression,
     /// Longest pause between two reads of a request body.
     pub body_timeout: Duration,
+    /// True if the application or server gets the normal form of the path (nginx: `$document_uri`).
+    pub normal_path: bool,
 }
 
 impl Location {
@@ -269,6 +271,7 @@ pub const KINDS: [(&str, &[&[&str]]); 8] = [
 
 /// Settings for requests and responses that pass through.
 const BODIES: &[&str] = &[
+    "normal_path",
     "request_header",
     "max_body",
     "body_timeout",

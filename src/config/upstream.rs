@@ -86,12 +86,25 @@ pub struct HttpSettings {
 /// The value of `Host` in requests for an HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamHost {
-    /// The client's (nginx: `$host`).
+    /// The client's, as it is (nginx: `$http_host`).
     Client,
+    /// The client's in lower case and without its port, with another port or none (nginx: `$host`).
+    ClientName(HostPort),
     /// The server's own address (nginx: `$proxy_host`).
     Server,
     /// This text.
     Name(String),
+}
+
+/// The port behind the name of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostPort {
+    /// None.
+    Absent,
+    /// The one that the client connected to (nginx: `$server_port`).
+    Connected,
+    /// This one.
+    Number(u16),
 }
 
 /// The replacement of a prefix.
@@ -358,7 +371,8 @@ const OF_REQUESTS: [&str; 20] = [
     "SERVER_SOFTWARE",
 ];
 
-/// Reads the value of `Host`: `client`, `server`, or a host that may have a port.
+/// Reads the value of `Host`: `client`, `server`, `{host}` for the client's without its port, or a host;
+/// the last two may have a port.
 ///
 /// # Errors
 /// [`Invalid`] for anything else.
@@ -367,6 +381,20 @@ pub fn upstream_host(text: &str) -> Result<UpstreamHost, Invalid> {
         "client" => return Ok(UpstreamHost::Client),
         "server" => return Ok(UpstreamHost::Server),
         _ => {}
+    }
+    if let Some(behind) = text.strip_prefix("{host}") {
+        let port = match behind {
+            "" => Some(HostPort::Absent),
+            ":{port}" => Some(HostPort::Connected),
+            _ => {
+                let number = behind.strip_prefix(':').and_then(|port| port.parse().ok());
+                number.map(HostPort::Number)
+            }
+        };
+        return port.map(UpstreamHost::ClientName).ok_or_else(|| {
+            let remedy = "give `{host}`, `{host}:{port}` or one as in `{host}:8000`";
+            invalid("no port behind the name of the client's host", remedy)
+        });
     }
     // RFC 9110 §7.2, with the names of Compose services.
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -384,7 +412,7 @@ pub fn upstream_host(text: &str) -> Result<UpstreamHost, Invalid> {
     match is_host {
         true => Ok(UpstreamHost::Name(text.to_owned())),
         false => Err(invalid(
-            "neither `client` nor `server` nor a host",
+            "neither `client` nor `server` nor `{host}` nor a host",
             "give one of them, as in `backend.example.org`",
         )),
     }

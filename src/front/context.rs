@@ -152,6 +152,12 @@ impl Client {
             user: None,
         }
     }
+
+    /// The requested host in lower case, without its port and the dot at its end (nginx: `$host`).
+    pub fn host_name(&self) -> String {
+        let name = host_without_port(&self.host);
+        name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+    }
 }
 
 /// Longest `X-Request-ID` taken over from a trusted peer.
@@ -204,6 +210,8 @@ pub struct RequestFacts<'a> {
     pub mount: &'a str,
     /// The rest of the path behind the mount, percent-encoded.
     pub path: &'a str,
+    /// True if that is the normal form, which HTTP servers get in place of the client's, too.
+    pub normal_path: bool,
     /// The request's id.
     pub request_id: &'a str,
     /// True length of the body in bytes; `None` where the request has none.

@@ -440,6 +440,8 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
             "/static/sub/",
             "/admin",
             "/admin/x",
+            "Site.TEST.:81/admin/x",
+            "Site.TEST.:81/none",
             "/administrator",
             "/moved/about.html",
             "/moved/none",
@@ -451,6 +453,53 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
         differences: &[],
     };
     check("older shapes", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn applications_get_paths_as_by_uwsgi_params_and_servers_as_by_an_address_with_a_path() {
+    let requests = &[
+        "/a//b",
+        "/a/./b/../c?x=//",
+        "/a%2Fb",
+        "/a%20b%3Fc?d",
+        "/other/../a",
+        "/other//a%2fb",
+        "/other/%2e%2e/x",
+        "//",
+        "/none/..",
+    ];
+    let Some(behind) = mirror(&["--socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n location / { PARAMS uwsgi_pass unix:BACKEND; }\n}",
+        requests,
+        fields: &[],
+        differences: &[],
+    };
+    check("paths of uwsgi_params", &case, Some(&behind.socket()), None);
+    check("paths of uwsgi_params", &case, None, Some("mirror"));
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n proxy_set_header Host $host;\n\
+               location / { proxy_pass http://unix:BACKEND:/; }\n\
+               location /other/ { proxy_pass http://unix:BACKEND:/other/; }\n\
+               location /raw/ { proxy_pass http://unix:BACKEND; }\n}",
+        requests: &[
+            "/a//b",
+            "/a/./b/../c?x=//",
+            "/a%2Fb",
+            "/a%20b%3Fc?d",
+            "/other/../a",
+            "/other//a%2fb",
+            "/raw//a/%2e/b%2Fc",
+        ],
+        fields: &[],
+        differences: &[],
+    };
+    check("paths by an address", &case, Some(&behind.socket()), None);
 }
 
 #[test]

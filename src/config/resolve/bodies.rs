@@ -13,6 +13,7 @@ impl Resolver<'_> {
             buffering: self.one("buffering", values::yes_or_no)?,
             request_buffering: self.one("request_buffering", values::yes_or_no)?,
             compression: self.compression()?,
+            normal_path: self.one("normal_path", values::yes_or_no)?,
         })
     }
 

@@ -208,6 +208,7 @@ impl Given<'_> {
         self.set("buffering", &mut settings.buffering, values::yes_or_no)?;
         let request_buffering = &mut settings.request_buffering;
         self.set("request_buffering", request_buffering, values::yes_or_no)?;
+        self.set("normal_path", &mut settings.normal_path, values::yes_or_no)?;
         let compression = &mut settings.compression;
         if let Some(given) = self.many("compress", codings)? {
             [compression.zstd, compression.brotli, compression.gzip] = chosen(given);

@@ -91,6 +91,15 @@ pub(super) static LIMITS: &[Setting] = &[
         default: Default::Value("yes"),
     },
     Setting {
+        name: "normal_path",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Give applications and servers the path as locations are chosen by it, `..` resolved and \
+               slashes merged (nginx: `$document_uri`), not as the client sent it",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "compress",
         value_name: "CODING,...|no",
         heading: HEADING,

@@ -64,7 +64,8 @@ pub(super) static UPSTREAM: &[Setting] = &[
         value_name: "client|server|HOST",
         heading: HEADING,
         help: "Host header for HTTP servers: the one of the client, the address of the server, or \
-               this text",
+               this text, in which `{host}` is the client's in lower case without its port, and \
+               `{port}` behind it the port that the client connected to",
         repeatable: false,
         default: Default::Value("client"),
     },

@@ -46,6 +46,8 @@ pub struct Asked<'a> {
     pub mount: &'a str,
     /// The rest of the path behind the mount, percent-encoded.
     pub path: &'a str,
+    /// True if that is the normal form, by the settings.
+    pub normal_path: bool,
     /// Variables of the location besides those of every request.
     pub variables: &'a [(String, OsString)],
 }
@@ -156,6 +158,7 @@ async fn call(
         client: asked.client,
         mount: asked.mount,
         path: asked.path,
+        normal_path: asked.normal_path,
         request_id: &asked.identity.request_id,
         body_length: body.length().filter(|_| has_body),
         variables: asked.variables,

@@ -299,6 +299,7 @@ async fn route(
         client,
         mount,
         path,
+        normal_path: route.settings.normal_path,
         variables: &route.variables,
     };
     let facts = request_headers::Facts::of(client, identity, raw);

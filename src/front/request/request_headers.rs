@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::config::request_headers::{
     RequestFact, RequestHeaderChange, RequestHeaderRule, RequestValue, ValuePart,
 };
-use crate::front::context::{Client, RequestLabel, host_without_port};
+use crate::front::context::{Client, RequestLabel};
 
 /// The facts about a request that a value may have.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,6 @@ impl<'a> Facts<'a> {
     }
 
     fn push(self, fact: RequestFact, made: &mut String) {
-        let host = &self.client.host;
         match fact {
             RequestFact::Client => {
                 if let Some(address) = self.client.address {
@@ -83,8 +82,8 @@ impl<'a> Facts<'a> {
                 }
             }
             RequestFact::Scheme => made.push_str(self.client.scheme.as_str()),
-            RequestFact::Host => made.push_str(&host_without_port(host).to_ascii_lowercase()),
-            RequestFact::Authority => made.push_str(host),
+            RequestFact::Host => made.push_str(&self.client.host_name()),
+            RequestFact::Authority => made.push_str(&self.client.host),
             RequestFact::Port => {
                 made.push_str(itoa::Buffer::new().format(self.client.server_port));
             }

@@ -144,8 +144,8 @@ impl Router {
 
     /// The target as `route`, which answers it, receives it: as the client sent it, `//` and `..`
     /// included, because applications carry whole URLs in their paths (gunicorn and uWSGI pass them
-    /// too). Where the raw path belongs to another location, the normal form: an application never
-    /// sees a path that begins with the prefix of another location.
+    /// too). Where the raw path belongs to another location, or the settings ask for it, the normal form:
+    /// an application never sees a path that begins with the prefix of another location.
     pub fn received<'a>(
         &self,
         route: &Route,
@@ -160,8 +160,12 @@ impl Router {
         // An HTTP server resolves `..` itself, and must not leave the path in place of the prefix.
         let is_confined =
             route.mount.is_some() && matches!(route.upstream(), Some(Upstream::Http(_)));
-        let begins_here =
-            raw == normal || is_found() && !(is_confined && normal_target::climbs(raw));
+        let is_raw = || {
+            !route.settings.normal_path
+                && is_found()
+                && !(is_confined && normal_target::climbs(raw))
+        };
+        let begins_here = raw == normal || is_raw();
         let whole = if begins_here { raw } else { normal };
         let rest = route.prefix.rest_of(whole).unwrap_or(whole);
         RoutedTarget { whole, rest }
@@ -198,6 +202,7 @@ mod tests {
                 body_timeout: Duration::ZERO,
                 buffering: true,
                 request_buffering: true,
+                normal_path: false,
                 compression: Compression::default(),
             },
             rules: ResponseRules::default(),
@@ -252,6 +257,25 @@ mod tests {
             let route = router.find(&normal, ANY).unwrap();
             let received = router.received(route, ANY, raw, &normal);
             assert_eq!(route.prefix.as_str(), prefix, "{raw}");
+            assert_eq!(received, RoutedTarget { whole, rest }, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_location_may_receive_the_normal_form_of_every_path() {
+        let mut router = router(&["/", "/api"]);
+        for route in &mut router.routes {
+            route.settings.normal_path = true;
+        }
+        for (raw, whole, rest) in [
+            ("//x/./y?q=//", "/x/y?q=//", "/x/y?q=//"),
+            ("/api//a/../b?c", "/api/b?c", "/b?c"),
+            ("/api/a%2Fb%20c", "/api/a/b%20c", "/a/b%20c"),
+            ("*", "*", "*"),
+        ] {
+            let normal = crate::front::routing::normal_target::normal(raw).unwrap();
+            let route = router.find(&normal, ANY).unwrap();
+            let received = router.received(route, ANY, raw, &normal);
             assert_eq!(received, RoutedTarget { whole, rest }, "{raw}");
         }
     }

@@ -126,6 +126,7 @@ fn check_variables(mut head: request::Parts, host: String) {
         client: &client,
         mount: "",
         path: head.uri.path(),
+        normal_path: false,
         request_id: "id",
         body_length: Some(0),
         variables: &[],

@@ -629,8 +629,17 @@ fn servers_get_the_name_of_their_upstream_as_nginx_s_proxy_host() {
         "proxy_pass http://c; proxy_set_header Host $proxy_host;",
         Some("c"),
     );
+    for (sent, expected) in [
+        ("$host", Some("{host}")),
+        ("$http_host", None),
+        ("$host:$server_port", Some("{host}:{port}")),
+        ("$host:8080", Some("{host}:8080")),
+    ] {
+        let lines = format!("proxy_pass http://c; proxy_set_header Host {sent};");
+        check(&lines, expected);
+    }
     check("proxy_pass http://127.0.0.1:3;", Some("server"));
-    check("proxy_pass http://a_b; proxy_set_header Host $host;", None);
+    check("proxy_pass http://a_b; proxy_set_header Host $http_host;", None);
 }
 
 #[test]

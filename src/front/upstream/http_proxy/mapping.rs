@@ -10,13 +10,24 @@ use std::borrow::Cow;
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, REFRESH, SET_COOKIE};
 use http::request;
 
-use crate::config::upstream::{HttpSettings, ServerAddress, UpstreamHost};
+use crate::config::upstream::{HostPort, HttpSettings, ServerAddress, UpstreamHost};
+use crate::front::context::Client;
+
+/// The value of `Host`.
+#[derive(Debug)]
+enum SentHost {
+    /// The client's.
+    Client,
+    /// The client's without its port.
+    ClientName(HostPort),
+    /// This one.
+    Text(String),
+}
 
 /// The mapping of one location.
 #[derive(Debug)]
 pub struct Mapping {
-    /// The value of `Host`; `None` for the client's.
-    host: Option<String>,
+    host: SentHost,
     /// The path that replaces the location's prefix, without a slash at its end; `None` to pass
     /// targets as they are.
     by: Option<String>,
@@ -36,12 +47,17 @@ impl Mapping {
         let names_of = |server| names_of(server, is_tls);
         let mut names: Vec<String> = servers.iter().flat_map(names_of).collect();
         let host = match &settings.host {
-            UpstreamHost::Client => None,
             // nginx's `$proxy_host` names the first server where there is one alone.
             UpstreamHost::Server => servers.first().and_then(|server| names_of(server).pop()),
             UpstreamHost::Name(name) => Some(name.clone()),
+            UpstreamHost::Client | UpstreamHost::ClientName(_) => None,
         };
         names.extend(host.iter().map(|host| host.to_ascii_lowercase()));
+        let host = match (&settings.host, host) {
+            (UpstreamHost::ClientName(port), _) => SentHost::ClientName(*port),
+            (_, Some(host)) => SentHost::Text(host),
+            (_, None) => SentHost::Client,
+        };
         let replacement = settings.replacement.as_ref();
         Self {
             host,
@@ -54,16 +70,33 @@ impl Mapping {
         }
     }
 
-    /// The value of `Host` for a request of a client for `host`.
-    pub fn host<'a>(&'a self, host: &'a str) -> &'a str {
-        self.host.as_deref().unwrap_or(host)
+    /// The value of `Host` for a request of a client.
+    pub fn host<'a>(&'a self, client: &'a Client) -> Cow<'a, str> {
+        let port = match &self.host {
+            SentHost::Client => return Cow::Borrowed(&client.host),
+            SentHost::Text(host) => return Cow::Borrowed(host),
+            SentHost::ClientName(HostPort::Absent) => None,
+            SentHost::ClientName(HostPort::Connected) => Some(client.server_port),
+            SentHost::ClientName(HostPort::Number(port)) => Some(*port),
+        };
+        let name = client.host_name();
+        Cow::Owned(match port {
+            Some(port) => format!("{name}:{port}"),
+            None => name,
+        })
     }
 
-    /// The request target; `path` is the path behind the location's prefix.
-    pub fn target<'a>(&self, asked: &'a request::Parts, path: &str) -> Cow<'a, str> {
+    /// The request target; `path` is the path behind the location's prefix, and takes the place of the
+    /// client's path in any case if it is a normal one.
+    pub fn target<'a>(
+        &self,
+        asked: &'a request::Parts,
+        path: &str,
+        is_normal: bool,
+    ) -> Cow<'a, str> {
         let whole = asked.uri.path_and_query();
         let whole = whole.map_or("/", |target| target.as_str());
-        let Some(by) = &self.by else {
+        let Some(by) = self.by.as_deref().or(is_normal.then_some("")) else {
             return match whole.starts_with('?') {
                 // A target in absolute form may have a query and no path.
                 true => Cow::Owned(format!("/{whole}")),
@@ -231,7 +264,7 @@ mod tests {
     fn target(by: Option<&str>, asked: &str, path: &str) -> String {
         let mapping = mapping(by.map(|by| ("/api", by)), "http://b:9000");
         let (asked, ()) = http::Request::get(asked).body(()).unwrap().into_parts();
-        mapping.target(&asked, path).into_owned()
+        mapping.target(&asked, path, false).into_owned()
     }
 
     #[test]

@@ -66,11 +66,11 @@ impl HttpProxy {
     ) -> Result<Box<Response>, Failure> {
         let protocols = head::wanted_protocols(asked);
         let in_chunks = body.length().is_none();
-        let target = self.mapping.target(asked, facts.path);
-        let host = self.mapping.host(&facts.client.host);
+        let target = self.mapping.target(asked, facts.path, facts.normal_path);
+        let host = self.mapping.host(facts.client);
         let line = head::RequestLine {
             target: &target,
-            host,
+            host: &host,
         };
         let head = head::build(&line, asked, facts, protocols.as_ref(), in_chunks);
         let head = Bytes::from(head);

@@ -351,6 +351,7 @@ impl<'a> Meaning<'a> {
             .iter()
             .any(|table| table.value("static").or(table.value("file")).is_some());
         let uses_app = self.given.app || tables.iter().any(|table| table.value("pass").is_some());
+        self.normal_paths(&mut tables);
         // The application answers unasked where nothing else does.
         let is_plain = |table: &Table| {
             table.value("pass").is_some()
@@ -384,6 +385,21 @@ impl<'a> Meaning<'a> {
             }
             self.layer.locations.push(made);
         }
+    }
+
+    /// Says once for all that applications and servers get the normal form of paths, if all of them do.
+    fn normal_paths(&mut self, tables: &mut [Table]) {
+        let is_passed = |table: &&Table| table.value("pass").or(table.value("upstream")).is_some();
+        let is_normal = |table: &Table| table.value("normal_path").is_some();
+        let mut passed = tables.iter().filter(is_passed).peekable();
+        if passed.peek().is_none() || !passed.all(is_normal) {
+            return;
+        }
+        for table in tables {
+            table.entries.retain(|(name, _)| *name != "normal_path");
+        }
+        let reason = "nginx passes the path without `..` and doubled slashes on";
+        self.imply("normal_path", "yes", reason);
     }
 
     fn reading(self) -> Reading {

@@ -319,12 +319,15 @@ pub fn http_options(
             continue;
         }
         host = match value {
-            "$host"
-            | "$http_host"
-            | "$host:$server_port"
-            | "$host:$proxy_port"
-            | "$http_host:$server_port" => Some("client".to_owned()),
+            "$http_host" => Some("client".to_owned()),
+            "$host" => Some("{host}".to_owned()),
+            "$host:$server_port" => Some("{host}:{port}".to_owned()),
             "$proxy_host" => Some(proxy_host.clone()),
+            with_port if with_port.starts_with("$host:") => {
+                constant(meaning, context.site, block, &with_port[6..])
+                    .map(|port| format!("{{host}}:{port}"))
+                    .filter(|host| upstream_host(host).is_ok())
+            }
             text => constant(meaning, context.site, block, text).filter(|text| !text.is_empty()),
         };
         match &host {
@@ -405,7 +408,14 @@ fn header(
     let (name, value) = (meaning.arg(at, 0).to_ascii_lowercase(), meaning.arg(at, 1));
     match &*name {
         "host" if !to_server && value.starts_with('$') => {
-            meaning.already(at, "the application gets the Host of the client");
+            let port = match value {
+                "$http_host" => "",
+                _ => ", with its port, which nginx would leave out or replace",
+            };
+            meaning.already(
+                at,
+                format!("the application gets the Host of the client{port}"),
+            );
         }
         "upgrade" | "connection" => meaning.already(at, "upgrades such as WebSocket pass through"),
         "accept-encoding" | "x-request-id" | "content-length" | "content-type"

@@ -48,6 +48,10 @@ pub fn enter(
             false => is_bound(&meaning.given.binds),
         };
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    // `$document_uri` is the PATH_INFO of uwsgi_params; a path in the address replaces the normal form.
+    if is_uwsgi || target.path.is_some() {
+        table.set("normal_path", "yes");
+    }
     if is_app
         && target
             .path
