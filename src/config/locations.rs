@@ -194,8 +194,9 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// Settings of every location that also exist for all locations.
-const OF_EVERY_KIND: [&str; 6] = [
+const OF_EVERY_KIND: [&str; 7] = [
     "header",
+    "charset",
     "error_page",
     "access",
     "basic_auth",

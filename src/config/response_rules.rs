@@ -24,6 +24,24 @@ pub struct ResponseRules {
     /// True if error pages also replace the error responses of applications and upstream servers
     /// (nginx: `proxy_intercept_errors`).
     pub intercept_errors: bool,
+    /// The charset of text whose type names none.
+    pub charset: Option<HeaderValue>,
+}
+
+/// Reads the name of a charset, or `no`.
+///
+/// # Errors
+/// [`Invalid`] for anything but a token (RFC 9110 §8.3.2).
+pub fn charset(text: &str) -> Result<Option<HeaderValue>, Invalid> {
+    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match HeaderValue::from_str(text) {
+        _ if text == "no" => Ok(None),
+        Ok(value) if !text.is_empty() && text.bytes().all(is_char) => Ok(Some(value)),
+        _ => Err(invalid(
+            "not the name of a charset",
+            "give one as in `utf-8`, or `no`",
+        )),
+    }
 }
 
 /// A change of one header field.

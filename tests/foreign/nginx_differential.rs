@@ -503,6 +503,30 @@ fn applications_get_paths_as_by_uwsgi_params_and_servers_as_by_an_address_with_a
 }
 
 #[test]
+fn text_of_servers_has_the_charset_of_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    for text in [
+        "server {\n listen LISTEN;\n charset utf-8;\n proxy_set_header Host $http_host;\n\
+         default_type text/plain;\n\
+         location / { proxy_pass http://unix:BACKEND; }\n\
+         location /text { return 200 text; }\n location /moved { return 301 /; }\n}",
+        "server {\n listen LISTEN;\n proxy_set_header Host $http_host;\n\
+         location / { proxy_pass http://unix:BACKEND; }\n\
+         location = /stream { charset koi8-r; proxy_pass http://unix:BACKEND; }\n}",
+    ] {
+        let case = Case {
+            text,
+            requests: &["/stream", "/x", "/text", "/moved", "/cookies"],
+            fields: &["Content-Type"],
+            differences: &[],
+        };
+        check("charset", &case, Some(&behind.socket()), None);
+    }
+}
+
+#[test]
 fn restrictions_hold_for_what_begins_so_and_in_any_case_as_in_nginx() {
     let Some(behind) = mirror(&["--http-socket"]) else {
         return;

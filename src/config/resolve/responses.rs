@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Resolver;
 use super::tables::Given;
 use crate::config::error::ConfigError;
+use crate::config::response_rules::charset;
 use crate::config::{ErrorPage, HeaderRule, Location, ResponseRules, StaticLocation, values};
 
 impl Resolver<'_> {
@@ -20,6 +21,7 @@ impl Resolver<'_> {
             headers: headers.unwrap_or_default(),
             error_pages: exact_first(pages.unwrap_or_default()),
             intercept_errors: self.one("intercept_errors", values::yes_or_no)?,
+            charset: self.one("charset", charset)?,
         }))
     }
 
@@ -58,7 +60,9 @@ impl Given<'_> {
         let headers = self.many("header", HeaderRule::parse)?;
         let pages = self.many("error_page", |text| ErrorPage::parse(text, chdir))?;
         let intercept = self.optional("intercept_errors", values::yes_or_no)?;
-        if inherit && headers.is_none() && pages.is_none() && intercept.is_none() {
+        let charset = self.optional("charset", charset)?;
+        let has_own = headers.is_some() || pages.is_some() || intercept.is_some();
+        if inherit && !has_own && charset.is_none() {
             return Ok(Arc::clone(general));
         }
         let mut rules = ResponseRules::clone(general);
@@ -68,6 +72,7 @@ impl Given<'_> {
         rules.headers.extend(headers.unwrap_or_default());
         let own = exact_first(pages.unwrap_or_default());
         rules.error_pages.splice(..0, own);
+        rules.charset = charset.unwrap_or_else(|| rules.charset.take());
         rules.intercept_errors = intercept.unwrap_or(rules.intercept_errors);
         Ok(Arc::new(rules))
     }

@@ -35,6 +35,15 @@ pub(super) static RESPONSES: &[Setting] = &[
         default: Default::Value("no"),
     },
     Setting {
+        name: "charset",
+        value_name: "NAME|no",
+        heading: HEADING,
+        help: "Charset of HTML, plain text, XML and JavaScript whose `Content-Type` names none, of every \
+               response (nginx: `charset`)",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "unknown_host",
         value_name: "404|421|444",
         heading: HEADING,

@@ -13,11 +13,11 @@
 
 use std::num::NonZeroU64;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::front::body::Body;
 use crate::front::body::limited::LimitedBody;
+use crate::front::response_rules::charset;
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
@@ -54,7 +54,7 @@ impl Accel {
     /// that it named.
     pub fn apply(self, mut response: Response<Body>) -> Response<Body> {
         if let Some(charset) = &self.charset {
-            name_charset(&mut response, charset);
+            charset::name(response.status(), response.headers_mut(), charset);
         }
         match self.rate {
             Some(rate) => response.map(|body| Body::Limited(LimitedBody::boxed(body, rate))),
@@ -85,37 +85,10 @@ fn is_token(charset: &HeaderValue) -> bool {
     !charset.is_empty() && charset.as_bytes().iter().all(is_char)
 }
 
-/// nginx, ngx_http_charset_filter_module: nothing is added to redirects or without a type. A type
-/// that names a charset keeps it: nginx converts the text only if it has a `charset_map` for that.
-fn name_charset(response: &mut Response<Body>, charset: &HeaderValue) {
-    if matches!(
-        response.status(),
-        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND
-    ) {
-        return;
-    }
-    if let Some(kind) = response.headers_mut().get_mut(CONTENT_TYPE)
-        && !kind.is_empty()
-        && !names_charset(kind.as_bytes())
-    {
-        let named = [kind.as_bytes(), b"; charset=", charset.as_bytes()].concat();
-        if let Ok(named) = HeaderValue::from_bytes(&named) {
-            *kind = named;
-        }
-    }
-}
-
-fn names_charset(kind: &[u8]) -> bool {
-    let parameters = kind.split(|byte| *byte == b';').skip(1);
-    parameters.map(<[u8]>::trim_ascii).any(|parameter| {
-        let name = parameter.get(..8);
-        name.is_some_and(|name| name.eq_ignore_ascii_case(b"charset="))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::CONTENT_TYPE;
 
     fn taken(fields: &[(&'static str, &'static str)]) -> (Accel, HeaderMap) {
         let mut headers = HeaderMap::new();

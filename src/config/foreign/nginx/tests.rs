@@ -639,7 +639,10 @@ fn servers_get_the_name_of_their_upstream_as_nginx_s_proxy_host() {
         check(&lines, expected);
     }
     check("proxy_pass http://127.0.0.1:3;", Some("server"));
-    check("proxy_pass http://a_b; proxy_set_header Host $http_host;", None);
+    check(
+        "proxy_pass http://a_b; proxy_set_header Host $http_host;",
+        None,
+    );
 }
 
 #[test]

@@ -352,6 +352,7 @@ impl<'a> Meaning<'a> {
             .any(|table| table.value("static").or(table.value("file")).is_some());
         let uses_app = self.given.app || tables.iter().any(|table| table.value("pass").is_some());
         self.normal_paths(&mut tables);
+        self.charset(&mut tables);
         // The application answers unasked where nothing else does.
         let is_plain = |table: &Table| {
             table.value("pass").is_some()
@@ -390,16 +391,24 @@ impl<'a> Meaning<'a> {
     /// Says once for all that applications and servers get the normal form of paths, if all of them do.
     fn normal_paths(&mut self, tables: &mut [Table]) {
         let is_passed = |table: &&Table| table.value("pass").or(table.value("upstream")).is_some();
-        let is_normal = |table: &Table| table.value("normal_path").is_some();
-        let mut passed = tables.iter().filter(is_passed).peekable();
-        if passed.peek().is_none() || !passed.all(is_normal) {
-            return;
+        if taken_out(tables, "normal_path", is_passed).is_some() {
+            let reason = "nginx passes the path without `..` and doubled slashes on";
+            self.imply("normal_path", "yes", reason);
         }
-        for table in tables {
-            table.entries.retain(|(name, _)| *name != "normal_path");
+    }
+
+    /// Says once for all which charset text has, if all have the same.
+    fn charset(&mut self, tables: &mut [Table]) {
+        let lines = (0..self.tree.items.len()).filter(|at| self.name(*at) == "charset");
+        let first = lines
+            .filter(|at| matches!(self.verdicts[*at], Some(Verdict::Honoured(_))))
+            .next();
+        let is_made = |table: &&Table| table.value("static").or(table.value("file")).is_none();
+        if let Some(first) = first
+            && let Some(charset) = taken_out(tables, "charset", is_made)
+        {
+            self.set(first, "charset", charset);
         }
-        let reason = "nginx passes the path without `..` and doubled slashes on";
-        self.imply("normal_path", "yes", reason);
     }
 
     fn reading(self) -> Reading {
@@ -424,6 +433,23 @@ impl<'a> Meaning<'a> {
             implied: self.implied,
         }
     }
+}
+
+/// Takes a setting out of the tables, if all that it concerns have it with the same values.
+fn taken_out(
+    tables: &mut [Table],
+    name: &'static str,
+    is_concerned: impl Fn(&&Table) -> bool,
+) -> Option<Vec<String>> {
+    let mut concerned = tables.iter().filter(is_concerned);
+    let values = concerned.next()?.values(name).to_vec();
+    if values.is_empty() || !concerned.all(|table| table.values(name) == values) {
+        return None;
+    }
+    for table in tables {
+        table.entries.retain(|(own, _)| *own != name);
+    }
+    Some(values)
 }
 
 fn place(source: std::sync::Arc<str>, line: usize) -> Place {

@@ -168,7 +168,6 @@ const FOR_ALL: &[&str] = &[
     "keepalive_timeout",
     "client_header_timeout",
     "send_timeout",
-    "charset",
     "gzip_types",
     "gzip_min_length",
     "set_real_ip_from",

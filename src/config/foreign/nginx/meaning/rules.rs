@@ -4,7 +4,7 @@ use super::locations::{Context, Location, Paths, plain};
 use super::try_files;
 use super::{Meaning, Table, numbers, site};
 use crate::config::foreign::Verdict;
-use crate::config::response_rules::HeaderRule;
+use crate::config::response_rules::{self, HeaderRule};
 
 /// Completes a table by what holds in its block.
 pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &mut Table) {
@@ -16,6 +16,7 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
         expires(meaning, at, table);
     }
     headers(meaning, at, table);
+    charset(meaning, at, table);
     error_pages(meaning, context, at, table);
     if is_files && let Some(line) = own(meaning, at, "gzip") {
         match meaning.arg(line, 0) {
@@ -32,6 +33,27 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
         meaning.no_effect(line, "no body is read here");
     }
     log(meaning, context, at, table);
+}
+
+/// The charset of text whose type names none.
+fn charset(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    let Some(line) = meaning.scalar(Some(at), "charset") else {
+        return;
+    };
+    let name = meaning.arg(line, 0).to_owned();
+    let is_utf8 = matches!(&*name.to_ascii_lowercase(), "utf-8" | "utf8");
+    let is_files = table.value("static").or(table.value("file")).is_some();
+    match (&*name, response_rules::charset(&name)) {
+        ("off", _) => meaning.already(line, "the application names the charset of its text"),
+        (_, Ok(Some(_))) if !is_files => {
+            table.set("charset", name.clone());
+            meaning.honoured(line, format!("charset = {name:?}"));
+        }
+        (_, Ok(Some(_))) if is_utf8 && meaning.verdicts[line].is_some() => {}
+        (_, Ok(Some(_))) if is_utf8 => meaning.already(line, "text files are UTF-8"),
+        (_, Ok(_)) => meaning.unsupported(line, "text files are UTF-8: --types NAME=TYPE"),
+        (_, Err(_)) => meaning.unsupported(line, "a charset with a value of each request"),
+    }
 }
 
 /// Puts the header fields that the responses of a block have in the place of those of a table.

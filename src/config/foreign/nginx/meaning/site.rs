@@ -25,13 +25,6 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     proxies(meaning, first.at);
     rates(meaning, sites);
     types(meaning, first.at);
-    if let Some(at) = meaning.scalar(Some(first.at), "charset") {
-        let is_utf8 = matches!(&*meaning.arg(at, 0).to_ascii_lowercase(), "utf-8" | "utf8");
-        match is_utf8 {
-            true => meaning.already(at, "text files are UTF-8"),
-            false => meaning.unsupported(at, "text files are UTF-8"),
-        }
-    }
 }
 
 /// The first server for which a directive holds, else the first one: a default server that only
