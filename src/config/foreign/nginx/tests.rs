@@ -448,6 +448,53 @@ fn a_directory_that_is_missing_leaves_its_paths_to_the_server_behind_it() {
 }
 
 #[test]
+fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
+    let check = |lines: &str, expected: [&str; 4], code: u8| {
+        let text = format!("server {{ {lines} location / {{ proxy_pass http://a; }} }}");
+        let reading = reading(&text, false);
+        let value = |name: &str| {
+            let entry = reading.layer.entry(name);
+            entry.map_or_else(String::new, |entry| entry.values.join(" "))
+        };
+        let found = ["trust", "trust_fields", "trust_hops", "proxy_protocol"].map(value);
+        assert_eq!(found, expected, "{lines}");
+        assert_eq!(reading.exit_code(), code, "{lines}");
+    };
+    let net = "set_real_ip_from 10.0.0.0/8;";
+    let by_for = "real_ip_header X-Forwarded-For;";
+    check(
+        &format!("{net} {by_for}"),
+        ["10.0.0.0/8", "for", "1", ""],
+        0,
+    );
+    check(
+        &format!("{net} {by_for} real_ip_recursive on;"),
+        ["10.0.0.0/8", "for", "", ""],
+        0,
+    );
+    check(
+        &format!("listen 80 proxy_protocol; {net} real_ip_header proxy_protocol;"),
+        ["", "", "", "10.0.0.0/8"],
+        0,
+    );
+    check(
+        &format!("listen 80; {net} real_ip_header proxy_protocol;"),
+        ["", "", "", ""],
+        0,
+    );
+    check(
+        "listen 80 proxy_protocol;",
+        ["", "", "", "0.0.0.0/0 ::/0 unix"],
+        0,
+    );
+    check(
+        "listen 80 proxy_protocol; listen 8080;",
+        ["", "", "", ""],
+        1,
+    );
+}
+
+#[test]
 fn a_second_location_of_the_same_path_is_wrong_as_in_nginx() {
     for (locations, is_wrong) in [
         ("location = /a {} location = /a {}", true),
