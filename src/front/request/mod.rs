@@ -303,7 +303,8 @@ async fn route(
         variables: &route.variables,
     };
     let facts = request_headers::Facts::of(client, identity, raw);
-    request_headers::change(&route.request_headers, facts, &mut head.headers);
+    let fields = (&mut head.headers, &mut head.extensions);
+    request_headers::change(&route.request_headers, facts, fields);
     match &route.handler {
         Handler::App(workers) => {
             let by = Answerer::Workers(workers);

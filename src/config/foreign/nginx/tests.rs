@@ -728,3 +728,75 @@ fn a_file_of_another_name_has_the_type_of_its_path() {
     let types: Vec<_> = types.collect();
     assert_eq!(types, [vec!["txt=application/json".to_owned()], Vec::new()]);
 }
+
+/// The settings of the layer as text.
+fn settings_of(text: &str) -> String {
+    format!("{:?}", reading(text, false).layer)
+}
+
+#[test]
+fn a_redirect_to_https_has_the_port_only_if_it_is_the_usual_one() {
+    let site = |port: u16| {
+        format!(
+            "server {{ listen 80; return 301 https://$host$request_uri; }}\n\
+             server {{ listen {port} ssl; ssl_certificate /c.pem; ssl_certificate_key /k.pem; location / {{ return 200 x; }} }}\n"
+        )
+    };
+    assert!(settings_of(&site(443)).contains("redirect_to_https"));
+    // nginx names no port, behind which another one may be published.
+    let other = settings_of(&site(8443));
+    assert!(!other.contains("redirect_to_https"), "{other}");
+    assert!(other.contains("https://{host}"), "{other}");
+}
+
+#[test]
+fn a_semicolon_that_is_missing_behind_names_is_pointed_out() {
+    let text =
+        "server {\nserver_name a.example # old\ncharset utf-8;\nlocation / { return 200 x; }\n}\n";
+    let reading = reading(text, true);
+    let line = reading.lines.iter().find(|line| line.place.line == 2);
+    let line = line.expect("the names");
+    assert_eq!(line.text, "server_name a.example charset utf-8");
+    let Verdict::Noted(said) = &line.verdict else {
+        panic!("{:?}", line.verdict);
+    };
+    assert!(said.contains("missing before charset"), "{said}");
+}
+
+#[test]
+fn a_path_straight_behind_a_host_is_dangerous() {
+    for (line, is_dangerous) in [
+        ("rewrite ^/(.*)$ https://a.example$1 permanent;", true),
+        ("rewrite ^/(.*) $scheme://a.example$1 redirect;", true),
+        ("rewrite ^/(.*)$ https://a.example/$1 permanent;", false),
+        ("rewrite ^(.*)$ https://a.example$1 permanent;", false),
+    ] {
+        let text = format!("server {{\n{line}\n}}\n");
+        let found = verdict(&text, 2);
+        let is_it = matches!(found, Verdict::Dangerous(_));
+        assert_eq!(is_it, is_dangerous, "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn the_first_name_of_a_server_is_its_server_name_if_it_is_a_host() {
+    for (names, expected) in [
+        ("a.example b.example", Some("https://a.example/x")),
+        (".A.example", Some("https://a.example/x")),
+        ("_ a.example", None),
+        ("*.example", None),
+        ("$hostname", None),
+    ] {
+        let text = format!(
+            "server {{\nserver_name {names};\nlocation / {{\nreturn 301 https://$server_name/x;\n}}\n}}\n"
+        );
+        let is_there = |to: &str| settings_of(&text).contains(to);
+        match expected {
+            Some(to) => assert!(is_there(to), "{names}"),
+            None => assert!(
+                matches!(verdict(&text, 4), Verdict::Unsupported(_)),
+                "{names}"
+            ),
+        }
+    }
+}

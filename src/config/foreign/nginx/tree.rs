@@ -308,6 +308,17 @@ impl Reader<'_> {
         let Some((name, first)) = words.next() else {
             return Err(Stopped);
         };
+        // Without comments between the words.
+        let texts = words
+            .as_slice()
+            .iter()
+            .map(|(_, token)| text.get(token.start..token.end));
+        let texts = std::iter::once(text.get(first.start..first.end)).chain(texts);
+        let shown = texts
+            .flatten()
+            .flat_map(str::split_whitespace)
+            .collect::<Vec<_>>()
+            .join(" ");
         let slice = text.get(first.start..end).unwrap_or_default();
         if self.tree.items.len() >= MOST_DIRECTIVES {
             let problem = format!("more than {MOST_DIRECTIVES} directives");
@@ -318,7 +329,7 @@ impl Reader<'_> {
             args: words.map(|(word, _)| word).collect(),
             source: Arc::clone(source),
             line: first.line,
-            text: slice.split_whitespace().collect::<Vec<_>>().join(" "),
+            text: shown,
             parent,
             is_block: false,
             is_foreign: false,

@@ -56,6 +56,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         };
         table.set("prefix", "/");
         Fixed::status("404").enter(&mut table, "/");
+        rules::enter(meaning, &context, site.at, &mut table);
         push(meaning, site, table);
     }
     methods::of_server(meaning, &context, first);
@@ -233,6 +234,7 @@ fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Locatio
         None if !meaning.nearest(Some(context.site.at), "root").is_empty() => return,
         None => {
             Fixed::status("404").enter(&mut table, path);
+            rules::enter(meaning, context, context.site.at, &mut table);
             vec![table]
         }
     };

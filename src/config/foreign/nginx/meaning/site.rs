@@ -332,6 +332,19 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
 
 /// The `real_ip` module.
 fn proxies(meaning: &mut Meaning<'_>, server: usize) {
+    let trusts = |name: &str| {
+        let mut items = meaning.tree.items.iter();
+        items.any(|item| item.name == name)
+    };
+    if !trusts("set_real_ip_from") {
+        let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
+        for at in (0..meaning.tree.items.len())
+            .filter(is_it)
+            .collect::<Vec<_>>()
+        {
+            meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
+        }
+    }
     let all = meaning.nearest(Some(server), "set_real_ip_from");
     let Some(first) = all.first().copied() else {
         return;
