@@ -195,6 +195,7 @@ fn packaged_nginx(main: &Path, known: &[&Layer], around: &Surroundings<'_>) -> R
             is_link: false,
             is_file: true,
             is_dir: false,
+            inode: 0,
         }),
         false => (around.files.kind)(path),
     };

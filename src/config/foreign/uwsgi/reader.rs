@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::expand;
 use super::forms::{self, Form, Parsed};
-use super::magic::Magic;
+use super::magic::{self, Magic};
 use super::numbers::atoi;
 use super::options::{self, Argument};
 use crate::config::foreign::{Line, Place, Surroundings, Verdict, secrets};
@@ -400,6 +400,15 @@ impl<'a> Reader<'a> {
                     format!("{} = {value}", entry.key)
                 }
             };
+            if original.is_some_and(|line| magic::names_program(line)) {
+                let advice = "%b is the file of uWSGI's own program: write the path that is meant";
+                self.line(
+                    &at(entry.line),
+                    &text,
+                    Verdict::Unsupported(advice.to_owned()),
+                );
+                continue;
+            }
             self.add(&entry.key, Some(&entry.value), &at(entry.line), &text);
         }
     }

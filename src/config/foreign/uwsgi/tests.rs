@@ -32,6 +32,7 @@ pub(super) fn with_files<T>(
             is_link: false,
             is_file,
             is_dir,
+            inode: 17,
         })
     };
     let files = Files {
@@ -49,6 +50,7 @@ pub(super) fn with_files<T>(
         group: (1000, "web".to_owned()),
         is_root: false,
         is_explained: false,
+        now: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_795_963_823_837_894),
         files: &files,
     })
 }
@@ -136,6 +138,59 @@ fn lines_of_an_included_file_have_its_name() {
     assert!(
         mistake.contains("uwsgi.ini:2: ini = conf/base.ini:prod: cannot read"),
         "{mistake}"
+    );
+}
+
+#[test]
+fn variables_of_a_file_that_a_command_means_for_its_program_are_named() {
+    let note = |line: &str| {
+        let read = of_ini(&format!("[uwsgi]\nmodule = main\n{line}\n"), &[]);
+        let line = read.lines.iter().find(|line| line.place.line == 3).unwrap();
+        assert_eq!(line.verdict.word(), "honoured", "{line}");
+        let text = line.verdict.detail();
+        text.find(" (in a file").map(|at| text[at..].to_owned())
+    };
+    assert_eq!(
+        note("unique-cron = 0 3 -1 -1 -1 find /tmp -printf \"%T@ %p\"").as_deref(),
+        Some(
+            " (in a file of uWSGI %T is the time of the start, %p is the path of the file: write %%T, %%p for the program)"
+        )
+    );
+    for line in [
+        "cron2 = hour=3 backup-%Y%m%d",
+        "attach-daemon = rotate `date +%H`",
+        "smart-attach-daemon = /run/x.pid run --stamp %T",
+        "exec-asap = printf %s x",
+    ] {
+        assert!(note(line).is_some(), "{line}");
+    }
+    for line in [
+        "attach-daemon = celery --workdir %d -n %n@%h",
+        "exec-asap = run 100%% %%T",
+        "env = A=%T",
+    ] {
+        assert_eq!(note(line), None, "{line}");
+    }
+    let read = of_ini("[uwsgi]\nmodule = main\nenv = A=%b\nenv = B=%%b\n", &[]);
+    assert!(
+        read.warnings()[0].contains("env = A=%b: not supported"),
+        "{:?}",
+        read.warnings()
+    );
+    assert_eq!(value(&read, "env"), "B=%b");
+    // A command line is not a file.
+    let sources = Sources {
+        command_line: ["--module", "main", "--exec-asap", "date +%T"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Sources::default()
+    };
+    let read = reading(&[], &[], &sources);
+    assert_eq!(value(&read, "before_start"), "date +%T");
+    assert!(
+        read.lines
+            .iter()
+            .all(|line| !line.verdict.detail().contains("in a file"))
     );
 }
 
