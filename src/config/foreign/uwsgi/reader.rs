@@ -725,11 +725,66 @@ fn is_logic(key: &str) -> bool {
         && !matches!(key, "if-hostname-match" | "if-not-hostname-match")
 }
 
-/// True for the plugins whose work is built in here.
-pub fn is_plugin_here(name: &str) -> bool {
+/// The name of a plugin, which may be a file of it.
+fn plugin(name: &str) -> &str {
     let base = name.rsplit('/').next().unwrap_or(name);
     let base = base.strip_suffix("_plugin.so").unwrap_or(base);
-    let base = base.strip_suffix(".so").unwrap_or(base);
+    base.strip_suffix(".so").unwrap_or(base)
+}
+
+/// True for the plugins that do nothing without options that name them.
+pub fn is_plugin_by_options(name: &str) -> bool {
+    let base = plugin(name);
+    let starts = [
+        "router_",
+        "transformation_",
+        "stats_pusher_",
+        "alarm_",
+        "emperor_",
+        "cheaper_",
+    ];
+    starts.iter().any(|start| base.starts_with(start)) || BY_OPTIONS.contains(&base)
+}
+
+/// Plugins of uWSGI 2.0.31 for logs, measurements, loops, further front servers and the like.
+const BY_OPTIONS: &[&str] = &[
+    "asyncio",
+    "carbon",
+    "clock_monotonic",
+    "clock_realtime",
+    "dumbloop",
+    "fastrouter",
+    "forkptyrouter",
+    "gevent",
+    "graylog2",
+    "greenlet",
+    "legion_cache_fetch",
+    "logcrypto",
+    "logpipe",
+    "logzmq",
+    "mongodblog",
+    "msgpack",
+    "nagios",
+    "rawrouter",
+    "redislog",
+    "rpc",
+    "rrdtool",
+    "rsyslog",
+    "spooler",
+    "sslrouter",
+    "symcall",
+    "syslog",
+    "systemd_logger",
+    "tornado",
+    "tuntap",
+    "ugreen",
+    "zabbix",
+    "zergpool",
+];
+
+/// True for the plugins whose work is built in here.
+pub fn is_plugin_here(name: &str) -> bool {
+    let base = plugin(name);
     let is_python = base.starts_with("python")
         && !base.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
     is_python

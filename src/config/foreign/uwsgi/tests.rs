@@ -195,6 +195,57 @@ fn variables_of_a_file_that_a_command_means_for_its_program_are_named() {
 }
 
 #[test]
+fn a_plugin_without_options_of_its_own_does_nothing() {
+    let check = |value: &str, word: &str| {
+        let read = of_ini(&format!("[uwsgi]\nmodule = main\nplugins = {value}\n"), &[]);
+        let line = read.lines.iter().find(|line| line.place.line == 3).unwrap();
+        assert_eq!(line.verdict.word(), word, "{line}");
+    };
+    check("python3, http", "already_so");
+    check("python3, syslog", "no_effect");
+    check(
+        "/usr/lib/uwsgi/rsyslog_plugin.so,router_redirect",
+        "no_effect",
+    );
+    check("gevent", "no_effect");
+    check("python3, php", "unsupported");
+    check("syslog, psgi", "unsupported");
+}
+
+#[test]
+fn every_part_of_a_template_has_one_verdict() {
+    let text = "[uwsgi]\nmodule = {{ name }}.wsgi\ntouch-reload = /srv/{{ name }}/x\n{% if x %}\n\
+                attach-daemon = run {{ name }}\nvirtualenv = {{ venv }}\n";
+    let read = of_ini(text, &[]);
+    assert_eq!(read.exit_code(), 1);
+    for line in read.lines.iter().filter(|line| line.place.line > 1) {
+        assert_eq!(
+            line.verdict.to_string(),
+            "not set: a template: fill it in first"
+        );
+    }
+    // Those without which the server is another one end the start.
+    let fatal = read.lines.iter().filter(|line| line.verdict.is_fatal());
+    assert_eq!(
+        fatal.map(|line| line.place.line).collect::<Vec<_>>(),
+        [2, 6]
+    );
+}
+
+#[test]
+fn lines_of_a_file_without_sections_stand_in_none() {
+    let read = of_ini("module = main\n", &[]);
+    let shown: Vec<_> = read.lines.iter().map(ToString::to_string).collect();
+    assert!(
+        shown
+            .iter()
+            .any(|line| line.contains("it stands in no section")),
+        "{shown:?}"
+    );
+    assert_eq!(read.exit_code(), 2);
+}
+
+#[test]
 fn a_secret_is_hidden_wherever_its_value_ends() {
     let text = "[uwsgi]\nmodule = main\npassword = hunter2\nenv = URL=x-%(password)-y\n\
                 attach-daemon = run -p$(MY_TOKEN)\nexec-asap = a %(password)\n";

@@ -441,7 +441,7 @@ fn rank(verdict: &Verdict) -> u8 {
         Verdict::Unknown(_) | Verdict::Ignored(_) => 4,
         Verdict::Dangerous(_) => 5,
         Verdict::Unsupported(_) => 6,
-        Verdict::AtStart(_) | Verdict::Unset(_) => 7,
+        Verdict::AtStart(_) | Verdict::Unset(_) | Verdict::Unfilled(_) => 7,
         Verdict::Wrong(_) => 8,
     }
 }
