@@ -9,15 +9,18 @@ mod service;
 
 use self::document::{Entry, Node};
 use self::service::{Service, commands_of};
-use super::commands::{self, Became, Conversion, verdict};
+use super::commands::{self, Became, Conversion};
 use super::placement::Placement;
-use super::{Report, base, script};
+use super::{Report, base, script, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
 use crate::config::layers::Layer;
 use crate::explain::image::Explained;
 use crate::explain::readers::Context;
 use crate::explain::subject::Subject;
+
+/// The address of a server that named none for HTTP: other containers do not reach the default one.
+const ADDRESS: &str = "0.0.0.0:8000";
 
 /// True for the name and the text of a Compose file: its services have images.
 pub fn is_compose(name: &str, text: &str) -> bool {
@@ -102,7 +105,10 @@ pub fn explain(
             Some((name, text)) => Placement::of(name, text),
             None => Placement::of_unknown_image(),
         };
-        let conversion = Conversion::new(subjects, read, &placement, around);
+        let mut conversion = Conversion::new(subjects, read, &placement, around);
+        if !service.has_port() {
+            conversion.listen_at(ADDRESS);
+        }
         file.service(service, &conversion);
     }
     let all = &mut file.report.explained.reading.lines;
@@ -130,8 +136,12 @@ impl File<'_> {
                 [one] => format!("service {one}"),
                 _ => "the service of the application".to_owned(),
             };
+            let port = match conversion.site_listens() {
+                true => "",
+                false => " (to the port of its own command)",
+            };
             let why = format!(
-                "not needed, with all its lines: pyserve serves HTTP and files itself; {to} publishes its ports (to the port of its own command), has its volumes, and its settings as pyserve.toml (`pyserve explain --write` with the file of nginx)"
+                "not needed, with all its lines: pyserve serves HTTP and files itself; {to} publishes its ports{port}, has its volumes, and its settings as pyserve.toml (`pyserve explain --write` with this file and that of nginx)"
             );
             self.say(service.entry, Verdict::NoEffect(why));
             return;
@@ -139,6 +149,16 @@ impl File<'_> {
         let keys = service.entry.value.entries();
         let mut commands = keys.iter().filter(|entry| is_command(entry));
         let is_server = commands.clone().any(|entry| starts_server(&entry.value));
+        if !is_server && service.inherits_start() {
+            let names = tiangolo::fixed_in_command(&service.variables());
+            if !names.is_empty() && !tiangolo::has_site(conversion) {
+                let why = format!(
+                    "{} of the service: the command of the image has the value of its Dockerfile: set it there",
+                    names.join(", ")
+                );
+                return self.say(service.entry, Verdict::Unsupported(why));
+            }
+        }
         if !is_server {
             let advice = commands.find_map(|entry| match became(&entry.value, conversion)?.0 {
                 Became::Unsupported(advice) => Some(advice),
@@ -175,14 +195,14 @@ impl File<'_> {
                 _ => format!("command: {}", array(words)),
             };
             self.replace(entry, after);
-            return verdict(&Became::Pyserve(words.clone()));
+            return conversion.verdict(&Became::Pyserve(words.clone()));
         }
         match became(&entry.value, conversion) {
             Some((became @ Became::Pyserve(_), text)) => {
                 self.replace(entry, format!("{}: {text}", entry.key));
-                verdict(&became)
+                conversion.verdict(&became)
             }
-            Some((became, _)) => verdict(&became),
+            Some((became, _)) => conversion.verdict(&became),
             None => Verdict::Read("it stays".to_owned()),
         }
     }
