@@ -541,6 +541,8 @@ fn restrictions_hold_for_what_begins_so_and_in_any_case_as_in_nginx() {
                location /inner { deny all; location /inner/open { allow all; return 200 open; } }\n\
                location /read { limit_except GET { deny all; } proxy_pass http://unix:BACKEND; proxy_set_header Host $http_host; }\n\
                location /gone { return 410; }\n\
+               location /fixed/ { return 200 fixed; }\n\
+               location ~ ^/(one|two)/ { return 200 regex; }\n\
                location /static { allow 192.0.2.1; deny all; }\n\
                location /pages { alias DIR/www/static; allow 192.0.2.1; deny all; }\n\
                location /password { auth_basic x; auth_basic_user_file DIR/htpasswd; proxy_pass http://unix:BACKEND; }\n\
@@ -574,6 +576,13 @@ fn restrictions_hold_for_what_begins_so_and_in_any_case_as_in_nginx() {
             "POST /readx",
             "/gone",
             "/gonex",
+            "/fixed",
+            "/fixed/",
+            "/fixed/x",
+            "/fixedx",
+            "/one",
+            "/one/x",
+            "/two/",
             "/static/a.css",
             "/static_x",
             "/pages/a.css",

@@ -163,6 +163,7 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
             ends.map(|extension| format!("*.{extension}")).collect()
         }
         Some(prefix) => vec![format!("{prefix}*")],
+        None if table.value("starts_with").is_some() => vec![format!("{path}*")],
         None => vec![path],
     };
     if is_of_some || is_everything && extensions.is_empty() {
