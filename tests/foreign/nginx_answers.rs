@@ -13,7 +13,7 @@ use crate::support::{skipped, temp_dir, write_files};
 struct Pair {
     nginx: Nginx,
     ours: Server,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Pair {
@@ -37,11 +37,7 @@ impl Pair {
         std::fs::write(&file, format!("events {{}}\nhttp {{\n{text}\n}}\n")).unwrap();
         let args = ["--nginx".into(), file.display().to_string()];
         let ours = started(dir.path(), &args, None);
-        Some(Self {
-            nginx,
-            ours,
-            _dir: dir,
-        })
+        Some(Self { nginx, ours, dir })
     }
 
     /// The responses of both to the bytes of a request.
@@ -321,4 +317,41 @@ fn fields_of_a_server_are_on_all_of_its_responses() {
         let fields = ["X-Always", "X-Usual"].map(|name| response.headers(name));
         format!("{} {fields:?}", response.status())
     });
+}
+
+#[test]
+fn directories_that_are_made_later_are_served_as_by_nginx() {
+    let text = "types { text/plain txt; }\n\
+                server {\n listen LISTEN;\n\
+                location / { return 200 other; }\n\
+                location /media/ { alias DIR/later/media/; }\n\
+                location /static/ { root DIR/later; }\n\
+                location = /one.txt { alias DIR/later/one.txt; }\n}";
+    let Some(pair) = Pair::start(text, None) else {
+        return;
+    };
+    let requests = ["/media/a.txt", "/static/b.txt", "/one.txt", "/x"];
+    let seen = |response: &Response| format!("{} {}", response.status(), body_of_200(response));
+    pair.agree(&requests, seen);
+    write_files(
+        pair.dir.path(),
+        &[
+            ("later/media/a.txt", "a"),
+            ("later/static/b.txt", "b"),
+            ("later/one.txt", "one"),
+        ],
+    );
+    for request in requests {
+        let [theirs, _] = pair.responses(&ask(request));
+        assert_eq!(theirs.status(), 200, "{request}");
+    }
+    pair.agree(&requests, seen);
+}
+
+/// The body of a file; the pages of errors are each server's own.
+fn body_of_200(response: &Response) -> String {
+    match response.status() {
+        200 => response.text(),
+        _ => String::new(),
+    }
 }

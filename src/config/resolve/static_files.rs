@@ -76,7 +76,8 @@ impl Resolver<'_> {
             }
         }
         self.show_locations("static", &locations);
-        add_files(tables, &mut locations, chdir)?;
+        let warnings = add_files(tables, &mut locations, chdir)?;
+        self.warnings.extend(warnings);
         Ok(locations)
     }
 
@@ -275,12 +276,14 @@ impl Resolver<'_> {
     }
 }
 
-/// Adds the tables that name files to the locations of `--static`.
+/// Adds the tables that name files to the locations of `--static`. Warnings are about directories that are
+/// missing now.
 fn add_files(
     tables: &[Given<'_>],
     locations: &mut Vec<StaticLocation>,
     chdir: &Path,
-) -> Result<(), ConfigError> {
+) -> Result<Vec<String>, ConfigError> {
+    let mut warnings = Vec::new();
     for given in tables.iter().filter(|given| given.is_static()) {
         let is_same = |other: &StaticLocation| {
             other.prefix == given.prefix && other.scope.overlaps(&given.scope)
@@ -289,13 +292,22 @@ fn add_files(
             let problem = "--static has this prefix, too".to_owned();
             return Err(given.refuse_prefix(problem, "remove one of them"));
         }
-        let location = match given.optional("file", |text| single_file(text, chdir))? {
+        let mut missing = Vec::new();
+        let name = if given.kind == "file" {
+            "file"
+        } else {
+            "static"
+        };
+        let origin = given.origin(name);
+        let is_foreign = matches!(origin, SettingOrigin::Foreign { .. });
+        let mut found = |dir: &str| directory(dir, chdir, is_foreign, &mut missing);
+        let location = match given.optional("file", |text| single_file(text, &mut found))? {
             Some((dir, name)) => StaticLocation {
                 file: Some(name),
                 ..StaticLocation::new(&*given.prefix, dir)
             },
             None => {
-                let dir = given.one("static", |text| existing_directory(text, chdir))?;
+                let dir = given.optional("static", &mut found)?.unwrap_or_default();
                 StaticLocation::new(&*given.prefix, dir)
             }
         };
@@ -304,8 +316,14 @@ fn add_files(
             access: given.access,
             ..location
         });
+        warnings.extend(missing.iter().map(|dir| {
+            format!(
+                "{origin}: {name}: there is no directory {} now",
+                dir.display()
+            )
+        }));
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// Applies the settings of tables to their own files; they take precedence over those for all.
@@ -343,14 +361,17 @@ fn set_files(
 }
 
 /// The directory and the name of a file. The file may come later.
-fn single_file(text: &str, chdir: &Path) -> Result<(PathBuf, String), Invalid> {
+fn single_file(
+    text: &str,
+    directory: impl FnOnce(&str) -> Result<PathBuf, Invalid>,
+) -> Result<(PathBuf, String), Invalid> {
     native::utf8_alone(text)?;
     let (dir, name) = match text.rsplit_once('/') {
         Some(("", name)) => ("/", name),
         Some((dir, name)) => (dir, name),
         None => (".", text),
     };
-    let dir = existing_directory(dir, chdir)?;
+    let dir = directory(dir)?;
     let is_plain = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
     if !is_plain || dir.join(name).is_dir() {
         return Err(invalid(

@@ -35,7 +35,7 @@ fn reading_where(text: &str, app: bool, is_dir: &dyn Fn(&Path) -> bool) -> Readi
         hosts: Vec::new(),
         has_deadline: false,
         is_dir,
-        is_dir_here: is_dir,
+        is_dir_here: &|path| is_dir(path) && path.extension().is_none(),
         variable: &|_| None,
     };
     meaning::of(&tree, &given)

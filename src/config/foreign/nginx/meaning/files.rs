@@ -89,13 +89,11 @@ pub fn enter(
             return handed_on;
         }
         // A regular expression takes requests below prefixes that its directory need not have.
-        if table.values("extension").is_empty() || plain(path) == "/" {
-            let text = format!("there is no directory {target}, so the location answers 404");
-            meaning.say(line, Verdict::Noted(text));
+        if !table.values("extension").is_empty() && plain(path) != "/" {
+            Fixed::status("404").enter(table, path);
+            rules::enter(meaning, context, at, table);
+            return Content::Made;
         }
-        Fixed::status("404").enter(table, path);
-        rules::enter(meaning, context, at, table);
-        return Content::Made;
     }
     table.set("static", target.clone());
     note_alias(meaning, at, line, path, (&dir, is_alias), &target);
@@ -309,12 +307,11 @@ fn single(
         Some(dir) => format!("{dir}/index.html"),
         None => file,
     };
-    let parent = Path::new(&file).parent().unwrap_or(Path::new("/"));
-    if !(meaning.given.is_dir)(parent) {
-        meaning.say(
-            line,
-            Verdict::Noted(format!("there is no {file}, so the location answers 404")),
+    if (meaning.given.is_dir_here)(Path::new(&file)) {
+        let text = format!(
+            "{file} is a directory, not the file of one path: name a prefix with a slash at its end"
         );
+        meaning.unsupported(line, text);
         Fixed::status("404").enter(table, path);
         rules::enter(meaning, context, at, table);
         return Content::Made;
@@ -352,10 +349,6 @@ fn single(
 fn internal(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
     let line = meaning.tree.named(Some(at), "internal").next();
     let line = line.unwrap_or(at);
-    if !(meaning.given.is_dir)(Path::new(dir)) {
-        meaning.say(line, Verdict::Noted(format!("there is no directory {dir}")));
-        return;
-    }
     let value = format!("{prefix}={dir}");
     meaning.append(line, "internal", value.clone());
     meaning.honoured(at, format!("internal = {value:?}"));

@@ -402,10 +402,8 @@ impl<'a> Meaning<'a> {
 
     /// Says once for all which charset text has, if all have the same.
     fn charset(&mut self, tables: &mut [Table]) {
-        let lines = (0..self.tree.items.len()).filter(|at| self.name(*at) == "charset");
-        let first = lines
-            .filter(|at| matches!(self.verdicts[*at], Some(Verdict::Honoured(_))))
-            .next();
+        let mut lines = (0..self.tree.items.len()).filter(|at| self.name(*at) == "charset");
+        let first = lines.find(|at| matches!(self.verdicts[*at], Some(Verdict::Honoured(_))));
         let is_made = |table: &&Table| table.value("static").or(table.value("file")).is_none();
         if let Some(first) = first
             && let Some(charset) = taken_out(tables, "charset", is_made)

@@ -1,7 +1,5 @@
 //! TLS: addresses with `ssl`, certificates, and servers of one scheme alone.
 
-use std::path::Path;
-
 use super::access::beside_nginx_conf;
 use super::listen::Listen;
 use super::locations::plain;
@@ -241,11 +239,6 @@ fn challenge(meaning: &mut Meaning<'_>, at: usize) {
         entries: Vec::new(),
     };
     table.set("prefix", plain(&path));
-    if !(meaning.given.is_dir)(Path::new(&dir)) {
-        let text = format!("there is no directory {dir}, so the location answers 404");
-        meaning.say(line, Verdict::Noted(text));
-        return;
-    }
     table.set("static", dir.clone());
     meaning.honoured(at, table.shown());
     meaning.honoured(line, format!("static = {dir:?}"));
