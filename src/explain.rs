@@ -19,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::foreign::{self, equivalent};
+use crate::config::foreign::{self, Line, Place, Verdict, equivalent};
 use crate::config::layers::Layer;
 use crate::config::{HostFacts, environment, native};
 use crate::observe::diagnostics::say;
@@ -155,7 +155,34 @@ fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Exp
             }
         }
     }
-    subjects.into_iter().zip(all).collect()
+    let mut all: Vec<_> = subjects.into_iter().zip(all).collect();
+    let is_served = layers.iter().any(serves);
+    for (subject, explained) in all.iter_mut().filter(|_| !is_served) {
+        nothing_to_serve(subject, explained);
+    }
+    all
+}
+
+/// True if the settings name something that answers requests.
+fn serves(layer: &Layer) -> bool {
+    let names = ["app", "upstream", "uwsgi"];
+    !layer.locations.is_empty() || names.iter().any(|name| layer.entry(name).is_some())
+}
+
+/// Adds a line to a file whose programs are all companions: with these settings alone, no start succeeds.
+fn nothing_to_serve(subject: &Subject, explained: &mut Explained) {
+    if explained.reading.layer.companions.is_empty() || !whole::is_supervisord(subject) {
+        return;
+    }
+    let why = "no program of the file starts uWSGI, gunicorn or nginx, so there is nothing to serve: name the application with `app`, or forward to a companion, with [[location]] prefix = \"/\", upstream = \"http://127.0.0.1:PORT\"";
+    explained.reading.lines.push(Line {
+        place: Place {
+            source: subject.name.as_str().into(),
+            line: 0,
+        },
+        text: "(all programs)".to_owned(),
+        verdict: Verdict::Unsupported(why.to_owned()),
+    });
 }
 
 /// Writes the settings of the one subject, or of a proxy and the application behind it, with their

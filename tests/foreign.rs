@@ -8,6 +8,7 @@ mod gunicorn_differential;
 mod gunicorn_served;
 mod images;
 mod moves;
+mod nginx_answers;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;

@@ -289,7 +289,10 @@ impl Scope {
     pub fn rank(&self, path: &str) -> Rank {
         Rank {
             exact: self.extent == Extent::Exact,
-            length: path.trim_end_matches('/').len(),
+            length: match self.extent {
+                Extent::Start => path.len(),
+                Extent::Below | Extent::Exact => path.trim_end_matches('/').len(),
+            },
             is_segment: self.extent != Extent::Start,
             has_segment: !self.segments.are_all(),
             has_extension: !self.extensions.is_empty(),

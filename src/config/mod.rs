@@ -76,7 +76,7 @@ pub use segments::{Segments, segment_beginning};
 pub use static_locations::{
     EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
 };
-pub use trust::Trust;
+pub use trust::{ForwardedFact, Trust};
 pub use upstream::UpstreamSettings;
 pub use values::Rate;
 

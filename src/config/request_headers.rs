@@ -76,7 +76,7 @@ const FACTS: [(&str, RequestFact); 7] = [
 ];
 
 /// Fields that frame a message, belong to one connection, or say who the client is.
-const REFUSED: [HeaderName; 16] = [
+const REFUSED: [HeaderName; 15] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,
@@ -89,11 +89,13 @@ const REFUSED: [HeaderName; 16] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-request-id"),
 ];
+
+/// The host that the client asked for, which servers get beside `Host`.
+pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 const REMEDY: &str = "give `NAME: VALUE`, `add NAME: VALUE` or `remove NAME`";
 
@@ -108,8 +110,19 @@ pub fn parse(text: &str) -> Result<RequestHeaderRule, Invalid> {
         _ => ("set", text.trim()),
     };
     if action == "remove" {
+        // Without it, a server is not asked to switch protocols, such as to WebSocket.
+        let is_upgrade = field.eq_ignore_ascii_case(header::UPGRADE.as_str());
+        if field.eq_ignore_ascii_case(FORWARDED_HOST.as_str()) {
+            return Err(invalid(
+                format!("{field} is sent to every server"),
+                "give it a value",
+            ));
+        }
         return Ok(RequestHeaderRule {
-            name: name(field)?,
+            name: match is_upgrade {
+                true => header::UPGRADE,
+                false => name(field)?,
+            },
             change: RequestHeaderChange::Remove,
         });
     }
@@ -117,6 +130,9 @@ pub fn parse(text: &str) -> Result<RequestHeaderRule, Invalid> {
         .split_once(':')
         .ok_or_else(|| invalid("no `:` between name and value", REMEDY))?;
     let (name, value) = (name(field.trim())?, value(given.trim())?);
+    if action == "add" && name == FORWARDED_HOST {
+        return Err(invalid(format!("{name} has one value"), "remove `add`"));
+    }
     Ok(RequestHeaderRule {
         name,
         change: match action {
@@ -188,6 +204,8 @@ mod tests {
             "Authorization: Basic eA==",
             "X-Real-IP: {client}",
             "X-Json: {\"a\": 1}",
+            "X-Forwarded-Host: a.example",
+            "remove Upgrade",
         ] {
             assert!(parse(text).is_ok(), "{text}");
         }
@@ -199,6 +217,9 @@ mod tests {
             "remove Host",
             "Host: x",
             "X-Forwarded-For: 1.2.3.4",
+            "remove X-Forwarded-Host",
+            "add X-Forwarded-Host: a",
+            "Upgrade: websocket",
             "a b: c",
             "X_Y: z",
             "X: a\nb",

@@ -177,7 +177,7 @@ impl Resolver<'_> {
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::duration)?,
             client_limits: self.client_limits()?,
-            trust: self.peers("trust")?,
+            trust: self.trust()?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log(dev)?,
             access_log_lines: self.access_log_lines()?,

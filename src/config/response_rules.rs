@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderValue, StatusCode};
+use percent_encoding::percent_decode_str;
 
 use super::error::{Invalid, invalid};
 use super::native;
@@ -77,11 +78,13 @@ pub struct ErrorPage {
     pub page: Option<PageFile>,
 }
 
-/// A page in a file.
+/// A page in a file, or a text of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageFile {
-    /// The file; absolute.
+    /// The file; absolute. Of a text that the settings have, all of it.
     pub path: PathBuf,
+    /// The media type of such a text; that of a file follows from its name.
+    pub media_type: Option<HeaderValue>,
     /// The status that replaces the error's; `None` keeps that one.
     pub status: Option<StatusCode>,
     /// The bytes of the file; `None` if it cannot be read.
@@ -236,6 +239,8 @@ impl ErrorPage {
 const PAGE_REMEDY: &str =
     "give CODE=FILE, as in `404=404.html`, `5xx=50x.html`, `404==200 empty.gif`";
 
+const TEXT_REMEDY: &str = "give a text as in `404=data:application/json,{}`";
+
 fn error_statuses(text: &str) -> Result<(u16, u16), Invalid> {
     match text {
         "4xx" => return Ok((400, 499)),
@@ -266,12 +271,42 @@ impl PageFile {
                 Some(_) => Err(invalid("no file behind the status", PAGE_REMEDY)),
             };
         }
+        if let Some(data) = file.strip_prefix("data:") {
+            return Self::text(data, status).map(Some);
+        }
         let path = base.join(native::path(file));
         Ok(Some(Self {
             content: read(&path),
             path,
+            media_type: None,
             status,
         }))
+    }
+
+    /// Reads `TYPE,TEXT`, where `%0A` in the text is a line feed (RFC 2397).
+    fn text(data: &str, status: Option<StatusCode>) -> Result<Self, Invalid> {
+        let (media_type, text) = data
+            .split_once(',')
+            .ok_or_else(|| invalid("no `,` behind the media type", TEXT_REMEDY))?;
+        let media_type = match media_type.trim() {
+            "" => "text/plain",
+            given => given,
+        };
+        if !media_type.contains('/') || media_type.ends_with("base64") {
+            let problem = format!("{media_type:?} is no media type");
+            return Err(invalid(problem, TEXT_REMEDY));
+        }
+        let content: Vec<u8> = percent_decode_str(text).collect();
+        if content.len() as u64 > LARGEST_PAGE {
+            let problem = format!("the text has more than {LARGEST_PAGE} bytes");
+            return Err(invalid(problem, "give a file"));
+        }
+        Ok(Self {
+            path: PathBuf::from(format!("data:{data}")),
+            media_type: Some(header_value(media_type, TEXT_REMEDY)?),
+            status,
+            content: Some(content.into()),
+        })
     }
 
     /// The reason for which it has no content.
@@ -419,6 +454,11 @@ mod tests {
             ("404==200 empty.gif", "404-404 200 /no/such/empty.gif"),
             ("4xx=", "400-499 "),
             ("404=a=b", "404-404 /no/such/a=b"),
+            (
+                "404=data:text/html,<b a=\"%25\">",
+                "404-404 data:text/html,<b a=\"%25\">",
+            ),
+            ("404==200 data:,", "404-404 200 data:,"),
         ] {
             assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
         }
@@ -432,6 +472,9 @@ mod tests {
             "404==99 x",
             "404,=x",
             "3xx=x",
+            "404=data:x",
+            "404=data:html,x",
+            "404=data:text/plain;base64,eA==",
         ] {
             assert!(read(text).is_err(), "{text}");
         }

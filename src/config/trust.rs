@@ -5,15 +5,73 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::error::{Invalid, invalid};
+use super::values;
+
+/// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
+const MOST_HOPS: usize = 50;
 
 /// Trusted peers. By default none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trust {
     networks: Vec<IpNet>,
     unix: bool,
+    /// What they may say; none for everything.
+    fields: Vec<ForwardedFact>,
+    /// Most of the addresses that they list that are looked at; `None` for all.
+    hops: Option<usize>,
+}
+
+/// A fact about a request that proxies forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedFact {
+    /// The client's address: `X-Forwarded-For`.
+    For,
+    /// The scheme: `X-Forwarded-Proto`.
+    Proto,
+    /// The host: `X-Forwarded-Host`.
+    Host,
+    /// The port: `X-Forwarded-Port`.
+    Port,
+    /// The path that a proxy has removed: `X-Forwarded-Prefix`.
+    Prefix,
+}
+
+impl ForwardedFact {
+    /// Reads `for`, `proto`, `host`, `port` or `prefix`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        values::choice(
+            text,
+            &[
+                ("for", Self::For),
+                ("proto", Self::Proto),
+                ("host", Self::Host),
+                ("port", Self::Port),
+                ("prefix", Self::Prefix),
+            ],
+        )
+    }
 }
 
 impl Trust {
+    /// Limits what the peers may say, and the number of addresses that are looked at.
+    pub fn limit(&mut self, fields: Vec<ForwardedFact>, hops: Option<usize>) {
+        self.fields = fields;
+        self.hops = hops;
+    }
+
+    /// True if trusted peers may say this.
+    pub fn believes(&self, fact: ForwardedFact) -> bool {
+        self.fields.is_empty() || self.fields.contains(&fact)
+    }
+
+    /// Most of the listed addresses that are looked at.
+    pub fn most_hops(&self) -> usize {
+        self.hops.map_or(MOST_HOPS, |hops| hops.min(MOST_HOPS))
+    }
+
     /// True if a peer is trusted; `None` is a peer on a Unix socket.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         match peer {

@@ -12,6 +12,7 @@ mod packages;
 mod placement;
 mod procfile;
 mod script;
+mod site;
 mod tiangolo;
 
 use std::sync::Arc;
@@ -101,7 +102,11 @@ pub fn explain(
             .map(|(name, text)| Placement::of(name, text))
             .unwrap_or_default(),
     };
-    let conversion = Conversion::new(all, read, &placement, around);
+    let mut conversion = Conversion::new(all, read, &placement, around);
+    if file == ImageFile::Procfile && !placement.runs_nginx {
+        // A platform that reads a Procfile has a router of its own before the application.
+        conversion.forget_site();
+    }
     match file {
         ImageFile::Dockerfile => dockerfile::explain(text, &conversion, &mut report),
         ImageFile::Procfile => procfile::explain(text, &conversion, &mut report),
@@ -126,7 +131,11 @@ pub fn layers(subject: &Subject, all: &[Subject], around: &Context<'_>) -> Vec<L
     let layers = commands
         .iter()
         .filter_map(|words| commands::layer_of(words, around));
-    layers.collect()
+    let inherited = match file {
+        ImageFile::Dockerfile => dockerfile::inherited_layer(text),
+        _ => None,
+    };
+    layers.chain(inherited).collect()
 }
 
 /// The Dockerfile of the directory of a file, or of one above.

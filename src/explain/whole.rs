@@ -40,7 +40,8 @@ pub fn without_parts(
         .collect()
 }
 
-fn is_supervisord(subject: &Subject) -> bool {
+/// True for a file of supervisord.
+pub fn is_supervisord(subject: &Subject) -> bool {
     matches!(&subject.kind, Kind::Settings(reader, _) if reader.flag == "--supervisord")
 }
 

@@ -198,6 +198,10 @@ fn new_id() -> String {
     str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
+/// A mark of requests whose `X-Forwarded-Host` is that of the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct HostIsStated;
+
 /// The facts about a request that an upstream gets beyond its head.
 pub struct RequestFacts<'a> {
     /// The addresses of the connection.

@@ -84,6 +84,16 @@ pub fn group(name: &str) -> Option<u32> {
     })
 }
 
+/// The name of the group of this number in `/etc/group`.
+pub fn group_name(gid: u32) -> Option<String> {
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+    })
+}
+
 /// The groups of a user: this one, and those of `/etc/group` in which `name` stands.
 pub fn groups(name: Option<&str>, gid: u32) -> Vec<u32> {
     let text = fs::read_to_string("/etc/group").unwrap_or_default();

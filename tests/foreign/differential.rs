@@ -35,7 +35,8 @@ const INI: &[&str] = &[
     "[uwsgi]\na = @(value.txt)\nb = x@(value.txt)y\nc = @(empty.txt)\n",
     "[uwsgi]\na = %n\nb = %s\nc = %e\nd = %d\ne = %p\nf = %c\ng = %0\nh = %1\ni = %x\nj = %o\nk = %v\n",
     "[uwsgi]\na = %%\nb = 100%\nc = %q\nd = %% %\ne = %(\nf = %()\ng = %( a)\n",
-    "[uwsgi]\na = %h\nb = %u\nc = %U\nd = %g\ne = %k\n",
+    "[uwsgi]\na = %h\nb = %u\nc = %U\nd = %g\ne = %k\nf = %G\n",
+    "[uwsgi]\na = %i\nb = %I\nc = %j\nd = %J\nini = included.ini\ne = %i %j\n",
     "[uwsgi]\nini = :base\na = %x\n[base]\nb = %x\nc = %n\n[other]\nd = 1\n",
     "[uwsgi]\na = 1\n[other]\nb = 2\n[uwsgi]\nc = 3\n",
     "before = 1\n[uwsgi]\na = 1\n",
@@ -120,18 +121,21 @@ fn ours(dir: &Path, form: Form, file: &str) -> Vec<String> {
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
     );
-    let name = Command::new("id").arg("-un").output().unwrap().stdout;
-    let name = String::from_utf8(name).unwrap().trim().to_owned();
+    let named = |option: &str| {
+        let name = Command::new("id").arg(option).output().unwrap().stdout;
+        String::from_utf8(name).unwrap().trim().to_owned()
+    };
     let files = Files::OF_THIS_MACHINE;
     let around = Surroundings {
         environment: &environment,
         current_dir: dir,
         hostname: hostname.trim().to_owned(),
         cpus: std::thread::available_parallelism().unwrap().get(),
-        user: (uid, name),
-        group: (gid, gid.to_string()),
+        user: (uid, named("-un")),
+        group: (gid, named("-gn")),
         is_root: uid == 0,
         is_explained: false,
+        now: std::time::SystemTime::now(),
         files: &files,
     };
     let sources = Sources {

@@ -230,3 +230,91 @@ fn names_and_first_lines_tell_the_files_of_an_image() {
     assert_eq!(code, 0, "{error}");
     assert!(dir.path().join("pyserve.toml").exists());
 }
+
+/// The lines of `pyserve check` for these settings.
+fn checked(dir: &Path, words: &[String], names: &[&str]) -> Vec<String> {
+    let checked = Pyserve::bare()
+        .current_dir(dir)
+        .without("PORT")
+        .args(["check"])
+        .args(words)
+        .run();
+    assert_eq!(checked.code, 0, "{words:?}: {}", checked.stderr);
+    let lines = checked.stdout.lines();
+    let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines
+        .filter(|line| {
+            let name = line.split(' ').next().unwrap_or_default();
+            names.contains(&name)
+        })
+        .collect()
+}
+
+#[test]
+fn proposed_commands_leave_to_the_site_of_nginx_what_it_says() {
+    let names = ["bind", "max_body", "access_log", "app", "nginx"];
+    // The site of the image's own directory.
+    let dir = temp_dir();
+    let of = source("tests/foreign/images/tiangolo-site");
+    for file in ["Dockerfile", "nginx.conf", "uwsgi.ini", "main.py"] {
+        fs::copy(of.join(file), dir.path().join(file)).unwrap();
+    }
+    let (_, output, _) = explain(dir.path(), &["--json", "."]);
+    let files: Value = serde_json::from_str(&output).unwrap();
+    let replaced = files[0]["replace"].as_array().unwrap();
+    let command = replaced.last().unwrap()["after"][0].as_str().unwrap();
+    let words: Vec<String> = serde_json::from_str(command.strip_prefix("CMD ").unwrap()).unwrap();
+    let here = dir.path().display().to_string();
+    let words: Vec<_> = words[1..]
+        .iter()
+        .map(|word| word.replace("/app/", &format!("{here}/")))
+        .collect();
+    let expected = [
+        format!("app main:app {here}/uwsgi.ini:2"),
+        format!("bind 127.0.0.1:18443 {here}/nginx.conf:4"),
+        format!("max_body 10K {here}/nginx.conf:5"),
+        "access_log combined default".to_owned(),
+        format!("nginx {here}/nginx.conf --nginx"),
+    ];
+    let mut found = checked(dir.path(), &words, &names);
+    assert_eq!(sorted(&mut found), sorted(&mut expected.to_vec()));
+    // The site of another container, whose settings become a file.
+    let dir = temp_dir();
+    let of = source("tests/foreign/images/proxy-of-gunicorn");
+    for file in [
+        "compose.yaml",
+        "nginx/Dockerfile",
+        "nginx/site.conf",
+        "web/Dockerfile",
+        "web/start.sh",
+        "web/mysite.py",
+    ] {
+        fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+        fs::copy(of.join(file), dir.path().join(file)).unwrap();
+    }
+    let (_, output, error) = explain(dir.path(), &["--json", "--write", "."]);
+    assert_eq!(error, "");
+    let files: Value = serde_json::from_str(&output).unwrap();
+    let web = dir.path().join("web");
+    fs::rename(dir.path().join("pyserve.toml"), web.join("pyserve.toml")).unwrap();
+    let expected = [
+        "app mysite:application --app",
+        "bind 0.0.0.0:8080 pyserve.toml:1",
+        "max_body 10K pyserve.toml:3",
+        "access_log off pyserve.toml:4",
+        "nginx none default",
+    ];
+    for (file, start) in [(0, "    command: pyserve "), (4, "exec pyserve ")] {
+        let line = files[file]["replace"][0]["after"][0].as_str().unwrap();
+        let words = line.strip_prefix(start).unwrap().split(' ');
+        let words: Vec<_> = words.map(str::to_owned).collect();
+        let mut found = checked(&web, &words, &names);
+        let mut expected = expected.map(str::to_owned).to_vec();
+        assert_eq!(sorted(&mut found), sorted(&mut expected), "{line}");
+    }
+}
+
+fn sorted(lines: &mut [String]) -> &[String] {
+    lines.sort();
+    lines
+}

@@ -61,7 +61,11 @@ fn every_line_of_the_sites_has_its_verdict() {
         let text = fs::read_to_string(path).unwrap();
         wrong.extend(lines_without_verdict(&name, &text, &explained));
         wrong.extend(difference(path, &found));
-        if explained.to_string().contains("aHVudGVy") {
+        let shown = explained.to_string();
+        if ["aHVudGVy", "hunter2"]
+            .iter()
+            .any(|secret| shown.contains(secret))
+        {
             wrong.push(format!("{name}: a password is shown"));
         }
     }

@@ -14,16 +14,16 @@ use crate::support::server::{Pyserve, Server};
 use crate::support::{python, skipped, temp_dir, write_files};
 
 /// One file with requests to it.
-struct Case {
+pub(super) struct Case {
     /// Inside of `http`; `DIR` is the directory of the files, `BACKEND` the socket of a server, and
     /// `LISTEN` the address.
-    text: &'static str,
+    pub text: &'static str,
     /// Requests as [`ask`] takes them.
-    requests: &'static [&'static str],
+    pub requests: &'static [&'static str],
     /// Header fields to compare.
-    fields: &'static [&'static str],
+    pub fields: &'static [&'static str],
     /// Requests with another response, and the reason.
-    differences: &'static [(&'static str, &'static str)],
+    pub differences: &'static [(&'static str, &'static str)],
 }
 
 /// The compared parts of a response.
@@ -35,7 +35,7 @@ struct Answer {
 }
 
 /// A request: `[METHOD ][HOST]/target`.
-fn ask(text: &str) -> String {
+pub(super) fn ask(text: &str) -> String {
     let (method, rest) = text.split_once(' ').unwrap_or(("GET", text));
     let slash = rest.find('/').unwrap_or(0);
     let host = if slash == 0 {
@@ -101,7 +101,7 @@ fn compared_body(body: &str) -> String {
     format!("{} {}", known.join(" "), value["body"])
 }
 
-fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
+pub(super) fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
     let dir = temp_dir();
     write_files(dir.path(), FILES);
     let backend = backend
@@ -162,7 +162,7 @@ fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
 }
 
 /// A server with these arguments.
-fn started(dir: &Path, args: &[String], app: Option<&str>) -> Server {
+pub(super) fn started(dir: &Path, args: &[String], app: Option<&str>) -> Server {
     let pyserve = Pyserve::bare().current_dir(dir);
     let control = pyserve.path("control");
     let mut pyserve = pyserve
@@ -203,7 +203,7 @@ pub(super) const PARAMS: &str = "uwsgi_param QUERY_STRING $query_string; uwsgi_p
      uwsgi_param SERVER_PROTOCOL $server_protocol; uwsgi_param REMOTE_ADDR $remote_addr;\n\
      uwsgi_param SERVER_PORT $server_port; uwsgi_param SERVER_NAME $server_name;\n";
 
-const FILES: &[(&str, &str)] = &[
+pub(super) const FILES: &[(&str, &str)] = &[
     ("www/index.html", "<p>home</p>\n"),
     ("www/about.html", "<p>about</p>\n"),
     ("www/404.html", "<p>nothing</p>\n"),
@@ -229,7 +229,7 @@ const FILES: &[(&str, &str)] = &[
     ("protected/file.txt", "protected\n"),
 ];
 
-fn mirror(args: &[&str]) -> Option<Behind> {
+pub(super) fn mirror(args: &[&str]) -> Option<Behind> {
     let program = program("uwsgi", "uwsgi")?;
     let dir = temp_dir();
     let mut command = Command::new(program);
@@ -541,6 +541,8 @@ fn restrictions_hold_for_what_begins_so_and_in_any_case_as_in_nginx() {
                location /inner { deny all; location /inner/open { allow all; return 200 open; } }\n\
                location /read { limit_except GET { deny all; } proxy_pass http://unix:BACKEND; proxy_set_header Host $http_host; }\n\
                location /gone { return 410; }\n\
+               location /fixed/ { return 200 fixed; }\n\
+               location ~ ^/(one|two)/ { return 200 regex; }\n\
                location /static { allow 192.0.2.1; deny all; }\n\
                location /pages { alias DIR/www/static; allow 192.0.2.1; deny all; }\n\
                location /password { auth_basic x; auth_basic_user_file DIR/htpasswd; proxy_pass http://unix:BACKEND; }\n\
@@ -574,6 +576,13 @@ fn restrictions_hold_for_what_begins_so_and_in_any_case_as_in_nginx() {
             "POST /readx",
             "/gone",
             "/gonex",
+            "/fixed",
+            "/fixed/",
+            "/fixed/x",
+            "/fixedx",
+            "/one",
+            "/one/x",
+            "/two/",
             "/static/a.css",
             "/static_x",
             "/pages/a.css",

@@ -62,6 +62,45 @@ fn every_line_of_supervisord_s_files_has_its_verdict() {
 }
 
 #[test]
+fn programs_without_a_server_are_explained_as_nothing_to_serve() {
+    let dir = temp_dir();
+    let alone = "[supervisord]\n[program: daphne]\ncommand=daphne -p 8000 site.asgi\n";
+    let server = "[supervisord]\n[program:web]\ncommand=uwsgi --http :8000 --module site\n";
+    write_files(
+        dir.path(),
+        &[
+            ("alone.conf", alone),
+            ("server.conf", server),
+            ("uwsgi.ini", "[uwsgi]\nmodule = site\n"),
+        ],
+    );
+    let explain = |names: &[&str]| {
+        let ended = Pyserve::bare()
+            .current_dir(dir.path())
+            .without("PORT")
+            .args(["explain"])
+            .args(names)
+            .run();
+        (ended.code, ended.stdout)
+    };
+    let (code, output) = explain(&["alone.conf"]);
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("not supported: no program of the file starts"),
+        "{output}"
+    );
+    assert!(output.contains("name = \"daphne\""), "{output}");
+    for others in [&["server.conf"][..], &["alone.conf", "uwsgi.ini"]] {
+        let (code, output) = explain(others);
+        assert_eq!(code, 0, "{output}");
+        assert!(
+            !output.contains("no program of the file starts"),
+            "{output}"
+        );
+    }
+}
+
+#[test]
 fn programs_become_the_server_and_its_companions() {
     let dir = temp_dir();
     write_files(

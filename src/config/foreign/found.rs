@@ -195,6 +195,7 @@ fn packaged_nginx(main: &Path, known: &[&Layer], around: &Surroundings<'_>) -> R
             is_link: false,
             is_file: true,
             is_dir: false,
+            inode: 0,
         }),
         false => (around.files.kind)(path),
     };
@@ -368,13 +369,6 @@ pub fn together(proxy: &Layer, application: &Layer) -> Layer {
 pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
     let sets = |name: &str| stronger.iter().any(|layer| layer.entry(name).is_some());
     let tables = || stronger.iter().flat_map(|layer| &layer.locations);
-    let is_main = |table: &SettingsTable| value(table, "pass").is_some_and(|name| name == "@app");
-    let answers_all = |table: &SettingsTable| {
-        let is_part = ["static", "host"]
-            .iter()
-            .any(|name| table.entry(name).is_some());
-        prefix(table) == "/" && !is_part && !is_main(table)
-    };
     let has_server = sets("uwsgi") || sets("upstream");
     if has_server || (tables().any(answers_all) && !tables().any(is_main)) {
         layer.remove("app");
@@ -398,6 +392,33 @@ pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
     layer
         .companions
         .retain(|own| !companions().any(|table| value(table, "name") == value(own, "name")));
+}
+
+/// True if the settings of a proxy leave requests to the application behind it.
+pub fn passes_to_application(proxy: &Layer) -> bool {
+    let has_server = proxy.entry("uwsgi").or(proxy.entry("upstream")).is_some();
+    let answers = |table: &SettingsTable| {
+        let is_part = ["static", "scheme"]
+            .iter()
+            .any(|name| table.entry(name).is_some());
+        prefix(table) == "/" && !is_part
+    };
+    let tables = &proxy.locations;
+    let has_main = tables.iter().any(is_main);
+    proxy.entry("bind").is_some() && !has_server && (has_main || !tables.iter().any(answers))
+}
+
+/// True for the table of the application.
+fn is_main(table: &SettingsTable) -> bool {
+    value(table, "pass").is_some_and(|name| name == "@app")
+}
+
+/// True if the table answers all requests in the place of the application.
+fn answers_all(table: &SettingsTable) -> bool {
+    let is_part = ["static", "host"]
+        .iter()
+        .any(|name| table.entry(name).is_some());
+    prefix(table) == "/" && !is_part && !is_main(table)
 }
 
 /// The requests that a table is for: its path or prefix, and its hosts.

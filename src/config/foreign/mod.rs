@@ -76,6 +76,8 @@ pub enum Verdict {
     Incomplete(String),
     /// The value has a part that a template was to fill, and the server cannot start without it.
     Unset(String),
+    /// As [`Self::Unset`], but the server starts, and the start logs it.
+    Unfilled(String),
     /// The line cannot be read, or contradicts another.
     Wrong(String),
 }
@@ -90,7 +92,7 @@ impl Verdict {
             Self::Unsupported(_) => "unsupported",
             Self::Dangerous(_) => "dangerous",
             Self::Unknown(_) | Self::Ignored(_) => "unknown",
-            Self::AtStart(_) | Self::Unset(_) | Self::Incomplete(_) => "unset",
+            Self::AtStart(_) | Self::Unset(_) | Self::Unfilled(_) | Self::Incomplete(_) => "unset",
             Self::Wrong(_) => "wrong",
         }
     }
@@ -110,6 +112,7 @@ impl Verdict {
             Self::Ignored(_) => Self::Ignored,
             Self::AtStart(_) => Self::AtStart,
             Self::Unset(_) => Self::Unset,
+            Self::Unfilled(_) => Self::Unfilled,
             Self::Incomplete(_) => Self::Incomplete,
             Self::Wrong(_) => Self::Wrong,
         };
@@ -130,6 +133,7 @@ impl Verdict {
             | Self::Ignored(text)
             | Self::AtStart(text)
             | Self::Unset(text)
+            | Self::Unfilled(text)
             | Self::Incomplete(text)
             | Self::Wrong(text) => text,
         }
@@ -146,6 +150,7 @@ impl Verdict {
             self,
             Self::Noted(_)
                 | Self::Incomplete(_)
+                | Self::Unfilled(_)
                 | Self::Unsupported(_)
                 | Self::Dangerous(_)
                 | Self::Unknown(_)
@@ -166,7 +171,7 @@ impl fmt::Display for Verdict {
             Self::Dangerous(_) => "dangerous:",
             Self::Unknown(_) | Self::Ignored(_) => "unknown:",
             Self::AtStart(_) => "filled at the start:",
-            Self::Unset(_) | Self::Incomplete(_) => "not set:",
+            Self::Unset(_) | Self::Unfilled(_) | Self::Incomplete(_) => "not set:",
             Self::Wrong(_) => "wrong:",
         };
         write!(f, "{word} {}", self.detail())
@@ -254,7 +259,10 @@ impl Reading {
     pub fn exit_code(&self) -> u8 {
         let worst = self.lines.iter().map(|line| match line.verdict {
             Verdict::Wrong(_) => 2,
-            Verdict::Unset(_) | Verdict::Unsupported(_) | Verdict::Unknown(_) => 1,
+            Verdict::Unset(_)
+            | Verdict::Unfilled(_)
+            | Verdict::Unsupported(_)
+            | Verdict::Unknown(_) => 1,
             _ => 0,
         });
         worst.max().unwrap_or_default()

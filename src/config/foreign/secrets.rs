@@ -4,6 +4,9 @@
 //! that settings of web applications have: SECRET_KEY, DB_PASSWORD, API_TOKEN, SENTRY_DSN.
 
 mod arguments;
+mod programs;
+
+use self::programs::{Found, Programs};
 
 /// In the place of a secret.
 pub const HIDDEN: &str = "***";
@@ -30,7 +33,17 @@ const NO_PASSWORDS: &[&str] = &["BYPASS", "COMPASS"];
 const LAST_WORDS: &[&str] = &["AUTH", "COOKIE", "PRIVATE", "SIGNATURE"];
 
 /// Words that mean a secret only if they stand alone: `KEY` does, `KEYBOARD` does not.
-const WORDS: &[&str] = &["KEY", "PASS", "PWD", "DSN", "SALT", "PAT"];
+const WORDS: &[&str] = &[
+    "KEY",
+    "PASS",
+    "PWD",
+    "DSN",
+    "SALT",
+    "PAT",
+    // Of Redis.
+    "REQUIREPASS",
+    "MASTERAUTH",
+];
 /// Words that mean one wherever they stand.
 const LONG_WORDS: &[&str] = &[
     "SECRET",
@@ -71,8 +84,25 @@ const SHORTEST: usize = 4;
 /// (`DB_PASSWORD=x y`, `--token x`): a value ends nowhere for sure.
 pub fn masked(text: &str) -> String {
     let text = &*arguments::hidden(text);
+    let mut result = cut(text);
+    if result.len() == text.len() && result == text {
+        return result;
+    }
+    // A quote around the secret, which the cut has left open.
+    let end = text.trim_end().chars().last();
+    let quote = end.filter(|last| matches!(last, '"' | '\''));
+    if let Some(quote) = quote.filter(|_| result.ends_with(HIDDEN)) {
+        let open = result.matches(quote).count() % 2 == 1;
+        result.extend(open.then_some(quote));
+    }
+    result
+}
+
+/// `text` up to the first secret of a telling name, without the passwords of URLs.
+fn cut(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut announced = Announced::Nothing;
+    let mut programs = Programs::default();
     let sets_passwords = text.contains("chpasswd");
     for piece in text.split_inclusive(char::is_whitespace) {
         let word = piece.trim_end_matches(char::is_whitespace);
@@ -82,11 +112,21 @@ pub fn masked(text: &str) -> String {
             Announced::Literal => !word.starts_with(['-', '$']),
             Announced::User | Announced::Nothing => false,
         };
+        let of_program = programs.next(word);
+        if is_hidden(word) {
+            result.push_str(piece);
+            announced = Announced::Nothing;
+            continue;
+        }
         if is_secret && !is_filler {
             result.push_str(HIDDEN);
             return result;
         }
-        if let Some(end) = secret_begins(word) {
+        let begins = match of_program {
+            Some(Found::At(at)) => Some(at),
+            _ => secret_begins(word),
+        };
+        if let Some(end) = begins {
             result.push_str(&word[..end]);
             result.push_str(HIDDEN);
             return result;
@@ -97,10 +137,18 @@ pub fn masked(text: &str) -> String {
         }
         result.push_str(&piece[word.len()..]);
         if !is_filler {
-            announced = Announced::by(word);
+            announced = match of_program {
+                Some(_) => Announced::Secret,
+                None => Announced::by(word),
+            };
         }
     }
     result
+}
+
+/// True for the mark of a secret that is hidden already, with the end of a quote or list.
+fn is_hidden(value: &str) -> bool {
+    value.trim_end_matches(['"', '\'', ',', ']', ')']) == HIDDEN
 }
 
 /// The words of `text` behind names such as `--password`, which are secrets wherever they stand.
@@ -115,13 +163,19 @@ pub fn behind_names(text: &str) -> Vec<String> {
 /// The words of a command line, each [`hidden`], and without the value behind a telling option.
 pub fn hidden_words(words: &[String], known: &[String]) -> Vec<String> {
     let mut announced = Announced::Nothing;
+    let mut programs = Programs::default();
     let shown = words.iter().map(|word| {
         let is_secret = announced == Announced::Secret && !word.starts_with('-');
         let is_user = announced == Announced::User;
+        let of_program = programs.next(word);
         announced = match word.starts_with('-') {
+            _ if of_program == Some(Found::Next) => Announced::Secret,
             true => Announced::by(word),
             false => Announced::Nothing,
         };
+        if let Some(Found::At(at)) = of_program {
+            return format!("{}{HIDDEN}", &word[..at]);
+        }
         match is_secret && !word.is_empty() {
             true => HIDDEN.to_owned(),
             false if is_user => without_password_of_user(&hidden(word, known)),
@@ -158,7 +212,14 @@ impl Announced {
         let name = quoted_name(word).unwrap_or_else(|| {
             let name = word.trim_end_matches(['=', ':']);
             let name = name.rsplit(['=', ':']).next().unwrap_or(name);
-            name.trim_start_matches('(')
+            let is_quoted = ['"', '\''].iter().any(|quote| {
+                let inside = name.strip_prefix(*quote);
+                inside.is_some_and(|inside| inside.ends_with(*quote))
+            });
+            match is_quoted {
+                true => plain,
+                false => name.trim_start_matches(['(', '"', '\'']),
+            }
         });
         let (name, is_variable) = match name.strip_prefix('$') {
             Some(variable) => (variable, true),
@@ -202,7 +263,7 @@ fn secret_begins(word: &str) -> Option<usize> {
         .map(|(at, mark)| (at + 1, mark))
         .find_map(|(end, mark)| {
             let before = &word[..end - 1];
-            let name = before.rsplit(['=', ',', '{', '[', '(']).next();
+            let name = before.rsplit(['=', ',', '{', '[', '(', '?', '&']).next();
             let name = name.unwrap_or(before);
             // `os.environ.setdefault("SECRET_KEY","x")`.
             let is_call = before.ends_with(&format!("({name}")) && name.ends_with(['"', '\'']);
@@ -210,7 +271,8 @@ fn secret_begins(word: &str) -> Option<usize> {
             let name = name.trim_matches(['"', '\'', ']', ')']);
             let value = &word[end..];
             let is_secret = is_name(name) && is_secret(name);
-            (is_named && is_secret && !value.is_empty() && !value.starts_with("//")).then_some(end)
+            let is_value = !value.is_empty() && !value.starts_with("//") && !is_hidden(value);
+            (is_named && is_secret && is_value).then_some(end)
         })
 }
 
@@ -282,7 +344,7 @@ mod tests {
         check("--api-token=abc", "--api-token=***");
         check(
             "env = \"AWS_SECRET_ACCESS_KEY=x\"",
-            "env = \"AWS_SECRET_ACCESS_KEY=***",
+            "env = \"AWS_SECRET_ACCESS_KEY=***\"",
         );
         check(
             "env = DATABASE_URL=postgres://u:p@db/x",
@@ -323,7 +385,7 @@ mod tests {
             "curl -H \"Authorization: Basic YTpi\" https://x",
             "curl -H \"Authorization: ***",
         );
-        check("x = \"Bearer abc\"", "x = \"Bearer ***");
+        check("x = \"Bearer abc\"", "x = \"Bearer ***\"");
         check("curl -u admin:abc http://x", "curl -u admin:*** http://x");
         check("curl --user=admin:abc", "curl --user=admin:***");
         check("echo \"root:abc\" | chpasswd", "echo \"root:*** | chpasswd");
@@ -349,6 +411,47 @@ mod tests {
         check("celery --password -A x", "celery --password -A x");
         check("run --token=abc known-secret", "run --token=*** ***");
         check("curl -u me:abc key value", "curl -u me:*** key value");
+    }
+
+    #[test]
+    fn passwords_of_options_that_do_not_tell_are_hidden_by_their_program() {
+        let check = |text: &str, expected: &str| assert_eq!(masked(text), expected, "{text}");
+        check("mysql -u root -phunter2 db", "mysql -u root -p***");
+        check("mysql -u root -p db", "mysql -u root -p db");
+        check("/usr/bin/mysqldump -phunter2", "/usr/bin/mysqldump -p***");
+        check("redis-cli -a hunter2 ping", "redis-cli -a ***");
+        check(
+            "CMD [\"redis-cli\", \"-a\", \"hunter2\"]",
+            "CMD [\"redis-cli\", \"-a\", ***",
+        );
+        check("bash -c \"mysql -phunter2\"", "bash -c \"mysql -p***\"");
+        check(
+            "redis-server --requirepass hunter2 --port 1",
+            "redis-server --requirepass ***",
+        );
+        check("celery -A site -p x", "celery -A site -p x");
+        check("docker run -p 80:80 mysql", "docker run -p 80:80 mysql");
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let hidden = |line: &str| hidden_words(&words(line), &[]).join(" ");
+        assert_eq!(hidden("redis-cli -a hunter2 ping"), "redis-cli -a *** ping");
+        assert_eq!(hidden("mysql -phunter2 db"), "mysql -p*** db");
+    }
+
+    #[test]
+    fn text_that_is_masked_stays_as_it_is_and_has_its_quotes_closed() {
+        let check = |text: &str, expected: &str| assert_eq!(masked(text), expected, "{text}");
+        check("env = \"A_KEY=abc\"", "env = \"A_KEY=***\"");
+        check(
+            "env = [\"A_KEY=***\", \"B=2\", \"C_KEY=***\"]",
+            "env = [\"A_KEY=***\", \"B=2\", \"C_KEY=***\"]",
+        );
+        check("run --password *** -x", "run --password *** -x");
+        check("add_header 'X-Token' 'abc'", "add_header 'X-Token' ***");
+        check(
+            "more_set_headers \"X-Token: abc\"",
+            "more_set_headers \"X-Token: ***\"",
+        );
+        check("http://x/?a=1&token=abc", "http://x/?a=1&token=***");
     }
 
     proptest! {

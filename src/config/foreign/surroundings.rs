@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::config::{Environment, HostFacts};
 use crate::os::identity;
@@ -26,6 +27,8 @@ pub struct Surroundings<'a> {
     pub is_root: bool,
     /// True if the files are explained: they may be of another machine, whose directories are not here.
     pub is_explained: bool,
+    /// The time at which the files are read.
+    pub now: SystemTime,
     /// Access to files.
     pub files: &'a Files<'a>,
 }
@@ -54,6 +57,8 @@ pub struct FileKind {
     pub is_file: bool,
     /// True for a directory.
     pub is_dir: bool,
+    /// The number of its inode.
+    pub inode: u64,
 }
 
 impl Files<'static> {
@@ -77,9 +82,13 @@ impl<'a> Surroundings<'a> {
             hostname: hostname(),
             cpus: host.machine.affinity.max(1),
             user: (uid, user.unwrap_or_else(|| uid.to_string())),
-            group: (gid, gid.to_string()),
+            group: (
+                gid,
+                identity::group_name(gid).unwrap_or_else(|| gid.to_string()),
+            ),
             is_root: uid == 0,
             is_explained: false,
+            now: SystemTime::now(),
             files,
         }
     }
@@ -140,6 +149,7 @@ fn kind(path: &Path) -> Option<FileKind> {
         is_link: fs::symlink_metadata(path).is_ok_and(|name| name.is_symlink()),
         is_file: found.is_file(),
         is_dir: found.is_dir(),
+        inode: found.ino(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Resolver, existing_directory, wrong};
 use crate::config::error::ConfigError;
 use crate::config::layers::SettingOrigin;
-use crate::config::{ListenAddress, Trust, values};
+use crate::config::{ForwardedFact, ListenAddress, Trust, values};
 
 impl Resolver<'_> {
     pub(super) fn bind(&mut self, chdir: &Path) -> Result<Vec<ListenAddress>, ConfigError> {
@@ -41,6 +41,27 @@ impl Resolver<'_> {
         if given.is_none() {
             self.show_default(setting, "none".to_owned());
         }
+        Ok(trust)
+    }
+
+    /// The trusted proxies with what they may say.
+    pub(super) fn trust(&mut self) -> Result<Trust, ConfigError> {
+        let mut trust = self.peers("trust")?;
+        let fields = self.many("trust_fields", |text| {
+            let parts = text
+                .split(',')
+                .map(|part| ForwardedFact::parse(part.trim()));
+            parts.collect::<Result<Vec<_>, _>>()
+        })?;
+        if fields.is_none() {
+            self.show_default("trust_fields", "for, proto, host, port, prefix".to_owned());
+        }
+        let fields = fields.unwrap_or_default().into_iter().flatten().collect();
+        let hops = self.optional("trust_hops", |text| values::count(text, 1, 50))?;
+        if hops.is_none() {
+            self.show_default("trust_hops", "all".to_owned());
+        }
+        trust.limit(fields, hops.map(|hops| hops as usize));
         Ok(trust)
     }
 

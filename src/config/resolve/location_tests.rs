@@ -457,6 +457,10 @@ fn what_starts_so_precedes_shorter_prefixes_and_gives_way_to_segments() {
         respond = 'longer'
 
         [[location]]
+        starts_with = '/old/'
+        respond = 'below'
+
+        [[location]]
         prefix = '/'
         respond = 'all'
         ";
@@ -464,15 +468,12 @@ fn what_starts_so_precedes_shorter_prefixes_and_gives_way_to_segments() {
         lines(text),
         "= /Exact/ -> respond 200 \"one\"\n\
          /older* -> respond 200 \"longer\"\n\
+         /old/* -> respond 200 \"below\"\n\
          /old -> respond 200 \"whole\"\n\
          /old* -> redirect 302 to /new\n\
          / -> respond 200 \"all\""
     );
     for (setting, problem) in [
-        (
-            "starts_with = '/x/'\nrespond = ''",
-            "give `prefix = \"/x\"`",
-        ),
         ("starts_with = '/'\nrespond = ''", "give `prefix = \"/\"`"),
         ("starts_with = 'x'\nrespond = ''", "does not start with `/`"),
         (

@@ -381,12 +381,12 @@ fn exact_path(path: &str) -> Result<String, Invalid> {
 
 /// The start of paths as it reads after decoding, which may end within a segment.
 fn start_of_paths(path: &str) -> Result<String, Invalid> {
-    match plain_prefix(path)? {
-        plain if path.ends_with('/') => Err(invalid(
-            "what begins with a slash at its end is whole segments",
-            format!("give `prefix = {plain:?}` in its place"),
+    match exact_path(path)? {
+        all if all == "/" => Err(invalid(
+            "all paths begin so",
+            "give `prefix = \"/\"` in its place",
         )),
-        plain => Ok(plain),
+        start => Ok(start),
     }
 }
 

@@ -43,6 +43,24 @@ pub(super) static LISTENING: &[Setting] = &[
         default: Default::Computed("none"),
     },
     Setting {
+        name: "trust_fields",
+        value_name: "FACT,...",
+        heading: HEADING,
+        help: "What the proxies of --trust may say, of `for`, `proto`, `host`, `port` and `prefix`; other \
+               X-Forwarded-* headers of theirs change nothing here and are passed on as they are; repeatable",
+        repeatable: true,
+        default: Default::Computed("all"),
+    },
+    Setting {
+        name: "trust_hops",
+        value_name: "N",
+        heading: HEADING,
+        help: "Most addresses of X-Forwarded-For, from the right, that are looked at for one that is not \
+               trusted; 1 takes the last one (nginx: `real_ip_recursive off`)",
+        repeatable: false,
+        default: Default::Computed("all"),
+    },
+    Setting {
         name: "proxy_protocol",
         value_name: "CIDR,...",
         heading: HEADING,

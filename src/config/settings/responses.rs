@@ -18,10 +18,11 @@ pub(super) static RESPONSES: &[Setting] = &[
     },
     Setting {
         name: "error_page",
-        value_name: "CODE=[=STATUS ]FILE",
+        value_name: "CODE=[=STATUS ]FILE|data:TYPE,TEXT",
         heading: HEADING,
         help: "Page for the errors of CODE (`404`, `500,502`, `4xx`, `5xx`) in place of the built-in \
-               one; STATUS, as in `404==200 empty.gif`, replaces the status; repeatable",
+               one: a file or, behind `data:`, a text; STATUS, as in `404==200 empty.gif`, replaces the \
+               status; repeatable",
         repeatable: true,
         default: Default::None,
     },

@@ -4,11 +4,12 @@ use crate::config::foreign::shell;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Verdict, equivalent, supervisord};
 use crate::config::layers::{Layer, SettingOrigin};
-use crate::config::settings;
+use crate::config::{native, settings};
 use crate::explain::image::Explained;
 use crate::explain::image::placement::Placement;
+use crate::explain::image::site::Site;
 use crate::explain::readers::{self, Context, Reader, Source};
-use crate::explain::subject::{Kind, Subject};
+use crate::explain::subject::{ImageFile, Kind, Subject};
 
 /// The replacement of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,12 @@ pub struct Conversion<'a> {
     files: Vec<(&'static Reader, &'a str, Option<String>)>,
     /// Files whose settings have an address.
     listening: Vec<&'a str>,
+    /// The site of nginx before the application, which pyserve serves itself.
+    site: Option<Site<'a>>,
+    /// Entry scripts of the image's directory.
+    scripts: Vec<&'a str>,
+    /// The address of commands that name none, if there has to be one.
+    address: Option<&'static str>,
     placement: &'a Placement,
     around: &'a Context<'a>,
 }
@@ -53,9 +60,20 @@ impl<'a> Conversion<'a> {
             let layer = &read.reading.layer;
             layer.entry("bind").map(|_| &*subject.name)
         });
+        let scripts = all.iter().filter_map(|subject| match &subject.kind {
+            Kind::Image(ImageFile::Script, text)
+                if subject.name.starts_with(placement.directory()) =>
+            {
+                Some(&**text)
+            }
+            _ => None,
+        });
         Self {
             files: files.collect(),
             listening: listening.collect(),
+            site: Site::of(all, read),
+            scripts: scripts.collect(),
+            address: None,
             placement,
             around,
         }
@@ -73,10 +91,41 @@ impl<'a> Conversion<'a> {
         found.map(|(reader, _, _)| reader.flag)
     }
 
-    /// True if the image's directory has such a file.
-    pub fn has(&self, inside: &str, is_such: impl Fn(FileKind) -> bool) -> bool {
-        let path = format!("{}{inside}", self.placement.directory());
-        (self.around.files.kind)(&self.around.current_dir.join(path)).is_some_and(is_such)
+    /// True if a copy puts such a file at this path of the image.
+    pub fn has(&self, path: &str, is_such: impl Fn(FileKind) -> bool) -> bool {
+        let kind = |name: &String| {
+            let path = self.around.current_dir.join(native::path(name));
+            (self.around.files.kind)(&path)
+        };
+        let sources = self.placement.sources_of(path);
+        sources.iter().filter_map(kind).any(is_such)
+    }
+
+    /// The path in the image of a file that is named as in its directory.
+    pub fn path_of(&self, name: &str) -> Option<String> {
+        let name = format!("{}{name}", self.placement.directory());
+        self.placement.path_of(&name)
+    }
+
+    /// Gives this address to commands that name none.
+    pub fn listen_at(&mut self, address: &'static str) {
+        self.address = Some(address);
+    }
+
+    /// Entry scripts of the image's directory.
+    pub fn scripts(&self) -> &[&'a str] {
+        &self.scripts
+    }
+
+    /// Takes the commands for those of a place without the site.
+    pub fn forget_site(&mut self) {
+        self.site = None;
+    }
+
+    /// True if the site has an address, so that no command needs one.
+    pub fn site_listens(&self) -> bool {
+        let site = self.site.as_ref();
+        site.is_some_and(|site| site.layer.entry("bind").is_some())
     }
 
     /// The replacement of a command, by the words of the line.
@@ -155,8 +204,13 @@ impl<'a> Conversion<'a> {
         }
         let implied: Vec<_> = reading.implied.iter().map(|(text, _)| text).collect();
         // Files that are named say the rest themselves.
-        words.extend(flags(layer, |place, text| {
-            files.is_empty() || place == "command line" && !implied.contains(&text)
+        words.extend(flags(layer, |name, place, text| {
+            let is_implied = implied.contains(&text);
+            let is_of_site = self
+                .site
+                .as_ref()
+                .is_some_and(|site| site.decides(name, is_implied));
+            !is_of_site && (files.is_empty() || place == "command line" && !is_implied)
         }));
         // A file of uWSGI may name an environment itself.
         let is_named = ["venv", "python"]
@@ -172,11 +226,21 @@ impl<'a> Conversion<'a> {
             }
         }
         let words = words.iter().map(|word| with_variables(word, &variables));
-        Became::Pyserve(words.collect())
+        let mut words: Vec<_> = words.collect();
+        // gunicorn without an address is for its own machine alone.
+        let is_reachable = reader.flag == "--ini";
+        let address = self.address.filter(|_| is_reachable);
+        if let Some(address) = address.filter(|_| !self.listens(&words)) {
+            words.extend(["--bind".to_owned(), address.to_owned()]);
+        }
+        Became::Pyserve(words)
     }
 
     /// True if these words of pyserve name an address, or a file that does.
     pub fn listens(&self, words: &[String]) -> bool {
+        if self.site_listens() {
+            return true;
+        }
         let named = words.iter().zip(words.iter().skip(1));
         named.into_iter().any(|(flag, value)| match flag.as_str() {
             "--bind" => true,
@@ -185,6 +249,44 @@ impl<'a> Conversion<'a> {
                 reader.flag == flag && is_it && self.listening.contains(name)
             }),
         })
+    }
+
+    /// The verdict of a command that became this.
+    pub fn verdict(&self, became: &Became) -> Verdict {
+        match became {
+            Became::Pyserve(words) => {
+                let note = self.note(words);
+                let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
+                Verdict::Honoured(format!("pyserve {}{note}", words.join(" ")))
+            }
+            Became::Linked(program, nginx) => {
+                let nginx = nginx
+                    .as_ref()
+                    .map_or(String::new(), |file| format!(", with PYSERVE_NGINX={file}"));
+                Verdict::Honoured(format!(
+                    "the same command of pyserve, through the link `ln -s pyserve /usr/local/bin/{program}`{nginx}"
+                ))
+            }
+            Became::Dropped(why) => Verdict::NoEffect(format!("not needed: {why}")),
+            Became::Stays("") => Verdict::Read("it stays".to_owned()),
+            Became::Stays(note) => Verdict::Read(format!("it stays; {note}")),
+            Became::Unsupported(advice) => Verdict::Unsupported(advice.clone()),
+        }
+    }
+
+    /// The place of what these words do not say.
+    fn note(&self, words: &[String]) -> String {
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        let has_proxy = has("--nginx") || has("--supervisord");
+        let names_file = readers::READERS.iter().any(|reader| has(reader.flag));
+        match &self.site {
+            Some(site) if !has_proxy => format!(
+                " (with the settings of {} as pyserve.toml: its address, limits and files)",
+                site.name
+            ),
+            _ if has("--bind") || names_file => String::new(),
+            _ => " (at $PORT, or 127.0.0.1:8000)".to_owned(),
+        }
     }
 
     /// supervisord's place: pyserve with all files that the image has.
@@ -254,7 +356,7 @@ fn development() -> Became {
 }
 
 /// The flags that set what the command line says.
-fn flags(layer: &Layer, is_wanted: impl Fn(&str, &String) -> bool) -> Vec<String> {
+fn flags(layer: &Layer, is_wanted: impl Fn(&str, &str, &String) -> bool) -> Vec<String> {
     let mut words = Vec::new();
     for setting in settings::all() {
         let Some(entry) = layer.entry(setting.name) else {
@@ -263,7 +365,8 @@ fn flags(layer: &Layer, is_wanted: impl Fn(&str, &String) -> bool) -> Vec<String
         let SettingOrigin::Foreign { place, .. } = &entry.origin else {
             continue;
         };
-        if !is_wanted(place, &equivalent::assignment(setting, &entry.values)) {
+        let text = equivalent::assignment(setting, &entry.values);
+        if !is_wanted(setting.name, place, &text) {
             continue;
         }
         for value in &entry.values {
@@ -338,33 +441,4 @@ pub fn layer_of(words: &[String], around: &Context<'_>) -> Option<Layer> {
     let (_, rest) = (reader.files_of)(&words[at + 1..]);
     let (rest, _) = without_variables(&rest);
     Some((reader.read)(&Source::Words(rest), &[], around).layer)
-}
-
-/// The verdict of a command that became this.
-pub fn verdict(became: &Became) -> Verdict {
-    match became {
-        Became::Pyserve(words) => {
-            let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
-            let has_address = words.iter().any(|word| {
-                word == "--bind" || readers::READERS.iter().any(|reader| reader.flag == word)
-            });
-            let note = match has_address {
-                true => "",
-                false => " (at $PORT, or 127.0.0.1:8000)",
-            };
-            Verdict::Honoured(format!("pyserve {}{note}", words.join(" ")))
-        }
-        Became::Linked(program, nginx) => {
-            let nginx = nginx
-                .as_ref()
-                .map_or(String::new(), |file| format!(", with PYSERVE_NGINX={file}"));
-            Verdict::Honoured(format!(
-                "the same command of pyserve, through the link `ln -s pyserve /usr/local/bin/{program}`{nginx}"
-            ))
-        }
-        Became::Dropped(why) => Verdict::NoEffect(format!("not needed: {why}")),
-        Became::Stays("") => Verdict::Read("it stays".to_owned()),
-        Became::Stays(note) => Verdict::Read(format!("it stays; {note}")),
-        Became::Unsupported(advice) => Verdict::Unsupported(advice.clone()),
-    }
 }

@@ -9,15 +9,18 @@ mod service;
 
 use self::document::{Entry, Node};
 use self::service::Service;
-use super::commands::{self, Became, Conversion, verdict};
+use super::commands::{self, Became, Conversion};
 use super::placement::Placement;
-use super::{Report, base, script};
+use super::{Report, base, script, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
 use crate::config::layers::Layer;
 use crate::explain::image::Explained;
 use crate::explain::readers::Context;
 use crate::explain::subject::Subject;
+
+/// The address of a server that named none for HTTP: other containers do not reach the default one.
+const ADDRESS: &str = "0.0.0.0:8000";
 
 /// Keys whose values are shown; of others they may be secrets.
 const SHOWN: &[&str] = &[
@@ -125,7 +128,10 @@ pub fn explain(
             Some((name, text)) => Placement::of(name, text),
             None => Placement::of_unknown_image(),
         };
-        let conversion = Conversion::new(subjects, read, &placement, around);
+        let mut conversion = Conversion::new(subjects, read, &placement, around);
+        if !service.has_port() {
+            conversion.listen_at(ADDRESS);
+        }
         file.service(service, &conversion);
     }
     let all = &mut file.report.explained.reading.lines;
@@ -170,8 +176,12 @@ impl File<'_> {
                 [one] => format!("service {one}"),
                 _ => "the service of the application".to_owned(),
             };
+            let port = match conversion.site_listens() {
+                true => "",
+                false => " (to the port of its own command)",
+            };
             let why = format!(
-                "not needed, with all its lines: pyserve serves HTTP and files itself; {to} publishes its ports (to the port of its own command), has its volumes, and its settings as pyserve.toml (`pyserve explain --write` with the file of nginx)"
+                "not needed, with all its lines: pyserve serves HTTP and files itself; {to} publishes its ports{port}, has its volumes, and its settings as pyserve.toml (`pyserve explain --write` with this file and that of nginx)"
             );
             self.say(service.entry, Verdict::NoEffect(why));
             return;
@@ -181,7 +191,18 @@ impl File<'_> {
         }
         let keys = service.entry.value.entries();
         let mut commands = keys.iter().filter(|entry| is_command(entry));
-        if !service.starts_own_server() {
+        let is_server = service.starts_own_server();
+        if !is_server && service.inherits_start() {
+            let names = tiangolo::fixed_in_command(&service.variables());
+            if !names.is_empty() && !tiangolo::has_site(conversion) {
+                let why = format!(
+                    "{} of the service: the command of the image has the value of its Dockerfile: set it there",
+                    names.join(", ")
+                );
+                return self.say(service.entry, Verdict::Unsupported(why));
+            }
+        }
+        if !is_server {
             let advice = commands.find_map(|entry| match became(&entry.value, conversion)?.0 {
                 Became::Unsupported(advice) => Some(advice),
                 _ => None,
@@ -221,14 +242,14 @@ impl File<'_> {
                 _ => format!("command: {}", array(words)),
             };
             self.replace(entry, after);
-            return verdict(&Became::Pyserve(words.clone()));
+            return conversion.verdict(&Became::Pyserve(words.clone()));
         }
         match became(&entry.value, conversion) {
             Some((became @ Became::Pyserve(_), text)) => {
                 self.replace(entry, format!("{}: {text}", entry.key));
-                verdict(&became)
+                conversion.verdict(&became)
             }
-            Some((became, _)) => verdict(&became),
+            Some((became, _)) => conversion.verdict(&became),
             None => Verdict::Read("it stays".to_owned()),
         }
     }
@@ -246,7 +267,7 @@ impl File<'_> {
             words[0] = script::executed(&converted.text);
             self.replace(entry, format!("command: {}", array(&words)));
         }
-        verdict(&converted.became)
+        conversion.verdict(&converted.became)
     }
 
     fn image(&self, value: &Node) -> Verdict {

@@ -8,6 +8,7 @@ use super::instructions::{Instruction, instructions, with_arguments};
 use super::{Report, base, packages, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
+use crate::config::layers::Layer;
 
 /// The line that brings pyserve into an image.
 const BINARY: &str = "COPY --from=pyserve /usr/local/bin/pyserve /usr/local/bin/";
@@ -39,6 +40,22 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
     commands
 }
 
+/// The layer of a start that an image inherits: its nginx passes requests to its uWSGI.
+pub fn inherited_layer(text: &str) -> Option<Layer> {
+    let all = instructions(text);
+    let stage = all.iter().rposition(|one| one.keyword == "FROM")?;
+    let own = &all[stage..];
+    let starts_itself = base::starts_itself(&with_arguments(&own[0].arguments, &all));
+    (starts_itself && !start::names_command(own)).then(tiangolo::layer)
+}
+
+/// True if the last stage sets PORT.
+pub fn sets_port(text: &str) -> bool {
+    let all = instructions(text);
+    let stage = all.iter().rposition(|one| one.keyword == "FROM");
+    start::sets_port(&all[stage.unwrap_or(0)..])
+}
+
 /// True if the last stage is an image of nginx alone.
 pub fn is_proxy(text: &str) -> bool {
     let all = instructions(text);
@@ -52,6 +69,14 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
     let start = Start::of(&all[last_stage.unwrap_or(0)..], conversion);
     let base = last_stage.map(|index| base::of(&with_arguments(&all[index].arguments, &all), true));
     let is_unneeded = base.is_some_and(|base| base.goes_away);
+    let own = &all[last_stage.unwrap_or(0)..];
+    let inherited = start
+        .is_inherited
+        .then(|| tiangolo::command(own, conversion));
+    let named = Named {
+        words: inherited.clone().or_else(|| start.words()),
+        is_tiangolo: start.is_inherited,
+    };
     for (index, instruction) in all.iter().enumerate() {
         let is_final = last_stage.is_none_or(|stage| index >= stage);
         let (line, lines) = (instruction.line, &instruction.lines);
@@ -75,8 +100,10 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
             _ if is_unneeded => (of_unneeded(instruction, conversion), None),
             "CMD" | "ENTRYPOINT" => start.verdict(instruction),
             "RUN" => packages::without_servers(instruction),
-            "COPY" | "ADD" => copied(instruction, conversion),
-            "ENV" if start.is_inherited => tiangolo::of_variables(instruction),
+            "COPY" | "ADD" => copied(instruction, conversion, &named),
+            "ENV" if start.is_inherited => {
+                tiangolo::of_variables(instruction, conversion, named.has("--ini"))
+            }
             keyword => (of_others(keyword, &instruction.arguments), None),
         };
         report.say(line, &lines.join("\n"), verdict);
@@ -84,9 +111,8 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
             report.replace(line, lines, after);
         }
     }
-    if start.is_inherited {
+    if let Some(words) = inherited {
         let number = text.lines().count();
-        let words = tiangolo::command(&all[last_stage.unwrap_or(0)..], conversion);
         let mut note = format!("pyserve {}", words.join(" "));
         if words.iter().any(|word| word == "--before-start") {
             note.push_str(" (what prestart.sh exports does not reach the application)");
@@ -107,6 +133,10 @@ fn of_unneeded(instruction: &Instruction<'_>, conversion: &Conversion<'_>) -> Ve
         .iter()
         .filter_map(|word| conversion.flag_of(word.trim_start_matches("./")));
     match (&*instruction.keyword, flags.next()) {
+        // By a name of the network, a start would take the application for another server.
+        ("COPY" | "ADD", Some("--nginx")) => Verdict::Noted(
+            "its settings belong in a pyserve.toml beside the application (`pyserve explain --write` with this file, and those that start the application)".to_owned(),
+        ),
         ("COPY" | "ADD", Some(flag)) => Verdict::Noted(format!(
             "copy the file into the image of the application, and give it to pyserve with {flag}"
         )),
@@ -149,10 +179,53 @@ const INSTRUCTIONS: &[&str] = &[
     "WORKDIR",
 ];
 
+/// The words that start the image, with the files in them.
+struct Named {
+    /// `None` if a script starts it, or a program that stays.
+    words: Option<Vec<String>>,
+    /// True if the base image starts its servers.
+    is_tiangolo: bool,
+}
+
+impl Named {
+    /// True if the command has this flag.
+    fn has(&self, flag: &str) -> bool {
+        let mut words = self.words.iter().flatten();
+        words.any(|word| word == flag)
+    }
+
+    /// The verdict of a file that pyserve reads with `flag`, by its name and its path in the image.
+    fn verdict(&self, flag: &str, source: &str, path: Option<&str>) -> Verdict {
+        let base = source.rsplit('/').next().unwrap_or(source);
+        let is_it = |word: &String| path == Some(word) || word.rsplit('/').next() == Some(base);
+        match &self.words {
+            Some(words) if words.iter().any(is_it) => {
+                Verdict::Read(format!("it stays: pyserve reads the file with {flag}"))
+            }
+            // Its programs name their files.
+            Some(_) if self.has("--supervisord") || self.has("--nginx") && flag == "--nginx" => {
+                Verdict::Read("it stays: pyserve reads it where another file names it".to_owned())
+            }
+            Some(_) if self.is_tiangolo && flag == "--nginx" => {
+                let included = path.and_then(tiangolo::of_included);
+                included.unwrap_or_else(|| Verdict::Noted(BESIDE_NGINX.to_owned()))
+            }
+            Some(_) if flag == "--nginx" => Verdict::Noted(BESIDE_NGINX.to_owned()),
+            Some(_) => Verdict::Noted(format!(
+                "it stays, and the command of the image does not name it: pyserve reads it with {flag}"
+            )),
+            None => Verdict::Read(format!("it stays: pyserve reads the file with {flag}")),
+        }
+    }
+}
+
+const BESIDE_NGINX: &str = "nginx does not run here: give the file to pyserve with --nginx";
+
 /// `COPY nginx.conf /etc/nginx/`.
 fn copied(
     instruction: &Instruction<'_>,
     conversion: &Conversion<'_>,
+    named: &Named,
 ) -> (Verdict, Option<Vec<String>>) {
     let words = instruction.words();
     let paths: Vec<_> = words
@@ -160,23 +233,31 @@ fn copied(
         .filter(|word| !word.starts_with("--"))
         .collect();
     let sources = &paths[..paths.len().saturating_sub(1)];
+    let files = sources.iter().filter_map(|source| {
+        let source = source.trim_start_matches("./");
+        let path = conversion.path_of(source);
+        let flag = conversion.flag_of(source)?;
+        Some(named.verdict(flag, source, path.as_deref()))
+    });
+    // Of several files, one that is not read is worth more words.
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Unsupported(_) => 2,
+        Verdict::Noted(_) => 1,
+        _ => 0,
+    };
+    if let Some(verdict) = files.max_by_key(rank) {
+        return (verdict, None);
+    }
     for source in sources {
         let source = source.trim_start_matches("./");
         let base = source.rsplit('/').next().unwrap_or(source);
-        if let Some(flag) = conversion.flag_of(source) {
-            return (
-                Verdict::Read(format!("it stays: pyserve reads the file with {flag}")),
-                None,
-            );
-        }
         if matches!(base, "uwsgi_params" | "mime.types" | "proxy_params") {
             let why = "not needed: pyserve knows them";
             return (Verdict::NoEffect(why.to_owned()), Some(Vec::new()));
         }
         let target = paths.last().map_or("", |target| target.as_str());
         if base == "nginx.conf" || target.contains("/nginx/") {
-            let advice = "nginx does not run here: give the file to pyserve with --nginx";
-            return (Verdict::Noted(advice.to_owned()), None);
+            return (Verdict::Noted(BESIDE_NGINX.to_owned()), None);
         }
         if base.starts_with("supervisord")
             || target.contains("/supervisor")

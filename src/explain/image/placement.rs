@@ -110,6 +110,33 @@ impl Placement {
     }
 }
 
+impl Placement {
+    /// The names, as the arguments have them, of files that a copy would put at this path of the image; the
+    /// last copy first.
+    pub fn sources_of(&self, path: &str) -> Vec<String> {
+        let found = self.copies.iter().rev().filter_map(|(source, target)| {
+            let rest = path.strip_prefix(target.trim_end_matches('/'))?;
+            let rest = match rest.strip_prefix('/') {
+                Some(rest) => rest,
+                None if rest.is_empty() => "",
+                None => return None,
+            };
+            let base = source.rsplit('/').next().unwrap_or(source);
+            let inside = match (&**source, rest) {
+                // A file that has this name in the image, or keeps its own.
+                (source, "") => source.to_owned(),
+                (source, rest) if target.ends_with('/') && rest == base && !rest.is_empty() => {
+                    source.to_owned()
+                }
+                ("" | ".", rest) => rest.to_owned(),
+                (source, rest) => format!("{source}/{rest}"),
+            };
+            Some(format!("{}{inside}", self.directory))
+        });
+        found.collect()
+    }
+}
+
 fn joined(base: &str, path: &str) -> String {
     let path = path.trim_matches('"');
     match path.trim_start_matches("./") {
@@ -138,5 +165,15 @@ mod tests {
         check("site/deploy/x.ini", Some("/app/conf/x.ini"));
         check("elsewhere/x.ini", None);
         assert!(placement.runs_nginx);
+        let check = |path: &str, expected: &[&str]| {
+            assert_eq!(placement.sources_of(path), expected, "{path}");
+        };
+        check("/etc/uwsgi.ini", &["site/conf/uwsgi.ini"]);
+        check(
+            "/etc/nginx/conf.d/b.conf",
+            &["site/b.conf", "site/a.conf/b.conf"],
+        );
+        check("/app/conf/x.ini", &["site/deploy/x.ini", "site/conf/x.ini"]);
+        check("/srv/x", &[]);
     }
 }

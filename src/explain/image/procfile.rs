@@ -1,6 +1,6 @@
 //! A Procfile: one process type on each line.
 
-use super::commands::{Became, Conversion, verdict};
+use super::commands::{Became, Conversion};
 use super::{Report, script};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
@@ -47,7 +47,7 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
             );
             continue;
         };
-        report.say(number, line, verdict(&converted.became));
+        report.say(number, line, conversion.verdict(&converted.became));
         if matches!(converted.became, Became::Pyserve(_) | Became::Linked(..)) {
             report.replace(number, &[line], vec![format!("{kind}: {}", converted.text)]);
         }

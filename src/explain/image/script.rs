@@ -1,6 +1,6 @@
 //! An entry script: the lines that start a server, and those that stay.
 
-use super::commands::{Became, Conversion, verdict};
+use super::commands::{Became, Conversion};
 use super::{Report, instructions};
 use crate::config::foreign::{Verdict, shell};
 use crate::explain::readers;
@@ -23,6 +23,16 @@ pub fn starts_server(text: &str) -> bool {
                 || readers::of_program(program).is_some()
                 || matches!(base, "service" | "systemctl") && starts("nginx")
         })
+}
+
+/// True if a server of the script becomes pyserve without an address.
+pub fn needs_port(text: &str, conversion: &Conversion<'_>) -> bool {
+    let lines = logical_lines(text).into_iter().filter(|line| !line.is_text);
+    let mut all = lines.filter_map(|line| converted(&line.joined, conversion));
+    all.any(|one| match one.became {
+        Became::Pyserve(words) => !conversion.listens(&words),
+        _ => false,
+    })
 }
 
 /// The words of all commands.
@@ -207,7 +217,7 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
             report.say(line.line, &first, Verdict::Read("it stays".to_owned()));
             continue;
         };
-        report.say(line.line, &first, verdict(&converted.became));
+        report.say(line.line, &first, conversion.verdict(&converted.became));
         let changes = matches!(
             converted.became,
             Became::Pyserve(_) | Became::Linked(..) | Became::Dropped(_)

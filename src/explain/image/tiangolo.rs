@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use super::commands::Conversion;
 use super::instructions::Instruction;
 use crate::config::foreign::Verdict;
+use crate::config::layers::{Layer, SettingOrigin};
+use crate::config::settings;
 
 /// Variables of the images, and what they become.
 const VARIABLES: &[(&str, &str)] = &[
@@ -31,8 +33,23 @@ fn variables(instruction: &Instruction<'_>) -> Vec<(String, String)> {
     }
 }
 
-/// The verdict of an `ENV`.
-pub fn of_variables(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
+/// The file of nginx that takes the place of the one that the images generate.
+const SITE: &str = "/app/nginx.conf";
+/// The options of uWSGI, unless UWSGI_INI names another file.
+const OPTIONS: &str = "/app/uwsgi.ini";
+/// The application without that file.
+const APPLICATION: &str = "main:app";
+/// The socket between their nginx and their uWSGI.
+const SOCKET: &str = "/tmp/uwsgi.sock";
+/// Files that nginx of the images includes beside the one that they generate.
+const INCLUDED: &str = "/etc/nginx/conf.d/";
+
+/// The verdict of an `ENV`; `has_options`: the command names a file of uWSGI.
+pub fn of_variables(
+    instruction: &Instruction<'_>,
+    conversion: &Conversion<'_>,
+    has_options: bool,
+) -> (Verdict, Option<Vec<String>>) {
     let names: Vec<_> = variables(instruction)
         .into_iter()
         .map(|(name, _)| name)
@@ -41,8 +58,13 @@ pub fn of_variables(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<Strin
         let known = VARIABLES.iter().find(|(known, _)| known == name);
         known.map(|(_, flag)| *flag)
     });
-    let flags: Vec<_> = flags.collect();
-    let verdict = if names.iter().any(|name| name == "STATIC_INDEX") {
+    let has_site = has_site(conversion);
+    let flags: Vec<_> = flags.filter(|flag| !has_site || *flag == "--ini").collect();
+    let is_of_nginx = |name: &String| {
+        let is_of_site = VARIABLES.iter().any(|(known, _)| known == name) || name == "STATIC_INDEX";
+        name.starts_with("NGINX_") || has_site && is_of_site
+    };
+    let verdict = if !has_site && names.iter().any(|name| name == "STATIC_INDEX") {
         Verdict::Unsupported(
             "STATIC_INDEX: start pyserve with `--image yes`, which reads it".to_owned(),
         )
@@ -50,12 +72,40 @@ pub fn of_variables(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<Strin
         Verdict::Honoured(format!("{} of the command", flags.join(", ")))
     } else if names.iter().all(|name| name.starts_with("NGINX_")) {
         Verdict::NoEffect("it tunes nginx, which does not run".to_owned())
+    } else if names.iter().all(is_of_nginx) {
+        Verdict::NoEffect(format!("{SITE} is the site, in these images too"))
+    } else if names.iter().any(|name| name.starts_with("UWSGI_")) && !has_options {
+        Verdict::Unsupported(
+            "pyserve reads it beside a file that UWSGI_INI or --ini names, and here is none: give --workers".to_owned(),
+        )
     } else if names.iter().any(|name| name.starts_with("UWSGI_")) {
         Verdict::Read("pyserve reads it as uWSGI does, since --ini names a file".to_owned())
     } else {
         Verdict::Read("it stays".to_owned())
     };
     (verdict, None)
+}
+
+/// The variables among these names that the command of the image stands for, so that they mean nothing once it runs.
+pub fn fixed_in_command<'n>(names: &[&'n str]) -> Vec<&'n str> {
+    let is_fixed = |name: &&&str| {
+        **name == "STATIC_INDEX" || VARIABLES.iter().any(|(known, _)| known == *name)
+    };
+    names.iter().filter(is_fixed).copied().collect()
+}
+
+/// True if the image has a file of nginx in the place of the generated one.
+pub fn has_site(conversion: &Conversion<'_>) -> bool {
+    conversion.has(SITE, |kind| kind.is_file)
+}
+
+/// The verdict of a file that nginx of the images would include, where the command cannot name it.
+pub fn of_included(path: &str) -> Option<Verdict> {
+    path.starts_with(INCLUDED).then(|| {
+        Verdict::Unsupported(
+            "nginx of the base image includes it beside the site that it generates: give pyserve one file of the whole site with --nginx".to_owned(),
+        )
+    })
 }
 
 /// Lines for the parts of the base image beside its servers.
@@ -65,6 +115,20 @@ pub fn lines_behind_base(arguments: &str) -> Vec<String> {
         lines.push("RUN pip install --no-cache-dir flask".to_owned());
     }
     lines
+}
+
+/// The settings that a site of nginx meets in these images.
+pub fn layer() -> Layer {
+    let mut layer = Layer::default();
+    layer.sockets.push(SOCKET.to_owned());
+    if let Some(setting) = settings::named("app") {
+        let origin = SettingOrigin::Foreign {
+            place: "the base image".to_owned(),
+            text: "main.py".to_owned(),
+        };
+        layer.insert(setting, vec![APPLICATION.to_owned()], origin);
+    }
+    layer
 }
 
 /// The words behind `pyserve` that do what the base image's start does.
@@ -79,28 +143,45 @@ pub fn command(own: &[Instruction<'_>], conversion: &Conversion<'_>) -> Vec<Stri
             .cloned()
             .unwrap_or_else(|| otherwise.to_owned())
     };
-    let ini = one("UWSGI_INI", "/app/uwsgi.ini");
-    let port = one("LISTEN_PORT", "80");
+    let ini = one("UWSGI_INI", OPTIONS);
+    // The base image has a file that names the application, and Debian's has none.
+    let has_ini = all.contains_key("UWSGI_INI") || conversion.has(&ini, |kind| kind.is_file);
+    let mut words = match has_ini {
+        true => vec!["--ini".to_owned(), ini],
+        false => vec!["--app".to_owned(), APPLICATION.to_owned()],
+    };
+    match has_site(conversion) {
+        true => words.extend(["--nginx".to_owned(), SITE.to_owned()]),
+        false => words.extend(generated_site(&all, conversion)),
+    }
+    let prestart = one("PRE_START_PATH", "/app/prestart.sh");
+    if conversion.has(&prestart, |kind| kind.is_file) {
+        words.extend(["--before-start".to_owned(), format!(". {prestart}")]);
+    }
+    words
+}
+
+/// The flags that say what the site says that the images generate.
+fn generated_site(all: &BTreeMap<String, String>, conversion: &Conversion<'_>) -> Vec<String> {
+    let one = |name: &str, otherwise: &str| {
+        all.get(name)
+            .cloned()
+            .unwrap_or_else(|| otherwise.to_owned())
+    };
     // 0 is no limit in both.
-    let upload = one("NGINX_MAX_UPLOAD", "0");
+    let (port, upload) = (one("LISTEN_PORT", "80"), one("NGINX_MAX_UPLOAD", "0"));
     let (url, path) = (
         one("STATIC_URL", "/static"),
         one("STATIC_PATH", "/app/static"),
     );
     let mut words = vec![
-        "--ini".to_owned(),
-        ini,
         "--bind".to_owned(),
         format!("0.0.0.0:{port}"),
         "--max-body".to_owned(),
         upload,
     ];
-    let inside = path.trim_start_matches('/');
-    if all.contains_key("STATIC_PATH") || conversion.has(inside, |kind| kind.is_dir) {
+    if all.contains_key("STATIC_PATH") || conversion.has(&path, |kind| kind.is_dir) {
         words.extend(["--static".to_owned(), format!("{url}={path}")]);
-    }
-    if conversion.has("app/prestart.sh", |kind| kind.is_file) {
-        words.extend(["--before-start".to_owned(), ". /app/prestart.sh".to_owned()]);
     }
     words
 }

@@ -19,8 +19,7 @@ use std::net::IpAddr;
 use http::header::{self, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::limits::valid_host;
-use crate::config::Scheme;
-use crate::config::Trust;
+use crate::config::{ForwardedFact, Scheme, Trust};
 use crate::front::context::{Client, Endpoints};
 
 /// Headers that declare the origin of a request.
@@ -65,9 +64,6 @@ const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
     (HeaderName::from_static("front-end-https"), ["off", "on"]),
 ];
 
-/// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
-const MOST_HOPS: usize = 50;
-
 /// Longest prefix accepted.
 const LONGEST_PREFIX: usize = 1024;
 
@@ -100,11 +96,12 @@ pub fn resolve(
         }
         None => Declared::by_forwarded(headers, trust),
     };
+    let declared = declared.believed(trust);
     let scheme_is_declared = declared.scheme.is_some();
     let field = || headers.get(header::HOST)?.to_str().ok();
     let asked = authority.or_else(field).and_then(port_of_host);
     declared.apply(&mut client, asked);
-    rewrite(headers, &client, scheme_is_declared);
+    rewrite(headers, &client, scheme_is_declared, trust);
     client
 }
 
@@ -167,6 +164,18 @@ impl Declared {
         }
     }
 
+    /// What the peers may say of it.
+    fn believed(self, trust: &Trust) -> Self {
+        let may = |fact| trust.believes(fact);
+        Self {
+            address: self.address.filter(|_| may(ForwardedFact::For)),
+            scheme: self.scheme.filter(|_| may(ForwardedFact::Proto)),
+            host: self.host.filter(|_| may(ForwardedFact::Host)),
+            port: self.port.filter(|_| may(ForwardedFact::Port)),
+            prefix: self.prefix.filter(|_| may(ForwardedFact::Prefix)),
+        }
+    }
+
     /// `asked` is the port in the host that the request itself names.
     fn apply(self, client: &mut Client, asked: Option<u16>) {
         if let Some((address, port)) = self.address {
@@ -196,7 +205,7 @@ impl Declared {
 /// is no usable address, and the client is the peer.
 fn walk(nodes: impl Iterator<Item = Option<Node>>, trust: &Trust) -> (Option<Node>, usize) {
     let (mut found, mut last) = (None, 0);
-    for (hop, node) in nodes.take(MOST_HOPS).enumerate() {
+    for (hop, node) in nodes.take(trust.most_hops()).enumerate() {
         last = hop;
         // A trusted proxy does not know its client: the proxy is the nearest known address.
         let Some(node) = node else { break };
@@ -375,27 +384,34 @@ fn prefix(text: &[u8]) -> Option<String> {
 }
 
 /// The remaining headers agree with the client found: uWSGI takes `wsgi.url_scheme` from
-/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, regardless of their author.
-fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_declared: bool) {
-    let scheme = HeaderValue::from_static(client.scheme.as_str());
-    match scheme_is_declared {
-        true => drop(headers.insert(PROTO, scheme)),
+/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, regardless of their author. What the settings do
+/// not read from trusted peers stays as those sent it, as behind nginx.
+fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_declared: bool, trust: &Trust) {
+    if trust.believes(ForwardedFact::Proto) {
+        rewrite_scheme(headers, client.scheme, scheme_is_declared);
+    }
+    if client.host.is_empty() && trust.believes(ForwardedFact::Host) {
+        headers.remove(HOST);
+    }
+    if client.prefix.is_empty() && trust.believes(ForwardedFact::Prefix) {
+        headers.remove(PREFIX);
+    }
+}
+
+fn rewrite_scheme(headers: &mut HeaderMap, scheme: Scheme, is_declared: bool) {
+    let value = HeaderValue::from_static(scheme.as_str());
+    match is_declared {
+        true => drop(headers.insert(PROTO, value)),
         false => drop(headers.remove(PROTO)),
     }
     for (name, values) in SCHEMES {
         if let Some(value) = headers.get_mut(&name) {
-            let said = values[usize::from(client.scheme == Scheme::Https)];
+            let said = values[usize::from(scheme == Scheme::Https)];
             *value = HeaderValue::from_static(said);
             // A second one would stay after the first.
             let value = value.clone();
             headers.insert(name, value);
         }
-    }
-    if client.host.is_empty() {
-        headers.remove(HOST);
-    }
-    if client.prefix.is_empty() {
-        headers.remove(PREFIX);
     }
 }
 

@@ -26,6 +26,16 @@ pub struct Answer {
     pub log_vars: Option<Box<LogVars>>,
 }
 
+impl Answer {
+    /// By this component, without a worker.
+    pub fn by(by: HandledBy) -> Self {
+        Self {
+            by,
+            ..Self::default()
+        }
+    }
+}
+
 /// A request that has ended, with its response.
 pub(super) struct Ended<'a> {
     /// The client's address.

@@ -274,15 +274,16 @@ async fn route(
     };
     let route = match by_file {
         ByFile::Answered(answer) => {
-            record.answered(Answer {
-                by: HandledBy::Static,
-                ..Answer::default()
-            });
+            record.answered(Answer::by(HandledBy::Static));
             return answer.map_err(|rejection| rejection.below(&client.prefix));
         }
         ByFile::Left => route,
         ByFile::LeftTo(named) => Some(named),
     };
+    // The rules of the location also hold for refusals.
+    if let Some(route) = route {
+        record.located(route.prefix.as_str(), &route.rules);
+    }
     let access = site.access_of(route);
     if !access.is_open() {
         client.user = access.admit(client.address, &head.headers).await?;
@@ -290,7 +291,6 @@ async fn route(
     let Some(route) = route else {
         return Err(nothing(site, origin));
     };
-    record.located(route.prefix.as_str(), &route.rules);
     let received = site.router.received(route, origin, raw, target);
     let (mount, path) = route.mount(received);
     let asked = Asked {
@@ -303,7 +303,8 @@ async fn route(
         variables: &route.variables,
     };
     let facts = request_headers::Facts::of(client, identity, raw);
-    request_headers::change(&route.request_headers, facts, &mut head.headers);
+    let fields = (&mut head.headers, &mut head.extensions);
+    request_headers::change(&route.request_headers, facts, fields);
     match &route.handler {
         Handler::App(workers) => {
             let by = Answerer::Workers(workers);

@@ -269,10 +269,7 @@ impl FastPathRecord<'_> {
             duration,
             // The response was made without delay.
             sending: Some(duration),
-            answer: &Answer {
-                by: HandledBy::Static,
-                ..Answer::default()
-            },
+            answer: &Answer::by(HandledBy::Static),
         };
         ended.count(self.place);
         ended.log(log);
@@ -304,10 +301,7 @@ impl FastPathRecord<'_> {
             time: self.time,
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
-            answer: Answer {
-                by: HandledBy::Static,
-                ..Answer::default()
-            },
+            answer: Answer::by(HandledBy::Static),
             place: self.place,
             rules: None,
             sending: Some(self.began),

@@ -1,12 +1,12 @@
 //! Header fields of requests that the settings set, add or remove before an application or server gets
 //! them. Pure: rules and facts about the request in, fields out.
 
-use http::{HeaderMap, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderValue};
 
 use crate::config::request_headers::{
-    RequestFact, RequestHeaderChange, RequestHeaderRule, RequestValue, ValuePart,
+    FORWARDED_HOST, RequestFact, RequestHeaderChange, RequestHeaderRule, RequestValue, ValuePart,
 };
-use crate::front::context::{Client, RequestLabel};
+use crate::front::context::{Client, HostIsStated, RequestLabel};
 
 /// The facts about a request that a value may have.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +19,12 @@ pub struct Facts<'a> {
     target: &'a str,
 }
 
-/// Applies the rules in order.
-pub fn change(rules: &[RequestHeaderRule], facts: Facts<'_>, headers: &mut HeaderMap) {
+/// Applies the rules in order, and marks requests whose `X-Forwarded-Host` one of them sets.
+pub fn change(
+    rules: &[RequestHeaderRule],
+    facts: Facts<'_>,
+    (headers, extensions): (&mut HeaderMap, &mut Extensions),
+) {
     for rule in rules {
         match &rule.change {
             RequestHeaderChange::Set(value) => match facts.value(value) {
@@ -42,6 +46,9 @@ pub fn change(rules: &[RequestHeaderRule], facts: Facts<'_>, headers: &mut Heade
                 headers.remove(&rule.name);
             }
         }
+    }
+    if rules.iter().any(|rule| rule.name == FORWARDED_HOST) {
+        extensions.insert(HostIsStated);
     }
 }
 
@@ -117,7 +124,8 @@ mod tests {
         let check = |text: &str, expected: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert("x-a", HeaderValue::from_static("of the client"));
-            change(&[parse(text).unwrap()], facts, &mut headers);
+            let fields = (&mut headers, &mut Extensions::new());
+            change(&[parse(text).unwrap()], facts, fields);
             let found = headers.get("x-a").and_then(|value| value.to_str().ok());
             assert_eq!(found, expected, "{text}");
         };
@@ -145,7 +153,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-real-ip", HeaderValue::from_static("forged"));
         let rule = parse("X-Real-IP: {client}").unwrap();
-        change(&[rule], facts, &mut headers);
+        change(&[rule], facts, (&mut headers, &mut Extensions::new()));
         assert!(headers.is_empty());
     }
 }

@@ -71,7 +71,10 @@ impl ErrorPages {
             let name = page.path.file_name().unwrap_or_default();
             Some(Page {
                 body: page.content.clone()?,
-                content_type: media_type(&name.to_string_lossy()),
+                content_type: match &page.media_type {
+                    Some(given) => given.clone(),
+                    None => media_type(&name.to_string_lossy()),
+                },
                 status: page.status,
             })
         };

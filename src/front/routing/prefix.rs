@@ -64,8 +64,8 @@ impl Prefix {
         let prefix = Self::new(path)?;
         Ok(Self {
             path: match scope.extent {
-                Extent::Exact => path.to_owned(),
-                Extent::Below | Extent::Start => prefix.path,
+                Extent::Exact | Extent::Start => path.to_owned(),
+                Extent::Below => prefix.path,
             },
             extent: scope.extent,
             ignore_case: scope.ignore_case,

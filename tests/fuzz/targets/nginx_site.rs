@@ -24,6 +24,7 @@ pub fn run(input: &[u8]) {
             is_link: false,
             is_file: !is_dir,
             is_dir,
+            inode: 1,
         })
     };
     let files = Files {
@@ -41,6 +42,7 @@ pub fn run(input: &[u8]) {
         group: (0, "root".to_owned()),
         is_root: true,
         is_explained: false,
+        now: std::time::UNIX_EPOCH,
         files: &files,
     };
     let given = Given {

@@ -26,6 +26,7 @@ pub fn run(input: &[u8]) {
             is_link: false,
             is_file: !is_dir,
             is_dir,
+            inode: 1,
         })
     };
     let files = Files {
@@ -43,6 +44,7 @@ pub fn run(input: &[u8]) {
         group: (0, "root".to_owned()),
         is_root: true,
         is_explained: false,
+        now: std::time::UNIX_EPOCH,
         files: &files,
     };
     let sources = Sources {

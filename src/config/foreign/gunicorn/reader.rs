@@ -42,6 +42,8 @@ pub struct Settings {
     pub location: Option<String>,
     /// The interpreter that evaluated it.
     pub python: String,
+    /// True if the file could not be evaluated to its end, so that its settings are not known.
+    pub is_failed: bool,
 }
 
 /// The name of the file that gunicorn reads without being told.
@@ -160,12 +162,17 @@ impl Settings {
         let is_module = location.starts_with("python:");
         if !is_module && around.kind(name).is_none() {
             let why = "there is no such file".to_owned();
+            self.is_failed = true;
             return self.line(&whole, name, Verdict::Wrong(why));
         }
         let evaluated = match evaluate(location) {
             Ok(evaluated) => evaluated,
-            Err(problem) => return self.line(&whole, name, Verdict::Wrong(problem)),
+            Err(problem) => {
+                self.is_failed = true;
+                return self.line(&whole, name, Verdict::Wrong(problem));
+            }
         };
+        self.is_failed = evaluated.error.is_some();
         self.location = Some(location.to_owned());
         self.python = native::text(evaluated.python.as_os_str());
         let text = (around.files.read)(&path_of(&evaluated, around.current_dir), LONGEST);
@@ -240,6 +247,10 @@ impl Settings {
                 continue;
             }
             let verdict = match known.first() {
+                _ if statement.ran == 0 && has_failed.is_some() => {
+                    let why = "it is not evaluated, as the file fails before it or passes it by";
+                    Verdict::NoEffect(why.to_owned())
+                }
                 _ if statement.ran == 0 => {
                     Verdict::NoEffect("it does not run in this environment".to_owned())
                 }

@@ -23,6 +23,7 @@ fn reading(
         is_link: false,
         is_file: true,
         is_dir: false,
+        inode: 17,
     };
     let files = Files {
         read: &|_, _| Ok(text.as_bytes().to_vec()),
@@ -39,6 +40,7 @@ fn reading(
         group: (1000, "web".to_owned()),
         is_root: false,
         is_explained: false,
+        now: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_795_963_823_837_894),
         files: &files,
     };
     read(sources, &around, &|_| outcome.clone())

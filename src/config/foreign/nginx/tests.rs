@@ -448,6 +448,53 @@ fn a_directory_that_is_missing_leaves_its_paths_to_the_server_behind_it() {
 }
 
 #[test]
+fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
+    let check = |lines: &str, expected: [&str; 4], code: u8| {
+        let text = format!("server {{ {lines} location / {{ proxy_pass http://a; }} }}");
+        let reading = reading(&text, false);
+        let value = |name: &str| {
+            let entry = reading.layer.entry(name);
+            entry.map_or_else(String::new, |entry| entry.values.join(" "))
+        };
+        let found = ["trust", "trust_fields", "trust_hops", "proxy_protocol"].map(value);
+        assert_eq!(found, expected, "{lines}");
+        assert_eq!(reading.exit_code(), code, "{lines}");
+    };
+    let net = "set_real_ip_from 10.0.0.0/8;";
+    let by_for = "real_ip_header X-Forwarded-For;";
+    check(
+        &format!("{net} {by_for}"),
+        ["10.0.0.0/8", "for", "1", ""],
+        0,
+    );
+    check(
+        &format!("{net} {by_for} real_ip_recursive on;"),
+        ["10.0.0.0/8", "for", "", ""],
+        0,
+    );
+    check(
+        &format!("listen 80 proxy_protocol; {net} real_ip_header proxy_protocol;"),
+        ["", "", "", "10.0.0.0/8"],
+        0,
+    );
+    check(
+        &format!("listen 80; {net} real_ip_header proxy_protocol;"),
+        ["", "", "", ""],
+        0,
+    );
+    check(
+        "listen 80 proxy_protocol;",
+        ["", "", "", "0.0.0.0/0 ::/0 unix"],
+        0,
+    );
+    check(
+        "listen 80 proxy_protocol; listen 8080;",
+        ["", "", "", ""],
+        1,
+    );
+}
+
+#[test]
 fn a_second_location_of_the_same_path_is_wrong_as_in_nginx() {
     for (locations, is_wrong) in [
         ("location = /a {} location = /a {}", true),
@@ -680,4 +727,76 @@ fn a_file_of_another_name_has_the_type_of_its_path() {
     });
     let types: Vec<_> = types.collect();
     assert_eq!(types, [vec!["txt=application/json".to_owned()], Vec::new()]);
+}
+
+/// The settings of the layer as text.
+fn settings_of(text: &str) -> String {
+    format!("{:?}", reading(text, false).layer)
+}
+
+#[test]
+fn a_redirect_to_https_has_the_port_only_if_it_is_the_usual_one() {
+    let site = |port: u16| {
+        format!(
+            "server {{ listen 80; return 301 https://$host$request_uri; }}\n\
+             server {{ listen {port} ssl; ssl_certificate /c.pem; ssl_certificate_key /k.pem; location / {{ return 200 x; }} }}\n"
+        )
+    };
+    assert!(settings_of(&site(443)).contains("redirect_to_https"));
+    // nginx names no port, behind which another one may be published.
+    let other = settings_of(&site(8443));
+    assert!(!other.contains("redirect_to_https"), "{other}");
+    assert!(other.contains("https://{host}"), "{other}");
+}
+
+#[test]
+fn a_semicolon_that_is_missing_behind_names_is_pointed_out() {
+    let text =
+        "server {\nserver_name a.example # old\ncharset utf-8;\nlocation / { return 200 x; }\n}\n";
+    let reading = reading(text, true);
+    let line = reading.lines.iter().find(|line| line.place.line == 2);
+    let line = line.expect("the names");
+    assert_eq!(line.text, "server_name a.example charset utf-8");
+    let Verdict::Noted(said) = &line.verdict else {
+        panic!("{:?}", line.verdict);
+    };
+    assert!(said.contains("missing before charset"), "{said}");
+}
+
+#[test]
+fn a_path_straight_behind_a_host_is_dangerous() {
+    for (line, is_dangerous) in [
+        ("rewrite ^/(.*)$ https://a.example$1 permanent;", true),
+        ("rewrite ^/(.*) $scheme://a.example$1 redirect;", true),
+        ("rewrite ^/(.*)$ https://a.example/$1 permanent;", false),
+        ("rewrite ^(.*)$ https://a.example$1 permanent;", false),
+    ] {
+        let text = format!("server {{\n{line}\n}}\n");
+        let found = verdict(&text, 2);
+        let is_it = matches!(found, Verdict::Dangerous(_));
+        assert_eq!(is_it, is_dangerous, "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn the_first_name_of_a_server_is_its_server_name_if_it_is_a_host() {
+    for (names, expected) in [
+        ("a.example b.example", Some("https://a.example/x")),
+        (".A.example", Some("https://a.example/x")),
+        ("_ a.example", None),
+        ("*.example", None),
+        ("$hostname", None),
+    ] {
+        let text = format!(
+            "server {{\nserver_name {names};\nlocation / {{\nreturn 301 https://$server_name/x;\n}}\n}}\n"
+        );
+        let is_there = |to: &str| settings_of(&text).contains(to);
+        match expected {
+            Some(to) => assert!(is_there(to), "{names}"),
+            None => assert!(
+                matches!(verdict(&text, 4), Verdict::Unsupported(_)),
+                "{names}"
+            ),
+        }
+    }
 }

@@ -156,7 +156,26 @@ pub fn read(name: &str, path: &Path, disk: &Disk<'_>) -> Tree {
     for (at, item) in tree.items.iter().enumerate() {
         tree.index[item.parent.map_or(0, |parent| parent + 1)].push(at);
     }
+    tree.parameters_of_uwsgi();
     tree
+}
+
+impl Tree {
+    /// Takes a missing file beside `uwsgi_pass` for nginx's own, if its name says so: `uwsgi.params`.
+    fn parameters_of_uwsgi(&mut self) {
+        let is_own = |at: &usize| {
+            let item = &self.items[*at];
+            let base = item.arg(0).rsplit('/').next().unwrap_or_default();
+            let is_named = base.starts_with("uwsgi") && base.contains("param");
+            matches!(item.include, Some(Include::Missing))
+                && is_named
+                && self.named(item.parent, "uwsgi_pass").next().is_some()
+        };
+        let found: Vec<_> = (0..self.items.len()).filter(is_own).collect();
+        for at in found {
+            self.items[at].include = Some(Include::Standard);
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -308,6 +327,17 @@ impl Reader<'_> {
         let Some((name, first)) = words.next() else {
             return Err(Stopped);
         };
+        // Without comments between the words.
+        let texts = words
+            .as_slice()
+            .iter()
+            .map(|(_, token)| text.get(token.start..token.end));
+        let texts = std::iter::once(text.get(first.start..first.end)).chain(texts);
+        let shown = texts
+            .flatten()
+            .flat_map(str::split_whitespace)
+            .collect::<Vec<_>>()
+            .join(" ");
         let slice = text.get(first.start..end).unwrap_or_default();
         if self.tree.items.len() >= MOST_DIRECTIVES {
             let problem = format!("more than {MOST_DIRECTIVES} directives");
@@ -318,7 +348,7 @@ impl Reader<'_> {
             args: words.map(|(word, _)| word).collect(),
             source: Arc::clone(source),
             line: first.line,
-            text: slice.split_whitespace().collect::<Vec<_>>().join(" "),
+            text: shown,
             parent,
             is_block: false,
             is_foreign: false,

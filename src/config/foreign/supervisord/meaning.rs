@@ -2,11 +2,12 @@
 
 mod application;
 mod companion;
+mod expansions;
 
 use std::collections::BTreeMap;
 
 use super::programs::{Command, is_pyserve};
-use super::reader::{Item, Options, expand, pairs};
+use super::reader::{Item, Options, pairs};
 use super::{ReadServer, Server, programs};
 use crate::config::foreign::drafting::{self, Draft};
 use crate::config::foreign::{Line, Reading, Surroundings, Verdict, gunicorn, secrets};
@@ -22,9 +23,20 @@ pub fn of(
     around: &Surroundings<'_>,
     server: &ReadServer<'_>,
 ) -> Reading {
+    let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut names = Vec::new();
+    for (at, item) in options.items.iter().enumerate() {
+        let of_section = places.entry(item.section.clone()).or_insert_with(|| {
+            names.push(item.section.clone());
+            Vec::new()
+        });
+        of_section.push(at);
+    }
     let mut meaning = Meaning {
         around,
         server,
+        places,
+        names,
         verdicts: vec![None; options.items.len()],
         items: options.items,
         draft: Draft::default(),
@@ -36,12 +48,7 @@ pub fn of(
     };
     meaning.overridden();
     meaning.find_application();
-    for section in meaning.sections() {
-        match section.split_once(':') {
-            Some(("program", program)) => meaning.program(&section, program),
-            _ => meaning.section(&section),
-        }
-    }
+    meaning.decide();
     let mut lines = meaning.lines;
     let decided = meaning.items.into_iter().zip(meaning.verdicts);
     let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));
@@ -80,9 +87,19 @@ pub fn of(
     }
 }
 
+/// The program of `[program: NAME ]`.
+fn program_of(section: &str) -> Option<&str> {
+    let (kind, name) = section.split_once(':')?;
+    (kind == "program").then(|| name.trim())
+}
+
 struct Meaning<'a> {
     around: &'a Surroundings<'a>,
     server: &'a ReadServer<'a>,
+    /// The options of each section.
+    places: BTreeMap<String, Vec<usize>>,
+    /// The sections, in the order of the file.
+    names: Vec<String>,
     items: Vec<Item>,
     verdicts: Vec<Option<Verdict>>,
     draft: Draft,
@@ -146,13 +163,34 @@ const OWN: &[&str] = &[
 ];
 
 impl Meaning<'_> {
+    /// Decides about all sections.
+    fn decide(&mut self) {
+        let mut started: BTreeMap<String, String> = BTreeMap::new();
+        for section in self.sections() {
+            let Some(program) = program_of(&section) else {
+                self.section(&section);
+                continue;
+            };
+            match started.get(program) {
+                Some(other) => {
+                    let why =
+                        format!("supervisord starts one program of a name, that of [{other}]");
+                    self.rest(&section, &Verdict::NoEffect(why));
+                }
+                None => {
+                    started.insert(program.to_owned(), section.clone());
+                    self.program(&section, program);
+                }
+            }
+        }
+    }
+
     /// Of equal names in a section the last counts.
     fn overridden(&mut self) {
-        for at in 0..self.items.len() {
-            let item = &self.items[at];
-            let is_same = |other: &&Item| other.section == item.section && other.key == item.key;
-            if let Some(other) = self.items[at + 1..].iter().find(is_same) {
-                let why = format!("{} sets it again", other.place);
+        let mut last: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (at, item) in self.items.iter().enumerate().rev() {
+            if let Some(next) = last.insert((&item.section, &item.key), at) {
+                let why = format!("{} sets it again", self.items[next].place);
                 self.verdicts[at] = Some(Verdict::NoEffect(why));
             }
         }
@@ -160,13 +198,8 @@ impl Meaning<'_> {
 
     /// The sections: supervisord's own, then programs in the order of their priority.
     fn sections(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for item in &self.items {
-            if !names.contains(&item.section) {
-                names.push(item.section.clone());
-            }
-        }
-        names.sort_by_key(|name| {
+        let mut names = self.names.clone();
+        names.sort_by_cached_key(|name| {
             let given = self
                 .find(name, "priority")
                 .map(|at| self.items[at].value.parse::<i64>());
@@ -204,22 +237,19 @@ impl Meaning<'_> {
         Some((words, command))
     }
 
-    /// The variables of a section, as far as they can be read.
-    fn pairs_of(&self, section: &str) -> Vec<(String, String)> {
-        let value = self
-            .find(section, "environment")
-            .and_then(|at| self.expanded(at, 0).ok());
-        value
-            .and_then(|value| pairs(&value).ok())
-            .unwrap_or_default()
+    fn find(&self, section: &str, key: &str) -> Option<usize> {
+        let is_it = |at: &usize| self.verdicts[*at].is_none() && self.items[*at].key == key;
+        self.of_section(section).iter().copied().find(is_it)
     }
 
-    fn find(&self, section: &str, key: &str) -> Option<usize> {
-        let is_it = |at: &usize| {
-            let item = &self.items[*at];
-            self.verdicts[*at].is_none() && item.section == section && item.key == key
-        };
-        (0..self.items.len()).find(is_it)
+    /// The option that counts, also one that has its verdict.
+    fn given(&self, section: &str, key: &str) -> Option<usize> {
+        let mut all = self.of_section(section).iter().rev().copied();
+        all.find(|at| self.items[*at].key == key)
+    }
+
+    fn of_section(&self, section: &str) -> &[usize] {
+        self.places.get(section).map_or(&[], Vec::as_slice)
     }
 
     fn say(&mut self, at: Option<usize>, verdict: Verdict) {
@@ -230,8 +260,8 @@ impl Meaning<'_> {
 
     /// Gives all options of a section that have none this verdict.
     fn rest(&mut self, section: &str, verdict: &Verdict) {
-        for at in 0..self.items.len() {
-            if self.items[at].section == section && self.verdicts[at].is_none() {
+        for at in self.of_section(section).to_vec() {
+            if self.verdicts[at].is_none() {
                 self.verdicts[at] = Some(verdict.clone());
             }
         }
@@ -267,31 +297,6 @@ impl Meaning<'_> {
                 None
             }
         }
-    }
-
-    /// The value of an item with its expansions, for the process of this index.
-    fn expanded(&self, at: usize, index: usize) -> Result<String, String> {
-        let item = &self.items[at];
-        let section = &*item.section;
-        let program = section.split_once(':').map_or("", |(_, name)| name);
-        let plain = |key: &str| self.find(section, key).map(|at| &*self.items[at].value);
-        let known = |name: &str| match name {
-            "here" => Some(item.here.clone()),
-            "program_name" | "group_name" => Some(program.to_owned()),
-            "process_num" => Some((self.first_number(section) + index).to_string()),
-            "numprocs" => Some(plain("numprocs").unwrap_or("1").to_owned()),
-            "host_node_name" => Some(self.around.hostname.clone()),
-            name => self.around.environment.raw(name.strip_prefix("ENV_")?),
-        };
-        expand(&item.value, &known).map(|value| value.trim().to_owned())
-    }
-
-    /// The number of the first process of a program.
-    fn first_number(&self, section: &str) -> usize {
-        let given = self.find(section, "numprocs_start");
-        given
-            .and_then(|at| self.items[at].value.parse().ok())
-            .unwrap_or_default()
     }
 
     fn set(&mut self, section: &str, key: &str, setting: &str, value: String) {
@@ -378,6 +383,10 @@ impl Meaning<'_> {
     }
 
     fn program(&mut self, section: &str, name: &str) {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || matches!(c, ':' | '/')) {
+            let wrong = "the name of a program has no white space, colon or slash";
+            return self.rest(section, &Verdict::Wrong(wrong.to_owned()));
+        }
         let Some(command_at) = self.find(section, "command") else {
             let wrong = Verdict::Wrong(format!("program {name} has no command"));
             return self.rest(section, &wrong);
@@ -433,9 +442,9 @@ impl Meaning<'_> {
 
     /// Options that are none.
     fn unknown(&mut self, section: &str) {
-        for at in 0..self.items.len() {
+        for at in self.of_section(section).to_vec() {
             let item = &self.items[at];
-            if item.section != section || self.verdicts[at].is_some() {
+            if self.verdicts[at].is_some() {
                 continue;
             }
             let key = item.key.clone();
@@ -520,6 +529,70 @@ mod tests {
             "{shown}"
         );
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    /// The names of the companions, with the last word of their commands.
+    fn companions(reading: &Reading) -> Vec<String> {
+        let value = |table: &crate::config::layers::SettingsTable, name: &str| {
+            table
+                .entry(name)
+                .and_then(|entry| entry.values.last().cloned())
+        };
+        let tables = reading.layer.companions.iter();
+        tables
+            .map(|table| {
+                let [name, word] = ["name", "command"].map(|name| value(table, name).unwrap());
+                format!("{name}: {word}")
+            })
+            .collect()
+    }
+
+    // As `supervisor.options.ServerOptions` of supervisor 4 gives them.
+    #[test]
+    fn names_and_expansions_of_programs_are_those_of_supervisord() {
+        let check = |text: &str, expected: &[&str]| {
+            let reading = reading(text);
+            let shown: Vec<_> = reading.lines.iter().map(Line::to_string).collect();
+            assert_eq!(companions(&reading), expected, "{text}: {shown:?}");
+        };
+        check("[program: a ]\ncommand=x %(program_name)s\n", &["a: a"]);
+        check("[ program:a]\ncommand=x y\n", &[]);
+        check("[program:a]b]\ncommand=x y\n", &["a]b: y"]);
+        check(
+            "[program:a]\ncommand=x y\n[program: a]\ncommand=x z\n",
+            &["a: y"],
+        );
+        check(
+            "[program:a]\ncommand=x y\n[program:a]\ncommand=x z\n",
+            &["a: z"],
+        );
+        check(
+            "[supervisord]\nenvironment=X=1\n[program:a]\ncommand=x %(ENV_X)s\n",
+            &["a: 1"],
+        );
+        check(
+            "[supervisord]\nenvironment=X=1\n[program:a]\nenvironment=X=\"%(ENV_X)s2\"\ncommand=x %(ENV_X)s\n",
+            &["a: 12"],
+        );
+        check(
+            "[program:a]\ncommand=x %(group_name)s\n[group:g]\nprograms=b, a\n",
+            &["a: g"],
+        );
+        check("[program:a]\ncommand=x %(group_name)s\n", &["a: a"]);
+        for name in ["a b", "a:b", "a/b", ""] {
+            let text = format!("[program:{name}]\ncommand=x y\n");
+            assert_eq!(reading(&text).exit_code(), 2, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_programs_as_are_read_take_seconds_at_most() {
+        let programs = (0..5000).map(|number| format!("[program:p{number}]\ncommand=x y\n"));
+        let text = programs.collect::<String>();
+        let begun = std::time::Instant::now();
+        assert_eq!(reading(&text).layer.companions.len(), 5000);
+        // It was minutes while each program went through the options of all.
+        assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
     }
 
     proptest! {

@@ -131,7 +131,7 @@ impl Options {
             let content = content.trim();
             if let Some(name) = content
                 .strip_prefix('[')
-                .and_then(|rest| rest.split_once(']'))
+                .and_then(|rest| rest.rsplit_once(']'))
             {
                 section = Some(name.0.to_owned());
                 is_open = false;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::expand;
 use super::forms::{self, Form, Parsed};
-use super::magic::Magic;
+use super::magic::{self, Magic};
 use super::numbers::atoi;
 use super::options::{self, Argument};
 use crate::config::foreign::{Line, Place, Surroundings, Verdict, secrets};
@@ -400,6 +400,15 @@ impl<'a> Reader<'a> {
                     format!("{} = {value}", entry.key)
                 }
             };
+            if original.is_some_and(|line| magic::names_program(line)) {
+                let advice = "%b is the file of uWSGI's own program: write the path that is meant";
+                self.line(
+                    &at(entry.line),
+                    &text,
+                    Verdict::Unsupported(advice.to_owned()),
+                );
+                continue;
+            }
             self.add(&entry.key, Some(&entry.value), &at(entry.line), &text);
         }
     }
@@ -716,11 +725,66 @@ fn is_logic(key: &str) -> bool {
         && !matches!(key, "if-hostname-match" | "if-not-hostname-match")
 }
 
-/// True for the plugins whose work is built in here.
-pub fn is_plugin_here(name: &str) -> bool {
+/// The name of a plugin, which may be a file of it.
+fn plugin(name: &str) -> &str {
     let base = name.rsplit('/').next().unwrap_or(name);
     let base = base.strip_suffix("_plugin.so").unwrap_or(base);
-    let base = base.strip_suffix(".so").unwrap_or(base);
+    base.strip_suffix(".so").unwrap_or(base)
+}
+
+/// True for the plugins that do nothing without options that name them.
+pub fn is_plugin_by_options(name: &str) -> bool {
+    let base = plugin(name);
+    let starts = [
+        "router_",
+        "transformation_",
+        "stats_pusher_",
+        "alarm_",
+        "emperor_",
+        "cheaper_",
+    ];
+    starts.iter().any(|start| base.starts_with(start)) || BY_OPTIONS.contains(&base)
+}
+
+/// Plugins of uWSGI 2.0.31 for logs, measurements, loops, further front servers and the like.
+const BY_OPTIONS: &[&str] = &[
+    "asyncio",
+    "carbon",
+    "clock_monotonic",
+    "clock_realtime",
+    "dumbloop",
+    "fastrouter",
+    "forkptyrouter",
+    "gevent",
+    "graylog2",
+    "greenlet",
+    "legion_cache_fetch",
+    "logcrypto",
+    "logpipe",
+    "logzmq",
+    "mongodblog",
+    "msgpack",
+    "nagios",
+    "rawrouter",
+    "redislog",
+    "rpc",
+    "rrdtool",
+    "rsyslog",
+    "spooler",
+    "sslrouter",
+    "symcall",
+    "syslog",
+    "systemd_logger",
+    "tornado",
+    "tuntap",
+    "ugreen",
+    "zabbix",
+    "zergpool",
+];
+
+/// True for the plugins whose work is built in here.
+pub fn is_plugin_here(name: &str) -> bool {
+    let base = plugin(name);
     let is_python = base.starts_with("python")
         && !base.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
     is_python

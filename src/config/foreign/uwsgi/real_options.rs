@@ -391,6 +391,13 @@ const CASES: &[Case] = &[
         options: "ini = sub/two.ini\nenv = T=two.ini magics.ini two magics /srv/app/sub/\nenv = A=magics.ini magics.ini magics magics /srv/app/",
     },
     Case {
+        name: "times",
+        form: Form::Ini,
+        variables: &[],
+        text: "[uwsgi]\nenv = A=%j %J %c %e %o %p %0 %9. %f.\nenv = B=%t|%T|%i|%I|%u|%U|%g|%G|%V|%k|%h|%v\n",
+        options: "env = A=3AA5A1B4 3AA5A1B4 app ini times.ini /srv/app/times.ini srv . .\nenv = B=1795963823|1795963823837894|17|17|1000|web|1000|web|2.0.31|4|host|/srv/app",
+    },
+    Case {
         name: "dollar",
         form: Form::Ini,
         variables: &[("FOO", "v")],

@@ -32,6 +32,7 @@ pub(super) fn with_files<T>(
             is_link: false,
             is_file,
             is_dir,
+            inode: 17,
         })
     };
     let files = Files {
@@ -49,6 +50,7 @@ pub(super) fn with_files<T>(
         group: (1000, "web".to_owned()),
         is_root: false,
         is_explained: false,
+        now: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_795_963_823_837_894),
         files: &files,
     })
 }
@@ -137,6 +139,110 @@ fn lines_of_an_included_file_have_its_name() {
         mistake.contains("uwsgi.ini:2: ini = conf/base.ini:prod: cannot read"),
         "{mistake}"
     );
+}
+
+#[test]
+fn variables_of_a_file_that_a_command_means_for_its_program_are_named() {
+    let note = |line: &str| {
+        let read = of_ini(&format!("[uwsgi]\nmodule = main\n{line}\n"), &[]);
+        let line = read.lines.iter().find(|line| line.place.line == 3).unwrap();
+        assert_eq!(line.verdict.word(), "honoured", "{line}");
+        let text = line.verdict.detail();
+        text.find(" (in a file").map(|at| text[at..].to_owned())
+    };
+    assert_eq!(
+        note("unique-cron = 0 3 -1 -1 -1 find /tmp -printf \"%T@ %p\"").as_deref(),
+        Some(
+            " (in a file of uWSGI %T is the time of the start, %p is the path of the file: write %%T, %%p for the program)"
+        )
+    );
+    for line in [
+        "cron2 = hour=3 backup-%Y%m%d",
+        "attach-daemon = rotate `date +%H`",
+        "smart-attach-daemon = /run/x.pid run --stamp %T",
+        "exec-asap = printf %s x",
+    ] {
+        assert!(note(line).is_some(), "{line}");
+    }
+    for line in [
+        "attach-daemon = celery --workdir %d -n %n@%h",
+        "exec-asap = run 100%% %%T",
+        "env = A=%T",
+    ] {
+        assert_eq!(note(line), None, "{line}");
+    }
+    let read = of_ini("[uwsgi]\nmodule = main\nenv = A=%b\nenv = B=%%b\n", &[]);
+    assert!(
+        read.warnings()[0].contains("env = A=%b: not supported"),
+        "{:?}",
+        read.warnings()
+    );
+    assert_eq!(value(&read, "env"), "B=%b");
+    // A command line is not a file.
+    let sources = Sources {
+        command_line: ["--module", "main", "--exec-asap", "date +%T"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Sources::default()
+    };
+    let read = reading(&[], &[], &sources);
+    assert_eq!(value(&read, "before_start"), "date +%T");
+    assert!(
+        read.lines
+            .iter()
+            .all(|line| !line.verdict.detail().contains("in a file"))
+    );
+}
+
+#[test]
+fn a_plugin_without_options_of_its_own_does_nothing() {
+    let check = |value: &str, word: &str| {
+        let read = of_ini(&format!("[uwsgi]\nmodule = main\nplugins = {value}\n"), &[]);
+        let line = read.lines.iter().find(|line| line.place.line == 3).unwrap();
+        assert_eq!(line.verdict.word(), word, "{line}");
+    };
+    check("python3, http", "already_so");
+    check("python3, syslog", "no_effect");
+    check(
+        "/usr/lib/uwsgi/rsyslog_plugin.so,router_redirect",
+        "no_effect",
+    );
+    check("gevent", "no_effect");
+    check("python3, php", "unsupported");
+    check("syslog, psgi", "unsupported");
+}
+
+#[test]
+fn every_part_of_a_template_has_one_verdict() {
+    let text = "[uwsgi]\nmodule = {{ name }}.wsgi\ntouch-reload = /srv/{{ name }}/x\n{% if x %}\n\
+                attach-daemon = run {{ name }}\nvirtualenv = {{ venv }}\n";
+    let read = of_ini(text, &[]);
+    assert_eq!(read.exit_code(), 1);
+    for line in read.lines.iter().filter(|line| line.place.line > 1) {
+        assert_eq!(
+            line.verdict.to_string(),
+            "not set: a template: fill it in first"
+        );
+    }
+    // Those without which the server is another one end the start.
+    let fatal = read.lines.iter().filter(|line| line.verdict.is_fatal());
+    assert_eq!(
+        fatal.map(|line| line.place.line).collect::<Vec<_>>(),
+        [2, 6]
+    );
+}
+
+#[test]
+fn lines_of_a_file_without_sections_stand_in_none() {
+    let read = of_ini("module = main\n", &[]);
+    let shown: Vec<_> = read.lines.iter().map(ToString::to_string).collect();
+    assert!(
+        shown
+            .iter()
+            .any(|line| line.contains("it stands in no section")),
+        "{shown:?}"
+    );
+    assert_eq!(read.exit_code(), 2);
 }
 
 #[test]

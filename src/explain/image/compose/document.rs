@@ -56,6 +56,14 @@ impl Node {
         }
     }
 
+    /// The items of a sequence; none of anything else.
+    pub fn items(&self) -> &[Self] {
+        match self {
+            Self::Sequence(items) => items,
+            _ => &[],
+        }
+    }
+
     /// The scalars of a sequence; `None` if it has others, or is none.
     pub fn words(&self) -> Option<Vec<String>> {
         let Self::Sequence(items) = self else {

@@ -37,6 +37,47 @@ impl<'a> Service<'a> {
             || self
                 .dockerfile
                 .is_some_and(|(_, text)| dockerfile::is_proxy(text))
+            || self.is_built_as_proxy()
+    }
+
+    /// True if its Dockerfile is not here, and its name or directory is that of nginx.
+    fn is_built_as_proxy(&self) -> bool {
+        let Some(build) = self.entry.value.get("build") else {
+            return false;
+        };
+        let context = build.text().or(build.get("context").and_then(Node::text));
+        let directory =
+            context.and_then(|context| context.trim_end_matches('/').rsplit('/').next());
+        let is_so = |name: &str| name.contains("nginx");
+        self.dockerfile.is_none()
+            && self.commands().is_empty()
+            && (is_so(&self.entry.key) || directory.is_some_and(is_so))
+    }
+
+    /// True if the base image starts its servers, and nothing else is said.
+    pub fn inherits_start(&self) -> bool {
+        let text = self.dockerfile.map(|(_, text)| text);
+        self.commands().is_empty() && text.and_then(dockerfile::inherited_layer).is_some()
+    }
+
+    /// True if PORT is set, or may be in a file of variables.
+    pub fn has_port(&self) -> bool {
+        let has_file = self.entry.value.get("env_file").is_some();
+        let of_image = self.dockerfile.map(|(_, text)| text);
+        has_file
+            || self.variables().contains(&"PORT")
+            || of_image.is_some_and(dockerfile::sets_port)
+    }
+
+    /// The names of its variables.
+    pub fn variables(&self) -> Vec<&str> {
+        let Some(given) = self.entry.value.get("environment") else {
+            return Vec::new();
+        };
+        let keys = given.entries().iter().map(|entry| &*entry.key);
+        let items = given.items().iter().filter_map(Node::text);
+        let items = items.map(|item| item.split('=').next().unwrap_or(item));
+        keys.chain(items).collect()
     }
 
     /// The words of the commands that it starts.

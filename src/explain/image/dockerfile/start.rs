@@ -2,7 +2,7 @@
 
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
-use crate::explain::image::commands::{Became, Conversion, verdict};
+use crate::explain::image::commands::{Became, Conversion};
 use crate::explain::image::instructions::Instruction;
 use crate::explain::image::{base, script};
 
@@ -11,6 +11,8 @@ pub struct Start<'a> {
     conversion: &'a Conversion<'a>,
     /// The replacement of entry point and command, if they make one command line of a server.
     whole: Option<Became>,
+    /// What entry point or command becomes, if either starts a server by itself.
+    became: Option<Became>,
     has_command: bool,
     /// True if the base image starts its servers, and nothing else is said.
     pub is_inherited: bool,
@@ -31,9 +33,8 @@ impl<'a> Start<'a> {
             conversion.convert(&whole)
         });
         let base = own.first().filter(|one| one.keyword == "FROM");
-        let is_inherited = base.is_some_and(|base| base::starts_itself(&base.arguments))
-            && entry.is_none()
-            && command.is_none();
+        let is_inherited =
+            base.is_some_and(|base| base::starts_itself(&base.arguments)) && !names_command(own);
         let alone = || match words(command) {
             Some(words) => match shell::script(&words) {
                 Some(at) => Some(script::converted(&words[at], conversion)?.became),
@@ -41,29 +42,32 @@ impl<'a> Start<'a> {
             },
             None => Some(script::converted(&command?.arguments, conversion)?.became),
         };
-        let has_port = own.iter().any(|one| {
-            one.keyword == "ENV" && one.words().iter().any(|word| word.starts_with("PORT"))
-        });
-        let port = match whole.clone().or_else(alone) {
-            Some(Became::Pyserve(words)) if !has_port && !conversion.listens(&words) => {
-                let exposed = last("EXPOSE").map(|one| {
-                    let digits = one.arguments.chars().take_while(char::is_ascii_digit);
-                    digits.collect::<String>()
-                });
-                Some(
-                    exposed
-                        .filter(|port| !port.is_empty())
-                        .unwrap_or("8080".to_owned()),
-                )
+        let became = whole.clone().or_else(alone);
+        let needs_port = match &became {
+            Some(Became::Pyserve(words)) => !conversion.listens(words),
+            // A script of the image's directory starts the server.
+            None | Some(Became::Stays(_)) if entry.or(command).is_some() => {
+                let mut scripts = conversion.scripts().iter();
+                scripts.any(|text| script::needs_port(text, conversion))
             }
-            _ => None,
+            _ => false,
         };
+        let port = (needs_port && !sets_port(own)).then(|| exposed(last("EXPOSE")));
         Self {
             conversion,
             whole,
+            became,
             has_command: command.is_some(),
             is_inherited,
             port,
+        }
+    }
+
+    /// The words of the command of pyserve that starts the image, or the file of nginx beside a linked one.
+    pub fn words(&self) -> Option<Vec<String>> {
+        match self.became.as_ref()? {
+            Became::Pyserve(words) => Some(words.clone()),
+            _ => None,
         }
     }
 
@@ -83,16 +87,21 @@ impl<'a> Start<'a> {
                     (true, false) => format!("ENTRYPOINT {}", json(words)),
                     (false, _) => format!("CMD {}", array(words.iter().map(String::as_str))),
                 },
-                _ => return (verdict(whole), self.linked(whole, instruction)),
+                _ => {
+                    return (
+                        self.conversion.verdict(whole),
+                        self.linked(whole, instruction),
+                    );
+                }
             };
-            return (verdict(whole), Some(vec![after]));
+            return (self.conversion.verdict(whole), Some(vec![after]));
         }
         let Some(words) = instruction.exec_form() else {
             return self.shell_form(instruction);
         };
         if words.first().is_some_and(|word| word.ends_with(".sh")) {
             let became = Became::Stays("the script has verdicts of its own");
-            return (verdict(&became), None);
+            return (self.conversion.verdict(&became), None);
         }
         if let Some(at) = shell::script(&words) {
             return self.inner_script(instruction, words, at);
@@ -103,7 +112,7 @@ impl<'a> Start<'a> {
             Became::Dropped(_) => Some(vec![format!("{keyword} {}", json(&[]))]),
             _ => self.linked(&became, instruction),
         };
-        (verdict(&became), after)
+        (self.conversion.verdict(&became), after)
     }
 
     /// `["sh", "-c", SCRIPT]`.
@@ -124,7 +133,7 @@ impl<'a> Start<'a> {
             }
             became => self.linked(became, instruction),
         };
-        (verdict(&converted.became), after)
+        (self.conversion.verdict(&converted.became), after)
     }
 
     /// The lines of a command that stays, through a link.
@@ -151,8 +160,36 @@ impl<'a> Start<'a> {
             Became::Pyserve(_) => Some(vec![format!("{} {text}", instruction.keyword)]),
             became => self.linked(became, instruction),
         };
-        (verdict(&converted.became), after)
+        (self.conversion.verdict(&converted.became), after)
     }
+}
+
+/// True if these instructions, those of one stage, set PORT.
+pub fn sets_port(own: &[Instruction<'_>]) -> bool {
+    let mut variables = own.iter().filter(|one| one.keyword == "ENV");
+    variables.any(|one| {
+        let words = one.words();
+        let is_pair = words.first().is_some_and(|word| word.contains('='));
+        let named = if is_pair { words.len() } else { 1 };
+        let mut names = words.iter().take(named);
+        names.any(|word| word.split('=').next() == Some("PORT"))
+    })
+}
+
+/// The first port of EXPOSE, else the one that platforms expect.
+fn exposed(expose: Option<&Instruction<'_>>) -> String {
+    let digits = expose.map(|one| {
+        let digits = one.arguments.chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>()
+    });
+    let port = digits.filter(|port| !port.is_empty());
+    port.unwrap_or("8080".to_owned())
+}
+
+/// True if these instructions, those of one stage, say what starts.
+pub fn names_command(own: &[Instruction<'_>]) -> bool {
+    let mut own = own.iter();
+    own.any(|one| matches!(&*one.keyword, "ENTRYPOINT" | "CMD"))
 }
 
 /// `["pyserve", "--ini", "x"]`.

@@ -57,6 +57,62 @@ fn fields_of_untrusted_peers_are_removed_and_change_nothing() {
 }
 
 #[test]
+fn peers_say_no_more_than_the_settings_read_from_them() {
+    use ForwardedFact::{For, Host, Proto};
+    let fields = [
+        ("x-forwarded-for", "192.0.2.7, 10.0.0.3"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-ssl", "on"),
+        ("x-forwarded-host", "forged.example:444"),
+        ("x-forwarded-port", "444"),
+        ("x-forwarded-prefix", "/forged"),
+    ];
+    let check = |facts: &[ForwardedFact], hops, expected: (&str, Scheme, &str, u16, &str)| {
+        let mut trust = trust(&["10.0.0.0/8"]);
+        trust.limit(facts.to_vec(), hops);
+        let mut headers = headers(&fields);
+        let client = resolve(&mut headers, None, &ends(true), &trust);
+        let address = client.address.unwrap().to_string();
+        let found = (
+            &*address,
+            client.scheme,
+            &*client.host,
+            client.server_port,
+            &*client.prefix,
+        );
+        assert_eq!(found, expected, "{facts:?}");
+        // What is not read is passed on as it is.
+        if !facts.is_empty() {
+            assert_eq!(headers["x-forwarded-prefix"], "/forged", "{facts:?}");
+            assert_eq!(headers["x-forwarded-ssl"], "on", "{facts:?}");
+        }
+    };
+    check(
+        &[],
+        None,
+        (
+            "192.0.2.7",
+            Scheme::Https,
+            "forged.example:444",
+            444,
+            "/forged",
+        ),
+    );
+    check(&[For], None, ("192.0.2.7", Scheme::Http, "", 8000, ""));
+    check(&[For], Some(1), ("10.0.0.3", Scheme::Http, "", 8000, ""));
+    check(
+        &[For, Proto],
+        None,
+        ("192.0.2.7", Scheme::Https, "", 443, ""),
+    );
+    check(
+        &[Host],
+        None,
+        ("10.0.0.1", Scheme::Http, "forged.example:444", 444, ""),
+    );
+}
+
+#[test]
 fn the_first_untrusted_address_from_the_right_is_the_client() {
     for (chain, expected) in [
         ("203.0.113.9", "203.0.113.9"),

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Version, request};
 
-use crate::front::context::{RequestFacts, is_plain};
+use crate::front::context::{HostIsStated, RequestFacts, is_plain};
 use crate::front::header_case::write_name;
 use crate::front::upstream::reply_head::{listed, listed_in};
 
@@ -101,7 +101,10 @@ pub fn build(
     push(&mut head, &REQUEST_ID, facts.request_id.as_bytes());
     push(&mut head, &FOR, &forwarded_for(asked, facts));
     push(&mut head, &PROTO, client.scheme.as_str().as_bytes());
-    push(&mut head, &HOST_ASKED, client.host.as_bytes());
+    let stated = asked.extensions.get::<HostIsStated>();
+    let stated = stated.and_then(|_| asked.headers.get(HOST_ASKED));
+    let host = stated.map_or(client.host.as_bytes(), HeaderValue::as_bytes);
+    push(&mut head, &HOST_ASKED, host);
     let mut number = itoa::Buffer::new();
     push(
         &mut head,

@@ -119,6 +119,8 @@ fn users(meaning: &mut Meaning<'_>) {
 }
 
 fn trusted(meaning: &mut Meaning<'_>) {
+    let reason = "gunicorn takes the scheme alone from proxies; here also the client, for REMOTE_ADDR and the log";
+    meaning.imply("trust_fields", &["for,proto"], reason);
     let by_variable = meaning.around.environment.variable("FORWARDED_ALLOW_IPS");
     let variable = by_variable.map(|value| value.to_string_lossy().into_owned());
     match meaning.given("forwarded_allow_ips") {

@@ -38,13 +38,21 @@ pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
     let decided = meaning.items.into_iter().zip(meaning.verdicts);
     let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));
     drafting::finish(&mut lines, decided, &secrets);
-    let mut layer = meaning.draft.layer;
-    layer.secrets = secrets;
-    Reading {
-        layer,
+    let mut reading = Reading {
+        layer: meaning.draft.layer,
         lines: in_order(lines),
         implied: meaning.draft.implied,
+    };
+    reading.layer.secrets = secrets;
+    if settings.is_failed {
+        // A statement that was not evaluated may say otherwise than the default.
+        let name = |text: &String| text.split(' ').next().unwrap_or_default().to_owned();
+        let names: Vec<_> = reading.implied.iter().map(|(text, _)| name(text)).collect();
+        for name in names {
+            reading.forget_implied(&name);
+        }
     }
+    reading
 }
 
 /// The values of variables that are secrets.

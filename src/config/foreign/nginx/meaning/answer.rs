@@ -17,9 +17,57 @@ pub fn answer(
     path: &str,
     table: &mut Table,
 ) -> Option<Vec<Table>> {
+    if let Some(line) = internal(meaning, at)
+        && let Some(closed) = closed_to_clients(meaning, context, (at, line), path, table)
+    {
+        return Some(vec![closed]);
+    }
     let mut made = for_all_methods(meaning, context, at, path, table)?;
     made.extend(methods::tables(meaning, context, (at, path), &made, behind));
     Some(made)
+}
+
+/// The `internal` of a location, or of one around it; none for a named location, which no client names.
+fn internal(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
+    let is_named = meaning.arg(at, 0).starts_with('@');
+    let line = meaning.nearest(Some(at), "internal").first().copied();
+    line.filter(|_| !is_named)
+}
+
+/// The table of an `internal` location that has something else than files of a directory: nginx refuses
+/// clients before it looks at `return`, `deny` or a server (`ngx_http_core_find_config_phase`).
+fn closed_to_clients(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (at, line): (usize, usize),
+    path: &str,
+    table: &mut Table,
+) -> Option<Table> {
+    let has = |meaning: &Meaning<'_>, is_it: &dyn Fn(&str) -> bool| {
+        let mut children = meaning.tree.children(Some(at));
+        children.any(|child| is_it(meaning.name(child)))
+    };
+    if has(meaning, &|name| name.ends_with("_pass")) {
+        let why = "no client may reach it, and files alone can be sent by X-Accel-Redirect";
+        meaning.unsupported(line, "files alone can be internal");
+        refuse(meaning, context, (at, path), table, ("404", why));
+        return Some(table.clone());
+    }
+    let is_other =
+        |name: &str| matches!(name, "return" | "rewrite" | "stub_status" | "deny" | "if");
+    let is_own = meaning.tree.items[line].parent == Some(at);
+    let has_root = ["root", "alias"]
+        .iter()
+        .any(|name| !meaning.nearest(Some(at), name).is_empty());
+    if is_own && has_root && !has(meaning, &is_other) {
+        return None;
+    }
+    Fixed::status("404").enter(table, path);
+    rules::enter(meaning, context, at, table);
+    meaning.honoured(line, "clients get 404");
+    meaning.honoured(at, table.shown());
+    meaning.say_inside(at, &Verdict::NoEffect("no client reaches it".to_owned()));
+    Some(table.clone())
 }
 
 fn for_all_methods(
@@ -43,7 +91,8 @@ fn for_all_methods(
             }
             None => refuse(
                 meaning,
-                at,
+                context,
+                (at, path),
                 table,
                 ("404", "its response cannot be made here"),
             ),
@@ -65,12 +114,6 @@ fn for_all_methods(
     let Some(pass) = children.into_iter().find(is_pass) else {
         return with_files(meaning, context, at, path, table);
     };
-    if let Some(internal) = meaning.tree.named(Some(at), "internal").next() {
-        let why = "no client may reach it, and files alone can be sent by X-Accel-Redirect";
-        meaning.unsupported(internal, "files alone can be internal");
-        refuse(meaning, at, table, ("404", why));
-        return Some(vec![table.clone()]);
-    }
     match upstreams::enter(meaning, context, pass, path, table) {
         Ok(()) => rules::enter(meaning, context, at, table),
         // The start ends there until the placeholder is filled.
@@ -87,7 +130,7 @@ fn for_all_methods(
         Err(reason) => {
             let why = "its server cannot be used, so the location answers 502";
             meaning.say(pass, reason);
-            refuse(meaning, at, table, ("502", why));
+            refuse(meaning, context, (at, path), table, ("502", why));
         }
     }
     Some(vec![table.clone()])
@@ -110,13 +153,13 @@ fn is_closed(
         let name = meaning.name(restriction);
         let why = format!("{name} is not supported, so the location is closed");
         meaning.unsupported(restriction, cannot);
-        refuse(meaning, at, table, ("403", &why));
+        refuse(meaning, context, (at, path), table, ("403", &why));
         return true;
     }
     match access::enter(meaning, at, table) {
         access::Access::Open => {}
         access::Access::Unknown => {
-            refuse(meaning, at, table, ("403", cannot));
+            refuse(meaning, context, (at, path), table, ("403", cannot));
             return true;
         }
         access::Access::Closed => {
@@ -139,7 +182,7 @@ fn is_closed(
     };
     let why = format!("{name} is not supported, so the location answers 501");
     meaning.unsupported(other, advice);
-    refuse(meaning, at, table, ("501", &why));
+    refuse(meaning, context, (at, path), table, ("501", &why));
     true
 }
 
@@ -186,7 +229,7 @@ fn behind(
     if meaning.passing.contains(&named) {
         // nginx: "rewrite or internal redirection cycle".
         let why = "it passes requests on to itself, which nginx answers with 500";
-        refuse(meaning, named, &mut behind, ("500", why));
+        refuse(meaning, context, (named, path), &mut behind, ("500", why));
         return vec![behind];
     }
     meaning.passing.push(named);
@@ -196,7 +239,7 @@ fn behind(
         // nginx checks the access to the location that passes requests on, then that to this one.
         if access::inherit(outer, table) == access::Access::Unknown {
             let why = "its restrictions differ from those of the location that passes requests to it, so it is closed";
-            refuse(meaning, named, table, ("403", why));
+            refuse(meaning, context, (named, path), table, ("403", why));
         }
     }
     if let Some(first) = made.first() {
@@ -206,9 +249,16 @@ fn behind(
 }
 
 /// Closes a location that cannot be made, so that no other answers in its place.
-fn refuse(meaning: &mut Meaning<'_>, at: usize, table: &mut Table, (status, why): (&str, &str)) {
+fn refuse(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (at, path): (usize, &str),
+    table: &mut Table,
+    (status, why): (&str, &str),
+) {
     table.clear();
-    Fixed::status(status).enter(table, "");
+    Fixed::status(status).enter(table, path);
+    rules::enter(meaning, context, at, table);
     meaning.unsupported(at, why.to_owned());
     meaning.say_inside(at, &Verdict::NoEffect("its location is closed".to_owned()));
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::locations::{Context, Paths, plain};
 use super::redirects::{self, Fixed, expanded, variable};
-use super::try_files::{Missing, missing, tries_directories, tries_html, without_file};
+use super::try_files::{Missing, handler, missing, tries_directories, tries_html, without_file};
 use super::{Meaning, Table, rewrites, rules};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
@@ -42,6 +42,7 @@ pub fn enter(
     if dir.contains('$') && captured.is_none() {
         meaning.unsupported(line, "a directory with variables: name it");
         Fixed::status("404").enter(table, "");
+        rules::enter(meaning, context, at, table);
         meaning.unsupported(
             at,
             "its directory is not known, so the location answers 404",
@@ -71,6 +72,7 @@ pub fn enter(
         meaning.honoured(line, format!("files of {target} for X-Accel-Redirect"));
         // The response to clients.
         Fixed::status("404").enter(table, path);
+        rules::enter(meaning, context, at, table);
         return Content::Made;
     }
     // Below the prefix of a server, an expression mostly finds no directory.
@@ -314,6 +316,7 @@ fn single(
             Verdict::Noted(format!("there is no {file}, so the location answers 404")),
         );
         Fixed::status("404").enter(table, path);
+        rules::enter(meaning, context, at, table);
         return Content::Made;
     }
     let is_internal = meaning.tree.named(Some(at), "internal").next();
@@ -404,7 +407,7 @@ fn handed_on(meaning: &Meaning<'_>, context: &Context<'_>, at: usize) -> Option<
         let ["404", "=", name] = meaning.args(line)[..] else {
             return None;
         };
-        let named = context.named(name)?;
+        let named = handler(meaning, context, name)?;
         Some(Content::Elsewhere { line, named })
     })
 }

@@ -56,6 +56,7 @@ pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
         };
         table.set("prefix", "/");
         Fixed::status("404").enter(&mut table, "/");
+        rules::enter(meaning, &context, site.at, &mut table);
         push(meaning, site, table);
     }
     methods::of_server(meaning, &context, first);
@@ -141,7 +142,11 @@ fn path_or_prefix(
     let made = answer(meaning, context, at, path, &mut table);
     let Some(made) = made else { return };
     let is_whole_segment = name == "path" || path.ends_with('/') || shown == "/";
+    let is_below = name == "prefix" && path.ends_with('/') && shown != "/";
     let (made, note) = match is_whole_segment {
+        true if is_below && starts::are_for(&made, location.is_regex) => {
+            (starts::with(meaning, at, &made, path), "")
+        }
         true => (made, ""),
         false if locations::is_restricted(meaning, at) => starts::of(meaning, at, made),
         false => (made, " (whole segments: not what only begins so)"),
@@ -150,11 +155,7 @@ fn path_or_prefix(
     for table in made {
         let has_handler = table.value("pass").or(table.value("upstream")).is_some();
         // nginx redirects from `/api` to `/api/` where a server answers below it.
-        let is_directory = name == "prefix"
-            && path.ends_with('/')
-            && shown != "/"
-            && has_handler
-            && !location.is_regex;
+        let is_directory = is_below && has_handler && !location.is_regex;
         let headers = table
             .entries
             .iter()
@@ -186,7 +187,7 @@ fn path_or_prefix(
     if let Some(text) = text {
         meaning.honoured(at, text);
     }
-    if name == "prefix" && path.ends_with('/') && shown != "/" {
+    if is_below {
         without_slash(meaning, context, location, shown);
     }
 }
@@ -233,6 +234,7 @@ fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Locatio
         None if !meaning.nearest(Some(context.site.at), "root").is_empty() => return,
         None => {
             Fixed::status("404").enter(&mut table, path);
+            rules::enter(meaning, context, context.site.at, &mut table);
             vec![table]
         }
     };

@@ -240,7 +240,7 @@ fn conditional(
     }
     let tables: Vec<_> = made.iter().map(with_methods).collect();
     let tables = tables.into_iter().map(|mut table| {
-        rules::replace_headers(meaning, block, &mut table);
+        rules::replace_headers(meaning, context, block, &mut table);
         table
     });
     let tables: Vec<_> = tables.collect();

@@ -12,7 +12,9 @@ mod access;
 mod answer;
 mod arity;
 mod by_name;
+mod error_pages;
 mod files;
+mod forwarding;
 mod handler;
 mod listen;
 mod locations;
@@ -23,6 +25,7 @@ mod passing;
 mod proxy_tls;
 mod redirects;
 mod regex;
+mod response_fields;
 mod rest;
 mod rewrites;
 mod rules;
@@ -417,7 +420,9 @@ impl<'a> Meaning<'a> {
             .map(|(item, verdict)| Line {
                 place: place(item.source.clone(), item.line),
                 text: shown(&item.text),
-                verdict: verdict.unwrap_or_else(|| Verdict::Unsupported("not known".to_owned())),
+                verdict: verdict
+                    .unwrap_or_else(|| Verdict::Unsupported("not known".to_owned()))
+                    .map(without_secret_of_field),
             })
             .collect();
         if let Some(fault) = &self.tree.fault {
@@ -473,10 +478,22 @@ fn shown(text: &str) -> String {
             .eq_ignore_ascii_case(telling)
     });
     let value = rest.trim_start().get(field.len()..).unwrap_or_default();
+    // Both have a word that only the application knows.
+    if matches!(name, "secure_link_md5" | "secure_link_secret") {
+        return format!("{name} {}", secrets::HIDDEN);
+    }
     if is_credential && name.ends_with("_header") && !value.trim_start().starts_with('$') {
         return format!("{name} {field} {}", secrets::HIDDEN);
     }
     format!("{name}{}", secrets::masked(rest))
+}
+
+/// The text of a verdict without the secret in a header field that it sets: prose has none.
+fn without_secret_of_field(verdict: &str) -> String {
+    match verdict.starts_with("header = ") {
+        true => secrets::masked(verdict),
+        false => verdict.to_owned(),
+    }
 }
 
 /// The gravity of a verdict, for directives that have several.
@@ -489,7 +506,7 @@ fn rank(verdict: &Verdict) -> u8 {
         Verdict::Unknown(_) | Verdict::Ignored(_) => 4,
         Verdict::Dangerous(_) => 5,
         Verdict::Unsupported(_) => 6,
-        Verdict::AtStart(_) | Verdict::Unset(_) => 7,
+        Verdict::AtStart(_) | Verdict::Unset(_) | Verdict::Unfilled(_) => 7,
         Verdict::Wrong(_) => 8,
     }
 }

@@ -1,5 +1,8 @@
 //! Parameters, header fields and timeouts towards a server or the application.
 
+use super::forwarding::{
+    self, BELIEVED, FORWARDED, IN_THE_ENVIRON, OF_THE_CONNECTION, STATED, Upgrades, is_believed,
+};
 use super::locations::Context;
 use super::redirects::{constant, expanded, variable};
 use super::{Meaning, Table, listen, numbers};
@@ -49,6 +52,7 @@ pub fn options_of_application(
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         let is_https = (name, value) == ("HTTPS", "on") && listen::has_tls(meaning, at);
         match is_https || is_standard(name, value) {
+            _ if (name, value) == SERVER_NAME => note_server_name(meaning, at),
             true => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
             false if APPLICATION_PARAMS.contains(&name) => {
@@ -73,8 +77,13 @@ pub fn options_of_application(
         if let Some(at) = params {
             standard_fields(meaning, at, &headers, table);
         }
-        for at in headers {
-            header(meaning, at, (context, block), (false, &mut *table));
+        for at in &headers {
+            header(
+                meaning,
+                *at,
+                (context, block, &headers),
+                (false, &mut *table),
+            );
         }
     }
 }
@@ -104,7 +113,8 @@ fn is_field(
     if !name.starts_with("HTTP_") || value.is_empty() {
         return false;
     }
-    if STATED.contains(&&*lower) && value.starts_with('$') {
+    let is_first_name = lower == "x-forwarded-host" && value.contains("$server_name");
+    if STATED.contains(&&*lower) && value.starts_with('$') && !is_first_name {
         meaning.no_effect(at, IN_THE_ENVIRON);
         return true;
     }
@@ -150,47 +160,10 @@ fn add(table: &mut Table, name: &'static str, value: String) {
     }
 }
 
-/// Fields in which proxies describe the client's connection.
-const FORWARDED: [&str; 12] = [
-    "x-forwarded-for",
-    "x-real-ip",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-protocol",
-    "x-scheme",
-    "x-url-scheme",
-    "x-forwarded-ssl",
-    "x-forwarded-server",
-    "x-forwarded-scheme",
-    "x-client-ip",
-];
-
-/// Those that are set for every server, whatever its location says.
-const STATED: [&str; 4] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-];
-
-/// The reason for which an application needs none of [`STATED`].
-const IN_THE_ENVIRON: &str =
-    "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme";
-
-/// The verdict of a line that believes every client.
-const BELIEVED: &str =
-    "nginx believes here what any client says of itself: name the proxy that says it with --trust";
-
-/// True if a value is what the request itself says, perhaps by way of a `map`.
-fn is_believed(meaning: &Meaning<'_>, value: &str) -> bool {
-    let is_mapped = |name: &str| {
-        let mut items = meaning.tree.items.iter();
-        items.any(|item| {
-            item.name == "map" && item.arg(1) == name && item.arg(0).starts_with("$http_")
-        })
-    };
-    value.starts_with("$http_") && value != "$http_host" || is_mapped(value)
+/// True if a variable for the other end of the connection has the address of the client.
+fn is_of_client(meaning: &Meaning<'_>, name: &str) -> bool {
+    let is_proxied = name == "proxy_protocol_addr";
+    is_proxied == forwarding::has_proxy_protocol(meaning) && !forwarding::has_real_ip(meaning)
 }
 
 /// The value of a field as `request_header` takes it; `None` if it has other variables.
@@ -211,6 +184,9 @@ fn request_value(
         "server_port" => Some("{port}".to_owned()),
         "request_uri" => Some("{target}".to_owned()),
         "request_id" => Some("{request_id}".to_owned()),
+        "proxy_protocol_addr" | "realip_remote_addr" if is_of_client(meaning, name) => {
+            Some("{client}".to_owned())
+        }
         _ => variable(meaning, context.site, block, name)
             .filter(|value| !request_headers::has_fact(value)),
     })
@@ -236,7 +212,6 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("REMOTE_ADDR", "$remote_addr"),
     ("REMOTE_PORT", "$remote_port"),
     ("SERVER_PORT", "$server_port"),
-    ("SERVER_NAME", "$server_name"),
     ("SERVER_NAME", "$host"),
     ("HTTP_HOST", "$host"),
     ("HTTP_HOST", "$http_host"),
@@ -248,6 +223,14 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("HTTPS", "$https if_not_empty"),
 ];
 
+/// A variable that is the first name of the server in nginx.
+const SERVER_NAME: (&str, &str) = ("SERVER_NAME", "$server_name");
+
+fn note_server_name(meaning: &mut Meaning<'_>, at: usize) {
+    let text = "SERVER_NAME is the host that the client asks for; nginx's is the first name of the server for every host";
+    meaning.say(at, Verdict::Noted(text.to_owned()));
+}
+
 pub fn uwsgi_options(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
@@ -257,7 +240,9 @@ pub fn uwsgi_options(
     let mut params = Vec::new();
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
-        if is_standard(name, value) {
+        if (name, value) == SERVER_NAME {
+            note_server_name(meaning, at);
+        } else if is_standard(name, value) {
             meaning.already(at, "sent to the server");
         } else if name.is_empty()
             || !name
@@ -312,10 +297,10 @@ pub fn http_options(
     if let Some(at) = params {
         standard_fields(meaning, at, &headers, table);
     }
-    for at in headers {
+    for at in headers.iter().copied() {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         if !name.eq_ignore_ascii_case("host") {
-            header(meaning, at, (context, block), (true, &mut *table));
+            header(meaning, at, (context, block, &headers), (true, &mut *table));
             continue;
         }
         host = match value {
@@ -398,39 +383,52 @@ fn standard_fields(meaning: &mut Meaning<'_>, at: usize, headers: &[usize], tabl
     add(table, "request_header", rule);
 }
 
-/// A field that nginx would send to a server; `to_server` unless the application is meant.
+/// The `Host` of requests for an application of this server.
+fn host_of_application(meaning: &mut Meaning<'_>, at: usize, value: &str) {
+    let text = "the application gets the Host of the client";
+    match value {
+        "$http_host" => meaning.already(at, text),
+        "$host" | "$host:$server_port" | "$host:$proxy_port" | "$http_host:$server_port" => {
+            let port = "as it is, with its port, which nginx would leave out or replace";
+            meaning.already(at, format!("{text} {port}"));
+        }
+        "$proxy_host" => meaning.say(at, Verdict::Noted(text.to_owned())),
+        _ => meaning.unsupported(at, format!("{text}: have it take all names of the site")),
+    }
+}
+
+/// A field that nginx would send to a server, beside `all` others; `to_server` unless the application is meant.
 fn header(
     meaning: &mut Meaning<'_>,
     at: usize,
-    (context, block): (&Context<'_>, usize),
+    (context, block, all): (&Context<'_>, usize, &[usize]),
     (to_server, table): (bool, &mut Table),
 ) {
     let (name, value) = (meaning.arg(at, 0).to_ascii_lowercase(), meaning.arg(at, 1));
     match &*name {
-        "host" if !to_server && value.starts_with('$') => {
-            let port = match value {
-                "$http_host" => "",
-                _ => ", with its port, which nginx would leave out or replace",
-            };
-            meaning.already(
-                at,
-                format!("the application gets the Host of the client{port}"),
-            );
+        "host" if !to_server && value.starts_with('$') => host_of_application(meaning, at, value),
+        "upgrade" | "connection" => {
+            let kind = forwarding::upgrades(meaning, all);
+            upgrades(meaning, at, kind, (to_server, table));
         }
-        "upgrade" | "connection" => meaning.already(at, "upgrades such as WebSocket pass through"),
-        "accept-encoding" | "x-request-id" | "content-length" | "content-type"
-            if value.starts_with('$') =>
-        {
+        "content-length" | "content-type" if value.get(1..) == Some(&*name.replace('-', "_")) => {
             meaning.already(at, "it is passed on");
         }
+        "x-request-id" if value == "$request_id" => meaning.already(at, "sent to every server"),
+        "x-request-id" if value.starts_with("$http_") => meaning.say(
+            at,
+            Verdict::Noted(
+                "a server gets the id of the request, which a client of --trust alone may name"
+                    .to_owned(),
+            ),
+        ),
         _ if FORWARDED.contains(&&*name) && is_believed(meaning, value) => {
             meaning.say(at, Verdict::Dangerous(BELIEVED.to_owned()));
         }
-        _ if STATED.contains(&&*name) => stated(meaning, at, (&name, value), to_server),
-        _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => {
-            meaning.already(at, "header fields are passed on");
+        _ if STATED.contains(&&*name) => {
+            stated(meaning, at, (context, block), (to_server, table));
         }
-        "cookie" | "authorization" | "user-agent" | "referer" if value.starts_with('$') => {
+        _ if value.starts_with("$http_") && value[6..].replace('_', "-") == name => {
             meaning.already(at, "header fields are passed on");
         }
         "x-nginx-proxy" => meaning.no_effect(at, "a mark that no server of Python reads"),
@@ -455,23 +453,60 @@ fn header(
 }
 
 /// A field of [`STATED`].
-fn stated(meaning: &mut Meaning<'_>, at: usize, (name, value): (&str, &str), to_server: bool) {
+fn stated(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    (context, block): (&Context<'_>, usize),
+    (to_server, table): (bool, &mut Table),
+) {
+    let (given, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
+    let name = given.to_ascii_lowercase();
+    let is_name = name == "x-forwarded-host" && value.contains("$server_name");
     let is_open = value.starts_with('$') || value.is_empty();
-    let is_of_site = name == "x-forwarded-host" && value == "$server_name";
-    let is_https = name == "x-forwarded-proto" && value == "https" && listen::has_tls(meaning, at);
-    if is_open && !to_server {
-        meaning.no_effect(at, IN_THE_ENVIRON);
-    } else if is_of_site {
-        let text =
-            "servers get the host that the client asks for, which is one of the site's names";
-        meaning.say(at, Verdict::Noted(text.to_owned()));
-    } else if is_open || is_https {
-        meaning.already(at, "set from the connection, or by a proxy of --trust");
-    } else {
-        meaning.unsupported(
+    if is_open && !to_server && !is_name {
+        return meaning.no_effect(at, IN_THE_ENVIRON);
+    }
+    if let Some(verdict) = forwarding::stated(meaning, at, &name, value) {
+        return meaning.say(at, verdict);
+    }
+    let value = request_value(meaning, context, block, value);
+    let is_set = value.is_some_and(|value| request_header(meaning, at, (given, &value), table));
+    if !is_set {
+        let text = match name == "x-forwarded-host" {
+            true => {
+                "a server gets the host that the client asks for, or that a proxy of --trust names: leave the line out, or give it a text"
+            }
+            false => OF_THE_CONNECTION,
+        };
+        meaning.unsupported(at, text);
+    }
+}
+
+/// `Connection` and `Upgrade`.
+fn upgrades(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    upgrades: Upgrades,
+    (to_server, table): (bool, &mut Table),
+) {
+    match upgrades {
+        _ if !to_server => meaning.no_effect(
             at,
-            "the scheme and host are those of the connection, or of a proxy of --trust: name the balancer there",
-        );
+            "the application is in this server, and has no connection of its own to switch",
+        ),
+        Upgrades::Asked => meaning.already(at, "upgrades such as WebSocket pass through"),
+        Upgrades::Never => {
+            let rule = "remove Upgrade";
+            let text = format!("request_header = {rule:?}: no upgrade such as WebSocket passes");
+            meaning.honoured(at, text);
+            if !table.values("request_header").iter().any(|own| own == rule) {
+                add(table, "request_header", rule.to_owned());
+            }
+        }
+        Upgrades::Always => meaning.unsupported(
+            at,
+            "an upgrade is asked of a server where the client asks for it: Upgrade $http_upgrade",
+        ),
     }
 }
 

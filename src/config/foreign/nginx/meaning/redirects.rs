@@ -2,7 +2,8 @@
 
 use super::served::Site;
 use super::try_files::without_file;
-use super::{Meaning, Table, method_conditions};
+use super::{Meaning, Table, forwarding, method_conditions};
+use crate::config::Scheme;
 use crate::config::foreign::Verdict;
 use crate::config::locations::HOST;
 
@@ -180,6 +181,9 @@ fn content_type(meaning: &mut Meaning<'_>, block: usize) -> Option<String> {
         return Some(value);
     }
     if let Some(value) = type_of_path(meaning, block) {
+        if let Some(at) = meaning.tree.named(Some(block), "default_type").next() {
+            meaning.no_effect(at, "the extension of the path has a type of its own");
+        }
         return Some(with_charset(meaning, block, value));
     }
     let at = meaning.scalar(Some(block), "default_type");
@@ -307,6 +311,7 @@ pub fn address(
                 _ => variable(meaning, site, block, name),
             });
             let authority = authority.filter(|text| text.matches(HOST).count() < 2);
+            let authority = authority.filter(|text| is_host(text));
             authority.and_then(|authority| {
                 let (scheme, path) = (constant(scheme)?, constant(path)?);
                 Some(format!("{scheme}://{authority}{path}"))
@@ -314,10 +319,14 @@ pub fn address(
         }
         None => constant(base),
     };
-    let Some(base) = known else {
-        let text = "a redirect with variables: have the application answer";
+    let Some(known) = known else {
+        let text = match base.contains("$server_name") {
+            true => "$server_name is the first name of the server, which is no host: name one",
+            false => "a redirect with variables: have the application answer",
+        };
         return Err(Verdict::Unsupported(text.to_owned()));
     };
+    let base = known;
     let is_target = base.is_empty()
         || base.starts_with("http://")
         || base.starts_with("https://")
@@ -331,6 +340,11 @@ pub fn address(
         ));
     }
     Ok(base)
+}
+
+/// True unless an authority is what `server_name` has beside hosts: nothing, `_`, a wildcard.
+fn is_host(authority: &str) -> bool {
+    authority.contains(char::is_alphanumeric) && !authority.contains(['*', '~'])
 }
 
 fn strip_any<'t>(text: &'t str, ends: &[&str]) -> Option<&'t str> {
@@ -388,6 +402,9 @@ fn rewritten(meaning: &mut Meaning<'_>, site: &Site, at: usize) -> Option<Result
     }
     // A replacement that ends in `?` drops the query.
     let to = to.strip_suffix('?').unwrap_or(to);
+    if extends_host(pattern, to) {
+        meaning.say(at, Verdict::Dangerous(format!("nginx puts the path straight behind the host ({}), so a link to this site can lead to any other: a slash is between them here", to.replace("$1", "path"))));
+    }
     let to = match (
         strip_any(to, &["/$1", "$1"]),
         strip_any(to, &["$request_uri"]),
@@ -398,6 +415,15 @@ fn rewritten(meaning: &mut Meaning<'_>, site: &Site, at: usize) -> Option<Result
         (None, None) => to.to_owned(),
     };
     Some(redirect(meaning, site, at, &to, status))
+}
+
+/// True for `^/(.*)$ https://host$1`, whose capture has no slash at its beginning.
+fn extends_host(pattern: &str, to: &str) -> bool {
+    let is_bare = |base: &str| {
+        let authority = base.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| !authority.contains('/'))
+    };
+    pattern.starts_with("^/(") && to.strip_suffix("$1").is_some_and(is_bare)
 }
 
 /// The verdict of a `rewrite` of no known shape.
@@ -515,11 +541,8 @@ pub fn expanded(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<St
 pub fn variable(meaning: &Meaning<'_>, site: &Site, block: usize, name: &str) -> Option<String> {
     match name {
         "scheme" => Some(site.scheme.as_str().to_owned()),
-        "server_name" => site
-            .names
-            .first()
-            .filter(|name| !name.contains('*'))
-            .cloned(),
+        "server_name" => server_name(meaning, site),
+        _ if is_empty(meaning, site, name) => Some(String::new()),
         _ => {
             // `set` counts where it has one value for all requests.
             let name = format!("${name}");
@@ -539,4 +562,28 @@ pub fn variable(meaning: &Meaning<'_>, site: &Site, block: usize, name: &str) ->
             None
         }
     }
+}
+
+/// The value of `$server_name`: the first name of the server, whatever host a request has
+/// (`ngx_http_core_merge_srv_conf`); `None` for the name of the machine.
+fn server_name(meaning: &Meaning<'_>, site: &Site) -> Option<String> {
+    let first = meaning.tree.named(Some(site.server), "server_name").next();
+    let name = first.map_or("", |line| meaning.arg(line, 0));
+    let name = name.strip_prefix('.').unwrap_or(name);
+    match name {
+        "$hostname" => None,
+        _ if name.starts_with('~') => Some(name.to_owned()),
+        _ => Some(name.to_ascii_lowercase()),
+    }
+}
+
+/// True for variables that are empty for every request of the server.
+fn is_empty(meaning: &Meaning<'_>, site: &Site, name: &str) -> bool {
+    if name.starts_with("proxy_protocol_") {
+        return !forwarding::has_proxy_protocol(meaning);
+    }
+    let is_of_client = name.starts_with("ssl_client_") && name != "ssl_client_verify";
+    let is_tls = name.starts_with("ssl_") && name != "ssl_preread_server_name";
+    is_of_client && !forwarding::has_client_certificates(meaning)
+        || is_tls && !site.has_tls() && site.scheme == Scheme::Http
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::locations::{Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed, Keep};
-use super::{Meaning, Table, regex, rules};
+use super::{Meaning, Table, error_pages, regex, rules};
 use crate::config::Segments;
 
 /// Makes the tables of the `rewrite`s of a server, and of its locations, that concern paths of their
@@ -159,7 +159,7 @@ fn file(
     let block = meaning.tree.items[at].parent.unwrap_or(at);
     // In a location, `break` looks for the file by the settings of that location.
     let is_break = meaning.arg(at, 2) == "break" && meaning.name(block) == "location";
-    let Some(file) = rules::page_file(meaning, context, to).filter(|_| !is_break) else {
+    let Some(file) = error_pages::page_file(meaning, context, to).filter(|_| !is_break) else {
         return;
     };
     for path in paths {

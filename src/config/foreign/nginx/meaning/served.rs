@@ -12,8 +12,6 @@ pub struct Site {
     pub server: usize,
     /// Its hosts as `[[location]] host` takes them; none for every host.
     pub hosts: Vec<String>,
-    /// Its exact and wildcard names, the first first.
-    pub names: Vec<String>,
     /// Its addresses.
     pub listens: Vec<Listen>,
     /// The scheme by which clients ask for it.

@@ -8,6 +8,7 @@ use super::listen;
 use super::served::Site;
 use super::{regex, tls};
 use crate::config::foreign::Verdict;
+use crate::config::foreign::nginx::directives;
 use crate::config::{HostPattern, Scheme};
 
 /// The servers in order, the default server first.
@@ -28,7 +29,6 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
             at,
             server: at,
             hosts: Vec::new(),
-            names: names(meaning, at),
             listens,
             scheme: Scheme::Http,
             is_of_scheme: false,
@@ -117,7 +117,6 @@ fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
             made.push(Site {
                 at,
                 server: site.server,
-                names: hosts.clone(),
                 hosts,
                 listens: Vec::new(),
                 scheme: site.scheme,
@@ -163,12 +162,6 @@ fn condition(args: &[&str]) -> Option<HostCondition> {
         hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         is_negated: operator.starts_with('!'),
     })
-}
-
-fn names(meaning: &Meaning<'_>, server: usize) -> Vec<String> {
-    let directives = meaning.tree.named(Some(server), "server_name");
-    let all = directives.flat_map(|at| meaning.tree.items[at].texts());
-    all.map(str::to_ascii_lowercase).collect()
 }
 
 /// Leaves those with the ports of the default server.
@@ -278,6 +271,13 @@ fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
 fn own_hosts(meaning: &mut Meaning<'_>, site: &mut Site, is_alone: bool) {
     let mut reasons: Vec<(usize, String)> = Vec::new();
     for at in meaning.tree.named(Some(site.server), "server_name") {
+        if let Some(name) = swallowed(meaning.tree.items[at].texts()) {
+            let text =
+                format!("a `;` is missing before {name}, so nginx takes it for a name of the site");
+            meaning.say(at, Verdict::Noted(text));
+        }
+    }
+    for at in meaning.tree.named(Some(site.server), "server_name") {
         for name in meaning.tree.items[at].texts() {
             match patterns(name) {
                 Ok(patterns) if !is_alone => site.hosts.extend(patterns),
@@ -286,13 +286,34 @@ fn own_hosts(meaning: &mut Meaning<'_>, site: &mut Site, is_alone: bool) {
             }
         }
     }
-    site.names
-        .retain(|name| patterns(name).is_ok_and(|patterns| !patterns.is_empty()));
     if !is_alone {
         for (at, reason) in reasons {
             meaning.unsupported(at, reason);
         }
     }
+}
+
+/// The directive among the names of a `server_name` whose semicolon is missing.
+fn swallowed<'t>(names: impl Iterator<Item = &'t str>) -> Option<&'t str> {
+    let is_usual = |name: &str| {
+        matches!(
+            name,
+            "charset"
+                | "root"
+                | "index"
+                | "listen"
+                | "location"
+                | "gzip"
+                | "expires"
+                | "include"
+                | "return"
+                | "rewrite"
+                | "alias"
+        )
+    };
+    names.skip(1).find(|name| {
+        is_usual(name) || name.contains('_') && directives::names().any(|own| own == *name)
+    })
 }
 
 /// A name of `server_name` as patterns of hosts; none for names that no request has.

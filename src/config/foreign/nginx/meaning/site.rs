@@ -73,7 +73,14 @@ fn binds(meaning: &mut Meaning<'_>, sites: &[Site]) {
             meaning.honoured(at, format!("bind = {:?}", listen.bind));
         }
     }
-    if let Some(at) = is_proxied {
+    let is_of_all = sites
+        .iter()
+        .flat_map(|site| &site.listens)
+        .all(|listen| listen.has_proxy_protocol);
+    if let Some(at) = is_proxied.filter(|_| !is_of_all) {
+        let text = "proxy_protocol at some addresses: here it is required at all or none, so it is read at none: give it to every listen, or serve the others apart";
+        meaning.unsupported(at, text);
+    } else if let Some(at) = is_proxied {
         let all = ["0.0.0.0/0", "::/0", "unix"].map(str::to_owned).to_vec();
         meaning.set(at, "proxy_protocol", all);
     }
@@ -325,6 +332,19 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
 
 /// The `real_ip` module.
 fn proxies(meaning: &mut Meaning<'_>, server: usize) {
+    let trusts = |name: &str| {
+        let mut items = meaning.tree.items.iter();
+        items.any(|item| item.name == name)
+    };
+    if !trusts("set_real_ip_from") {
+        let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
+        for at in (0..meaning.tree.items.len())
+            .filter(is_it)
+            .collect::<Vec<_>>()
+        {
+            meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
+        }
+    }
     let all = meaning.nearest(Some(server), "set_real_ip_from");
     let Some(first) = all.first().copied() else {
         return;
@@ -357,21 +377,38 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
         meaning.unsupported(*wrong, "no network or address");
         return;
     }
+    let text = format!("trust = {values:?}, trust_fields = \"for\"");
+    if header == "proxy_protocol" {
+        let text = "proxy_protocol: connections of others are closed";
+        match meaning.layer.entry("proxy_protocol").is_some() {
+            true => meaning.set(first, "proxy_protocol", values),
+            false => meaning.no_effect(first, "no listen has proxy_protocol"),
+        }
+        let verdict = meaning.verdicts[first].clone();
+        for at in all.into_iter().chain(line) {
+            meaning.verdicts[at] = match &verdict {
+                Some(Verdict::Honoured(_)) => Some(Verdict::Honoured(text.to_owned())),
+                other => other.clone(),
+            };
+        }
+        if let Some(at) = meaning.scalar(Some(server), "real_ip_recursive") {
+            meaning.no_effect(at, "a PROXY header has one address");
+        }
+        return;
+    }
     meaning.set(first, "trust", values);
+    meaning.set(first, "trust_fields", vec!["for".to_owned()]);
     for at in all {
-        meaning.honoured(at, "trust");
+        meaning.honoured(at, text.clone());
     }
     if let Some(line) = line {
         meaning.already(line, "X-Forwarded-For of trusted proxies");
     }
-    if let Some(at) = meaning.scalar(Some(server), "real_ip_recursive") {
-        match meaning.arg(at, 0) {
-            "on" => meaning.already(at, "the first address that is not trusted counts"),
-            _ => meaning.say(
-                at,
-                Verdict::Noted("the first address that is not trusted counts".to_owned()),
-            ),
-        }
+    let recursive = meaning.scalar(Some(server), "real_ip_recursive");
+    match recursive.map(|at| (at, meaning.arg(at, 0))) {
+        Some((at, "on")) => meaning.already(at, "the first address that is not trusted counts"),
+        Some((at, _)) => meaning.set(at, "trust_hops", vec!["1".to_owned()]),
+        None => meaning.imply("trust_hops", "1", "nginx's real_ip_recursive off"),
     }
 }
 

@@ -29,7 +29,12 @@ pub fn decide(meaning: &mut Meaning<'_>, mut sites: Vec<Site>) -> Vec<Site> {
         false => redirects_to_same_host(meaning, site.at),
     };
     let plain: Vec<&Site> = sites.iter().filter(|site| site.has_plain()).collect();
-    if !plain.is_empty() && plain.iter().all(redirects) {
+    // The address of `redirect_to_https` has the port; that of `https://$host` has none.
+    let tls = sites.iter().flat_map(|site| &site.listens);
+    let has_usual_port = tls
+        .filter(|listen| listen.is_tls)
+        .all(|listen| listen.port == Some(443));
+    if !plain.is_empty() && has_usual_port && plain.iter().all(redirects) {
         return redirected(meaning, sites);
     }
     let is_split = |site: &&Site| {

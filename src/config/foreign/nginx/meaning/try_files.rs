@@ -22,7 +22,7 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
         for page in meaning.nearest(Some(at), "error_page") {
             let args = meaning.args(page);
             if let ["404", "=", name] = args[..]
-                && let Some(named) = context.named(name)
+                && let Some(named) = handler(meaning, context, name)
             {
                 meaning.honoured(page, "missing = \"app\"");
                 return Missing::Location(named);
@@ -87,6 +87,14 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
     page(meaning, context, (at, line), path, (last, false))
 }
 
+/// The named location that answers requests, unless it is a page for errors (`error_pages`).
+pub fn handler(meaning: &Meaning<'_>, context: &Context<'_>, name: &str) -> Option<usize> {
+    let named = context.named(name)?;
+    let mut children = meaning.tree.children(Some(named));
+    let is_text = children.any(|child| meaning.name(child) == "return");
+    (!is_text).then_some(named)
+}
+
 /// The named location that answers in the place of a `return 418` where `error_page 418 = @app` holds,
 /// which older files have since `if` and `proxy_pass` disagree.
 pub fn passed_on(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) -> Option<usize> {
@@ -103,7 +111,7 @@ pub fn passed_on(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) 
         let [codes @ .., "=", name] = &args[..] else {
             return None;
         };
-        let named = context.named(name)?;
+        let named = handler(meaning, context, name)?;
         codes.contains(&code).then_some((page, named))
     })?;
     meaning.honoured(line, "passed on to the named location");
@@ -126,7 +134,9 @@ pub fn is_of_returns(meaning: &Meaning<'_>, context: &Context<'_>, page: usize) 
     let mut items = meaning.tree.items.iter();
     let intercepts =
         items.any(|item| item.name.ends_with("_intercept_errors") && item.arg(0) == "on");
-    !intercepts && context.named(name).is_some() && codes.iter().all(|code| UNUSUAL.contains(code))
+    !intercepts
+        && handler(meaning, context, name).is_some()
+        && codes.iter().all(|code| UNUSUAL.contains(code))
 }
 
 /// Statuses that neither nginx nor pyserve gives by itself.

@@ -1,6 +1,6 @@
 //! Programs that pyserve itself takes over: nginx, and the server of one application.
 
-use super::{Meaning, is_false};
+use super::{Meaning, is_false, program_of};
 use crate::config::foreign::supervisord::programs::{Command, Start, nginx_file};
 use crate::config::foreign::supervisord::{Call, Server};
 use crate::config::foreign::{self, Line, Verdict, secrets};
@@ -11,7 +11,7 @@ impl Meaning<'_> {
     /// Chooses the program whose application is served: the first that is a server for one.
     pub(super) fn find_application(&mut self) {
         let is_it = |section: &String| {
-            let is_program = section.starts_with("program:");
+            let is_program = program_of(section).is_some();
             let started = self.find(section, "autostart").map(|at| &self.items[at]);
             let is_started = started.is_none_or(|item| !is_false(&item.value));
             let command = self.command(section).map(|(_, command)| command);

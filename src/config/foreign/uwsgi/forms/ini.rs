@@ -29,7 +29,7 @@ pub fn parse(text: &str, asked: &str) -> Parsed {
             });
         } else {
             let reason = match section.is_empty() {
-                true => format!("it stands before the section [{asked}]"),
+                true => format!("it stands in no section, and uWSGI reads [{asked}]"),
                 false => unread_section(&section, asked),
             };
             parsed.unread.push((at + 1, line.to_owned(), reason));

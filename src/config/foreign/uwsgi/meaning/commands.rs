@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use super::companions::{companion, quoted};
+use crate::config::foreign::uwsgi::magic;
 use crate::config::foreign::{Verdict, equivalent, origin};
 use crate::config::settings;
 
@@ -48,6 +49,38 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         meaning.say(at, verdict);
     }
     super::schedules::decide(meaning, &mut names);
+    for at in 0..meaning.items.len() {
+        variables_of_files(meaning, at);
+    }
+}
+
+/// Says which `%x` of a command in a file are uWSGI's, where they look like the program's own.
+fn variables_of_files(meaning: &mut Meaning<'_>, at: usize) {
+    let item = &meaning.items[at];
+    let is_command = ["exec-", "hook-", "attach-daemon", "smart-attach-daemon"];
+    let is_command =
+        is_command.iter().any(|start| item.key.starts_with(start)) || item.key.contains("cron");
+    // Those of a command line and of the environment stay as they are.
+    if !is_command || item.place.line == 0 {
+        return;
+    }
+    let found = magic::meant_for_program(&item.text);
+    let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] else {
+        return;
+    };
+    if found.is_empty() {
+        return;
+    }
+    let meanings: Vec<_> = found
+        .iter()
+        .map(|(name, meaning)| format!("%{name} is {meaning}"))
+        .collect();
+    let written: Vec<_> = found.iter().map(|(name, _)| format!("%%{name}")).collect();
+    text.push_str(&format!(
+        " (in a file of uWSGI {}: write {} for the program)",
+        meanings.join(", "),
+        written.join(", ")
+    ));
 }
 
 /// All commands of the start as one line for the shell, which ends at the first that fails.

@@ -8,7 +8,7 @@ use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::uwsgi::numbers::atoi;
 use crate::config::foreign::uwsgi::options::{self, Argument};
-use crate::config::foreign::uwsgi::reader::{Item, is_plugin_here};
+use crate::config::foreign::uwsgi::reader::{Item, is_plugin_by_options, is_plugin_here};
 use crate::config::suggest;
 
 /// Refuses values with a `$(NAME)`, `%(name)` or template that was not filled in, where the value counts.
@@ -36,6 +36,8 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
                 (Gap::Variable(name), false) => {
                     Verdict::Incomplete(format!("the variable {name} is not set now"))
                 }
+                (Gap::Template, true) => Verdict::Unset(TEMPLATE.to_owned()),
+                (Gap::Template, false) => Verdict::Unfilled(TEMPLATE.to_owned()),
                 (Gap::Text(problem), true) => Verdict::Unset(problem),
                 (Gap::Text(problem), false) => Verdict::Unsupported(problem),
             };
@@ -93,10 +95,15 @@ const NEEDED: &[&str] = &[
     "gid",
 ];
 
+/// What a part for a template engine needs.
+const TEMPLATE: &str = "a template: fill it in first";
+
 /// A part of a value that was not filled in.
 enum Gap {
     /// An environment variable of this name.
     Variable(String),
+    /// A part for a template engine.
+    Template,
     /// Anything else; the problem.
     Text(String),
 }
@@ -109,7 +116,7 @@ fn unset(value: &str, is_shell: bool) -> Option<Gap> {
         Some(value[from..from + length].to_owned())
     };
     if value.contains("{{") || value.contains("{%") {
-        return Some(Gap::Text("a template: fill it in first".to_owned()));
+        return Some(Gap::Template);
     }
     // A shell replaces these itself.
     if is_shell {
@@ -241,9 +248,17 @@ fn structure(item: &Item) -> Option<Verdict> {
 
 fn plugins(value: &str) -> Verdict {
     let names = value.split([',', ' ']).filter(|name| !name.is_empty());
-    let others: Vec<_> = names.filter(|name| !is_plugin_here(name)).collect();
+    let all: Vec<_> = names.filter(|name| !is_plugin_here(name)).collect();
+    let others = all.iter().filter(|name| !is_plugin_by_options(name));
+    let others: Vec<_> = others.copied().collect();
     match &others[..] {
-        [] => Verdict::AlreadySo("Python, HTTP and files are built in".to_owned()),
+        [] if all.is_empty() => {
+            Verdict::AlreadySo("Python, HTTP and files are built in".to_owned())
+        }
+        [] => Verdict::NoEffect(format!(
+            "{} works by lines of its own alone, which have their verdicts",
+            all.join(", ")
+        )),
         others => Verdict::Unsupported(format!(
             "there is no plugin {}: see the lines with its options",
             others.join(", ")
@@ -273,7 +288,7 @@ fn unknown(item: &Item, hints: &mut usize) -> Verdict {
     let is_variable = item.place.line == 0 && item.place.source.starts_with("UWSGI_");
     match meant {
         _ if item.key.starts_with('{') || item.key.starts_with("<%") => {
-            Verdict::Unsupported("a line of a template: fill the template in first".to_owned())
+            Verdict::Unfilled(TEMPLATE.to_owned())
         }
         Some(meant) => Verdict::Ignored(format!(
             "no option of uWSGI, which ignores it, did you mean {meant}?"
