@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use crate::config::foreign::{self, Line, Place, Verdict, equivalent};
 use crate::config::layers::Layer;
-use crate::config::{HostFacts, environment};
+use crate::config::{HostFacts, environment, native};
 use crate::observe::diagnostics::say;
 use crate::verbs::print;
 
@@ -95,11 +95,20 @@ pub fn run(request: &Request) -> ExitCode {
         say(&format!("pyserve: {error}"));
         return ExitCode::FAILURE;
     }
-    if request.write
-        && let Err(problem) = write(&found, whole.as_ref())
-    {
-        say(&format!("pyserve: {problem}"));
-        return ExitCode::from(code.max(1));
+    if request.write {
+        match write(&found, whole.as_ref()) {
+            Ok(()) => {
+                let path = host.current_dir.join(WRITTEN);
+                say(&format!(
+                    "pyserve: wrote {}",
+                    native::shown(&native::text(path.as_os_str()))
+                ));
+            }
+            Err(problem) => {
+                say(&format!("pyserve: {problem}"));
+                return ExitCode::from(code.max(1));
+            }
+        }
     }
     ExitCode::from(code)
 }

@@ -463,3 +463,38 @@ fn scale_changes_the_number_of_workers_within_what_there_is_room_for() {
     assert!(ended.stderr.contains("are possible"), "{}", ended.stderr);
     assert_eq!(verb(&server, &["scale", "0"]).code, 2);
 }
+
+#[test]
+fn a_number_above_the_range_that_is_set_during_a_reload_holds_behind_it() {
+    for workers in ["1..2", "1..6", "auto", "2"] {
+        let server = Pyserve::app("boot_held.py")
+            .args(["--workers", workers])
+            .listening();
+        server.probe.held("importing").release();
+        server.stderr.wait_for("ready in ");
+        server.signal(Signal::HUP);
+        let held = server.probe.held("importing");
+        for number in ["7", "5"] {
+            let ended = verb(&server, &["scale", number]);
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+        }
+        held.release();
+        server.stderr.wait_for("reloaded in");
+        let scaling = &status(&server)["applications"][0]["scaling"];
+        assert_eq!(scaling["workers"], 5, "{workers}: {scaling}");
+        let reason = scaling["reason"].as_str().unwrap();
+        assert!(reason.contains("by hand"), "{workers}: {reason}");
+        assert_eq!(server.get("/").text(), "booted");
+        // What comes before a reload holds until then.
+        server.signal(Signal::HUP);
+        server.probe.held("importing").release();
+        server.stderr.wait_for_nth("reloaded in", 2);
+        let scaling = &status(&server)["applications"][0]["scaling"];
+        let most = [("1..2", 2), ("1..6", 5)]
+            .into_iter()
+            .find(|(range, _)| *range == workers);
+        if let Some((_, most)) = most {
+            assert_eq!(scaling["workers"], most, "{workers}: {scaling}");
+        }
+    }
+}

@@ -191,3 +191,41 @@ fn a_reload_ends_the_server_where_the_settings_say_so() {
         assert!(log.contains("stopping instead (exit_on_reload)"), "{log}");
     }
 }
+
+#[test]
+fn garbage_makes_a_few_lines_and_its_number() {
+    let (server, dir) = serving("master-fifo = fifo\n");
+    echo(&dir.path().join("fifo"), &"x".repeat(100_000));
+    let more = server.stderr.wait_for("more commands from the FIFO");
+    let ignored = server.stderr.count("ignored command x");
+    assert!(ignored <= 20, "{ignored}: {more}");
+    assert_eq!(server.get("/").text(), "old");
+}
+
+#[test]
+fn a_fifo_that_is_removed_is_made_again() {
+    let (mut server, dir) = serving("master-fifo = fifo\n");
+    let fifo = dir.path().join("fifo");
+    std::fs::remove_file(&fifo).unwrap();
+    server.stderr.wait_for("made the FIFO");
+    echo(&fifo, "q");
+    assert_eq!(server.wait_exit(), 0);
+    assert!(!fifo.exists());
+}
+
+#[test]
+fn of_two_servers_with_one_fifo_the_first_one_has_it() {
+    let (mut first, dir) = serving("master-fifo = fifo\n");
+    let mut second = Pyserve::new()
+        .current_dir(dir.path())
+        .args(["--ini", "uwsgi.ini"])
+        .ready();
+    let said = second.stderr.so_far().join("\n");
+    assert!(said.contains("another server reads it"), "{said}");
+    second.signal(Signal::TERM);
+    assert_eq!(second.wait_exit(), 0);
+    let fifo = dir.path().join("fifo");
+    echo(&fifo, "q");
+    assert_eq!(first.wait_exit(), 0);
+    assert!(!fifo.exists());
+}

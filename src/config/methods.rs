@@ -22,7 +22,7 @@ impl Methods {
     /// The set that names as in `GET`, or as in `!GET`, describe together; every method for none.
     ///
     /// # Errors
-    /// [`Invalid`] for both kinds of names.
+    /// [`Invalid`] for both kinds of names, and for CONNECT alone, which no location gets.
     pub fn of(named: Vec<NamedMethod>) -> Result<Self, Invalid> {
         let Some(first) = named.first() else {
             return Ok(Self::Every);
@@ -37,6 +37,12 @@ impl Methods {
         let mut all: Vec<_> = named.into_iter().map(|named| named.method).collect();
         all.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         all.dedup();
+        if !is_negated && all == [Method::CONNECT] {
+            return Err(invalid(
+                "no location gets CONNECT: it is refused",
+                "remove the location, or name other methods",
+            ));
+        }
         Ok(match is_negated {
             true => Self::Except(all),
             false => Self::Only(all),
@@ -121,7 +127,15 @@ pub struct NamedMethod {
 /// [`Invalid`] for anything that no method is, and for one in lower case, which no client sends.
 pub fn method_name(text: &str) -> Result<NamedMethod, Invalid> {
     let bare = text.strip_prefix('!').unwrap_or(text);
-    let is_usual = !bare.bytes().any(|byte| byte.is_ascii_lowercase());
+    if bare == "*" {
+        return Err(invalid(
+            "not the method of a request",
+            "leave it out for every method",
+        ));
+    }
+    // Names begin with a letter, as in M-SEARCH and BASELINE-CONTROL.
+    let is_usual = bare.starts_with(|c: char| c.is_ascii_uppercase())
+        && !bare.bytes().any(|byte| byte.is_ascii_lowercase());
     match Method::from_bytes(bare.as_bytes()) {
         Ok(method) if is_usual => Ok(NamedMethod {
             method,
@@ -191,8 +205,15 @@ mod tests {
 
     #[test]
     fn other_texts_and_mixed_sets_are_refused() {
-        for text in ["", "!", "get", "GET POST", "!!GET", "GET,HEAD"] {
-            assert!(method_name(text).is_err() || text == "!!GET", "{text}");
+        for text in [
+            "", "!", "get", "GET POST", "!!GET", "GET,HEAD", "5", "!5", "*", "!*", "-X", "Get",
+        ] {
+            assert!(method_name(text).is_err(), "{text}");
+        }
+        let connect = ["CONNECT"].map(|text| method_name(text).unwrap());
+        assert!(Methods::of(connect.to_vec()).is_err());
+        for text in ["M-SEARCH", "!CONNECT", "REPORT2"] {
+            assert!(method_name(text).is_ok(), "{text}");
         }
         let mixed = ["GET", "!POST"].map(|text| method_name(text).unwrap());
         assert!(Methods::of(mixed.to_vec()).is_err());

@@ -329,7 +329,7 @@ impl Resolver<'_> {
     fn show(&mut self, name: &'static str, value: String, origin: String) {
         let value = native::shown(&value).into_owned();
         let value = match name {
-            "argv" | "env" | "before_start" | "uwsgi_param" => {
+            "app" | "argv" | "env" | "before_start" | "uwsgi_param" => {
                 let known = self.layers.iter().flat_map(|layer| &layer.secrets);
                 secrets::hidden(&value, known)
             }
@@ -362,7 +362,10 @@ fn single<T>(
 
 fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> ConfigError {
     let place = origin.spell(name, value);
-    let hides = name.ends_with("env") || name.ends_with("command") || name.ends_with("_param");
+    let hides = name.ends_with("env")
+        || name.ends_with("command")
+        || name.ends_with("_param")
+        || name.ends_with("app");
     ConfigError::Value {
         place: if hides {
             secrets::masked(&place)

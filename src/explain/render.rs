@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::image::{Explained, Replacement, is_too_old};
 use super::subject::{Kind, Subject};
+use crate::config::foreign::secrets::HIDDEN;
 use crate::config::foreign::{Reading, equivalent};
 use crate::config::layers::Layer;
 use crate::config::native;
@@ -74,6 +75,15 @@ fn replaced(text: &mut String, replacements: &[Replacement]) {
                 number.clear();
             }
         }
+    }
+    let mut after = replacements
+        .iter()
+        .flat_map(|replacement| &replacement.after);
+    if after.any(|line| line.contains(HIDDEN)) {
+        let _infallible = writeln!(
+            text,
+            "# {HIDDEN}: a secret, and perhaps what is behind it; take that from the lines that it replaces"
+        );
     }
 }
 

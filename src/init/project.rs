@@ -167,9 +167,12 @@ fn in_directory(dir: &Path, chdir: Option<&String>) -> Result<Layout, String> {
     let has_page = |name: &&str| at.join(name).join("index.html").is_file();
     match PAGES.into_iter().find(has_page) {
         Some(pages) => Ok((pages.to_owned(), chdir.cloned(), None)),
-        None => Err(format!(
-            "no application found: looked for {looked_for} (name it with --app)"
-        )),
+        None => {
+            let passed_over = passed_over(dir);
+            Err(format!(
+                "no application found: looked for {looked_for}{passed_over} (name it with --app)"
+            ))
+        }
     }
 }
 
@@ -205,6 +208,25 @@ fn layouts(dir: &Path, names: &[String]) -> Vec<Layout> {
         _ => None,
     };
     names.iter().filter_map(layout).collect()
+}
+
+/// Says which directories were not looked into because of their names; nothing if there are none.
+fn passed_over(dir: &Path) -> String {
+    let is_other = |name: &String| !is_plain(name) && dir.join(name).is_dir();
+    let mut names: Vec<_> = names_in(dir).filter(is_other).collect();
+    names.sort();
+    names.truncate(3);
+    let names: Vec<_> = names
+        .iter()
+        .map(|name| format!("{:?}", one_line(name)))
+        .collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; not in {}: the name needs quotes (run `pyserve init` in there)",
+            names.join(", ")
+        ),
+    }
 }
 
 /// True for names that need no quotes in any of the files.
@@ -385,6 +407,15 @@ mod tests {
         ] {
             check(("mysite/settings.py", nothing), (false, false));
         }
+    }
+
+    #[test]
+    fn directories_whose_names_need_quotes_are_named() {
+        let problem = looked_at(&[("my app/app.py", "app = 1")]).unwrap_err();
+        assert!(
+            problem.contains("not in \"my app\": the name needs quotes"),
+            "{problem}"
+        );
     }
 
     #[test]

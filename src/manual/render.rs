@@ -2,7 +2,7 @@
 //! lists, headings and the first column of a table are bold.
 //!
 //! It knows the Markdown of `src/docs/` only: headings, paragraphs, lists of one level or two,
-//! fenced code, tables. Markup inside a line stays, except `**`.
+//! code that is fenced, or indented behind an empty line, tables. Markup inside a line stays, except `**`.
 
 use std::fmt::Write as _;
 
@@ -19,8 +19,18 @@ pub struct Style {
 pub fn render(source: &str, style: Style) -> String {
     let mut out = String::new();
     let mut lines = source.lines().peekable();
+    let mut is_behind_gap = true;
     while let Some(line) = lines.next() {
-        if line.starts_with("```") {
+        let is_code = is_behind_gap && line.starts_with(INDENT) && marker(line.trim()) == 0;
+        is_behind_gap = line.trim().is_empty();
+        if is_code {
+            let _ = writeln!(out, "{}", line.trim_end());
+            while let Some(code) = lines.next_if(|next| next.starts_with(INDENT)) {
+                let _ = writeln!(out, "{}", code.trim_end());
+            }
+            // An empty line may be a part of it.
+            is_behind_gap = true;
+        } else if line.starts_with("```") {
             for code in lines.by_ref().take_while(|code| !code.starts_with("```")) {
                 let _ = writeln!(out, "{}", format!("    {code}").trim_end());
             }
@@ -40,7 +50,8 @@ pub fn render(source: &str, style: Style) -> String {
             out.push('\n');
         } else {
             let mut text = line.to_owned();
-            while let Some(next) = lines.next_if(|next| continues(next)) {
+            let is_item = marker(text.trim()) > 0;
+            while let Some(next) = lines.next_if(|next| continues(next, is_item)) {
                 text.push(' ');
                 text.push_str(next.trim());
             }
@@ -57,13 +68,16 @@ pub fn render(source: &str, style: Style) -> String {
     out
 }
 
-/// True if a line belongs to the paragraph or list item before it.
-fn continues(line: &str) -> bool {
+/// Before each line of code that has no fence.
+const INDENT: &str = "    ";
+
+/// True if a line belongs to the paragraph or list item before it. In a paragraph a number such as
+/// `500. ` is text: lists begin with 1 (CommonMark, "List items").
+fn continues(line: &str, is_item: bool) -> bool {
     let text = line.trim_start();
-    !text.is_empty()
-        && marker(text) == 0
-        && !text.starts_with(['#', '|'])
-        && !text.starts_with("```")
+    let is_text =
+        marker(text) == 0 || (!is_item && !text.starts_with("- ") && !text.starts_with("1. "));
+    !text.is_empty() && is_text && !text.starts_with(['#', '|']) && !text.starts_with("```")
 }
 
 /// Length of the mark of a list item, `- ` or `1. `, at the beginning of the line.
@@ -161,6 +175,12 @@ mod tests {
         check(
             "- one two three four five\n  six\n- seven\n",
             "- one two three four\n  five six\n- seven\n",
+        );
+        check("status\n500. Then\n", "status 500. Then\n");
+        check("one\n1. a\n2. b\n", "one\n1. a\n2. b\n");
+        check(
+            "one\n\n    x   # a long comment of a command\n    y\n\n    z\n\ntwo\n",
+            "one\n\n    x   # a long comment of a command\n    y\n\n    z\n\ntwo\n",
         );
         check("1. a **b**\n2. c\n", "1. a b\n2. c\n");
         check("```sh\nx  y\n\nz\n```\nt\n", "    x  y\n\n    z\nt\n");

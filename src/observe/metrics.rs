@@ -41,6 +41,7 @@ pub static METRICS: Metrics = Metrics {
         "cpus_busy",
         "memory",
         "not_started",
+        "range",
     ]),
     reforks: ReasonCounter::new(&["promoted", "refused", "failed"]),
     timeouts: ReasonCounter::new(&["interrupted", "late", "killed"]),

@@ -207,6 +207,7 @@ impl App {
             };
         }
         self.last_error.clear();
+        self.reload_begins();
         self.coming = Some(Arc::new(settings));
         self.handle(PlanEvent::Reload(recipe));
     }

@@ -35,6 +35,7 @@ pub fn recipe(settings: &AppSettings) -> GenerationSpec {
     let slots = 2 * settings.workers.most.max(ROOM);
     GenerationSpec {
         workers,
+        range: (workers, settings.workers.most),
         slots: slots
             .min(MAX_THREADS as u32 / settings.threads.max(1))
             .max(settings.workers.most),

@@ -53,11 +53,15 @@ impl Interfaces {
         }
     }
 
-    /// Serves all from now on; `inherited` is the control socket of the server whose place this process
-    /// takes. Returns the one for the next process.
-    pub(super) fn open(&self, inherited: Option<SharedControl>) -> Option<SharedControl> {
+    /// Serves all from now on; `inherited` is the control socket of the server whose place this process,
+    /// a successor, takes. Returns the one for the next process.
+    pub(super) fn open(
+        &self,
+        inherited: Option<SharedControl>,
+        is_successor: bool,
+    ) -> Option<SharedControl> {
         self.stages.open.cancel();
-        self.open_fifo();
+        self.open_fifo(is_successor);
         let taken = inherited.and_then(|shared| ControlSocket::taken_over(&self.control, shared));
         let socket = taken.or_else(|| ControlSocket::open(&self.control))?;
         let shared = socket.share().ok();
@@ -67,9 +71,9 @@ impl Interfaces {
         shared
     }
 
-    fn open_fifo(&self) {
+    fn open_fifo(&self, is_successor: bool) {
         let Some(path) = &self.fifo else { return };
-        match CommandFifo::open(path) {
+        match CommandFifo::open(path, is_successor) {
             Ok(fifo) => {
                 let serve = fifo.serve(self.commander.clone(), self.stages.clone());
                 self.tasks.spawn(serve);

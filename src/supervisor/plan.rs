@@ -74,8 +74,10 @@ pub enum PlanEvent {
     TakeOver,
     /// The new generation is to be discarded.
     DiscardNew,
-    /// Set the number of workers.
+    /// Set the number of workers, also of a generation that is starting.
     Scale(u32),
+    /// The same by demand: in each generation within its range.
+    FollowDemand(u32),
     /// Every worker is to leave when its requests are finished.
     Leave,
     /// The time requested by [`Action::WakeAt`] has come.
@@ -139,6 +141,8 @@ pub enum Ending {
 pub struct GenerationSpec {
     /// Target number of workers.
     pub workers: u32,
+    /// Smallest and largest target by demand.
+    pub range: (u32, u32),
     /// Most workers at a time, leaving ones included.
     pub slots: u32,
     /// The template's kind of import.
@@ -229,7 +233,8 @@ impl Plan {
             PlanEvent::Reload(recipe) => self.reload(recipe),
             PlanEvent::TakeOver => self.take_over(now, &mut actions),
             PlanEvent::DiscardNew => self.cancel_reload(&mut actions),
-            PlanEvent::Scale(workers) => self.scale(workers),
+            PlanEvent::Scale(workers) => self.scale_by_hand(workers),
+            PlanEvent::FollowDemand(workers) => self.follow_demand(workers),
             PlanEvent::Leave => self.leave(&mut actions),
             PlanEvent::TemplateLoaded(number) => {
                 self.with(number, |generation| {
@@ -336,11 +341,26 @@ impl Plan {
         }
     }
 
-    fn scale(&mut self, workers: u32) {
-        self.recipe.workers = workers.clamp(1, self.recipe.slots);
-        let workers = self.recipe.workers;
-        for generation in &mut self.generations {
-            generation.recipe.workers = workers.min(generation.recipe.slots);
+    fn scale_by_hand(&mut self, workers: u32) {
+        self.scale(|recipe| {
+            // Where there are fewer slots, successors need some as well.
+            let most = (recipe.slots / 2).max(recipe.range.1);
+            workers.min(most)
+        });
+    }
+
+    fn follow_demand(&mut self, workers: u32) {
+        self.scale(|recipe| {
+            let (least, most) = recipe.range;
+            workers.max(least).min(most)
+        });
+    }
+
+    fn scale(&mut self, workers: impl Fn(&GenerationSpec) -> u32) {
+        let generations = self.generations.iter_mut();
+        let recipes = generations.map(|generation| &mut generation.recipe);
+        for recipe in recipes.chain([&mut self.recipe]) {
+            recipe.workers = workers(recipe).max(1);
         }
     }
 

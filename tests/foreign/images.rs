@@ -293,7 +293,10 @@ fn proposed_commands_leave_to_the_site_of_nginx_what_it_says() {
         fs::copy(of.join(file), dir.path().join(file)).unwrap();
     }
     let (_, output, error) = explain(dir.path(), &["--json", "--write", "."]);
-    assert_eq!(error, "");
+    assert!(
+        error.starts_with("pyserve: wrote ") && error.ends_with("/pyserve.toml"),
+        "{error}"
+    );
     let files: Value = serde_json::from_str(&output).unwrap();
     let web = dir.path().join("web");
     fs::rename(dir.path().join("pyserve.toml"), web.join("pyserve.toml")).unwrap();

@@ -3,6 +3,7 @@
 //! A value is a secret if its name says so, or if it is the password of a URL. The names are those
 //! that settings of web applications have: SECRET_KEY, DB_PASSWORD, API_TOKEN, SENTRY_DSN.
 
+mod arguments;
 mod programs;
 
 use self::programs::{Found, Programs};
@@ -11,18 +12,25 @@ use self::programs::{Found, Programs};
 pub const HIDDEN: &str = "***";
 
 /// True if the value of a variable or option of this name is a secret.
-pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
+pub fn is_secret(given: &str) -> bool {
+    let name = given.to_ascii_uppercase();
     let words: Vec<_> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let is_telling = |word: &&str| {
         let plain = word.trim_end_matches(|c: char| c.is_ascii_digit());
         let singular = plain.strip_suffix('S').unwrap_or(plain);
         [plain, singular].iter().any(|word| {
             WORDS.contains(word) || LONG_WORDS.iter().any(|telling| word.contains(telling))
-        })
+        }) || plain.ends_with("PASS") && !NO_PASSWORDS.contains(&plain)
     };
-    words.iter().any(is_telling)
+    let is_variable = !given.contains(|c: char| c.is_ascii_lowercase());
+    let last = words.last().unwrap_or(&"");
+    words.iter().any(is_telling) || is_variable && LAST_WORDS.contains(last)
 }
+
+/// Words that end in PASS and mean no password.
+const NO_PASSWORDS: &[&str] = &["BYPASS", "COMPASS"];
+/// Words that mean a secret at the end of a variable's name: `BASIC_AUTH`.
+const LAST_WORDS: &[&str] = &["AUTH", "COOKIE", "PRIVATE", "SIGNATURE"];
 
 /// Words that mean a secret only if they stand alone: `KEY` does, `KEYBOARD` does not.
 const WORDS: &[&str] = &[
@@ -75,6 +83,7 @@ const SHORTEST: usize = 4;
 /// `text` without the passwords of URLs in it, and without all that follows a telling name
 /// (`DB_PASSWORD=x y`, `--token x`): a value ends nowhere for sure.
 pub fn masked(text: &str) -> String {
+    let text = &*arguments::hidden(text);
     let mut result = cut(text);
     if result.len() == text.len() && result == text {
         return result;
@@ -318,6 +327,15 @@ mod tests {
     #[test]
     fn values_of_telling_names_are_hidden() {
         let check = |text: &str, expected: &str| assert_eq!(masked(text), expected, "{text}");
+        check("gunicorn a:app -e PGPASS=x", "gunicorn a:app -e PGPASS=***");
+        check("export MYPASS=abc", "export MYPASS=***");
+        check("-e BASIC_AUTH=a:b -e X=1", "-e BASIC_AUTH=***");
+        check("-e SESSION_COOKIE=a", "-e SESSION_COOKIE=***");
+        check(
+            "proxy_cache_bypass=$cookie_x",
+            "proxy_cache_bypass=$cookie_x",
+        );
+        check("AUTH_URL=/login", "AUTH_URL=/login");
         check("env = SECRET_KEY=abc", "env = SECRET_KEY=***");
         check("env = SECRET_KEY = abc", "env = SECRET_KEY = ***");
         check("secret-key = abc def", "secret-key = ***");

@@ -211,10 +211,12 @@ fn one<T>(
     parse(text).map_err(|invalid| refuse(table, name, text, invalid))
 }
 
+/// The error of a setting; `value` stands in it if the table does not have the setting.
 fn refuse(table: &SettingsTable, name: &str, value: &str, problem: Invalid) -> ConfigError {
-    let origin = table
-        .entry(name)
-        .map_or(&table.origin, |entry| &entry.origin);
+    let entry = table.entry(name);
+    let given = entry.map(|entry| entry.values.join(" "));
+    let origin = entry.map_or(&table.origin, |entry| &entry.origin);
+    let value = given.as_deref().unwrap_or(value);
     wrong(&spelled(name), value, origin, problem)
 }
 

@@ -353,7 +353,8 @@ fn mistakes_are_refused_with_place_and_remedy() {
     check_error(
         "[[location]]\nprefix = '/a'\nrespond = 'x'\n[[location]]\nprefix = '/a/'\nredirect = '/b'",
         "pyserve.toml:5: [[location]] prefix = \"/a\": another location has this prefix (pyserve.toml:1) \
-         (give each prefix once; only a static one with `missing = \"app\"` can stand beside another, which gets what it does not have)",
+         (locations with one prefix differ in `host`, `scheme`, `method`, `extension` or `segment`; also a static one \
+         with `missing = \"app\"` can stand beside another, which gets what it does not have)",
     );
     check_error(
         "[[location]]\nprefix = '/a'\nstatic = 'nowhere'",
@@ -539,4 +540,25 @@ fn each_application_may_have_a_largest_number_of_workers() {
     });
     let numbers: Vec<_> = numbers.collect();
     assert_eq!(numbers, [(1, 5), (1, 9), (12, 12), (1, 1)]);
+}
+
+#[test]
+fn lists_without_a_value_and_methods_that_no_request_has_are_refused() {
+    for (setting, problem) in [
+        ("method = []", "method = \"\": an empty list"),
+        ("segment = []", "segment = \"\": an empty list"),
+        ("extension = []", "extension = \"\": an empty list"),
+        ("host = []", "host = \"\": an empty list"),
+        ("method = 5", "not the method of a request"),
+        ("method = '*'", "leave it out for every method"),
+        ("method = 'CONNECT'", "no location gets CONNECT"),
+        (
+            "method = ['GET', 'POST']\n[[location]]\nprefix = '/x'\nmethod = ['POST', 'PUT']\nrespond = 'y'",
+            "another location has this prefix for one of its methods (pyserve.toml:1) (locations with one prefix differ in `host`",
+        ),
+    ] {
+        let text = format!("[[location]]\nprefix = '/x'\nrespond = 'x'\n{setting}");
+        let error = setup(&text).error(&[]);
+        assert!(error.contains(problem), "{setting}: {error}");
+    }
 }

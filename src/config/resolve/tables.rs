@@ -48,8 +48,9 @@ impl<'a> Resolver<'a> {
             if let Some(twin) = all.iter().find(excludes) {
                 return Err(given.refuse_prefix(
                     given.same_place_as(twin),
-                    "give each prefix once; only a static one with `missing = \"app\"` can stand \
-                     beside another, which gets what it does not have",
+                    "locations with one prefix differ in `host`, `scheme`, `method`, `extension` or \
+                     `segment`; also a static one with `missing = \"app\"` can stand beside another, \
+                     which gets what it does not have",
                 ));
             }
             let is_namesake = |other: &&Given<'_>| other.name.is_some() && other.name == given.name;
@@ -155,6 +156,15 @@ impl<'a> Given<'a> {
             }
         }
         self.scope.scheme = self.optional("scheme", Scheme::parse)?;
+        for name in ["host", "extension", "segment", "method"] {
+            let is_empty = self
+                .entry(name)
+                .is_some_and(|entry| entry.values.is_empty());
+            if is_empty {
+                let remedy = "remove it for every request, or give a value";
+                return Err(self.wrong_list(name, invalid("an empty list", remedy)));
+            }
+        }
         self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
         self.scope.hosts.sort();
         self.scope.hosts.dedup();
@@ -232,8 +242,13 @@ impl<'a> Given<'a> {
             (Extent::Below, false) => " for one of its hosts",
             _ => "",
         };
+        let methods = match (self.scope.methods.are_all(), hosts.is_empty()) {
+            (true, _) => "",
+            (false, true) => " for one of its methods",
+            (false, false) => " and one of its methods",
+        };
         format!(
-            "another location has this {what}{hosts} ({})",
+            "another location has this {what}{hosts}{methods} ({})",
             twin.table.origin
         )
     }

@@ -680,3 +680,13 @@ fn mistakes_in_companions_are_refused_with_place_and_remedy() {
         assert_eq!(config(text).error(&[]), expected, "{text}");
     }
 }
+
+#[test]
+fn arguments_of_a_factory_that_may_be_secrets_are_not_shown() {
+    let text = "app = \"shop:create_app('t0ken')\"";
+    let setup = Setup::new(&[("pyserve.toml", text), ("shop.py", "")]);
+    assert_eq!(
+        setup.shown(&[], "app"),
+        "shop:create_app(***) from pyserve.toml:1"
+    );
+}

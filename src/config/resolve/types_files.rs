@@ -20,14 +20,21 @@ impl Resolver<'_> {
     ) -> Result<Vec<(String, String)>, ConfigError> {
         let is_foreign = self.is_foreign("types_file");
         let mut all = Vec::new();
-        let mut missing = Vec::new();
+        let mut warnings = Vec::new();
         self.many("types_file", |text| {
             let path = chdir.join(native::path(text));
             match read(&path) {
-                Ok(text) => all.extend(types(&text)),
+                Ok(text) => {
+                    let found = types(&text);
+                    warnings.extend(
+                        not_understood(&text, &found)
+                            .map(|problem| format!("{}: {problem}", path.display())),
+                    );
+                    all.extend(found);
+                }
                 // uWSGI serves without it.
                 Err(error) if is_foreign => {
-                    missing.push(format!("cannot read {}: {error}", path.display()));
+                    warnings.push(format!("cannot read {}: {error}", path.display()));
                 }
                 Err(error) => {
                     let problem = format!("cannot read {}: {error}", path.display());
@@ -39,7 +46,7 @@ impl Resolver<'_> {
         let origin = self
             .entry("types_file")
             .map(|entry| entry.origin.to_string());
-        for problem in missing {
+        for problem in warnings {
             let origin = origin.as_deref().unwrap_or_default();
             self.warnings.push(format!("{origin}: {problem}"));
         }
@@ -76,6 +83,29 @@ fn types(text: &str) -> Vec<(String, String)> {
     all
 }
 
+/// The problem of a text that is in another form, `None` for one of this form, or without any types.
+fn not_understood(text: &str, found: &[(String, String)]) -> Option<String> {
+    let lines = text.lines().map(str::trim);
+    let mut given = lines
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let is_nginx = |(_, line): &(usize, &str)| {
+        let rest = line.strip_prefix("types");
+        line.ends_with(';') || rest.is_some_and(|rest| rest.trim_start().starts_with('{'))
+    };
+    if let Some((at, _)) = given.clone().find(is_nginx) {
+        return Some(format!(
+            "line {} is in the form of nginx; types are given as in `text/plain txt log`, without `types {{ }}` and `;`",
+            at + 1
+        ));
+    }
+    let (at, _) = given.next().filter(|_| found.is_empty())?;
+    Some(format!(
+        "line {} is no type with ends of names, and no other line is (give them as in `text/plain txt log`)",
+        at + 1
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +123,30 @@ mod tests {
                 pair("c", "model/x-a")
             ]
         );
+        assert_eq!(not_understood(text, &types(text)), None);
+    }
+
+    #[test]
+    fn other_forms_are_named() {
+        let problem = |text: &str| not_understood(text, &types(text)).unwrap_or_default();
+        for text in ["", "# only\n\n", "text/plain txt\ngarbage\n"] {
+            assert_eq!(problem(text), "", "{text}");
+        }
+        for (text, expected) in [
+            (
+                "types {\n  text/x-a foo;\n}\n",
+                "line 1 is in the form of nginx",
+            ),
+            ("types{ text/x-a foo; }\n", "line 1 is in the form of nginx"),
+            ("# a\ntext/x-a foo;\n", "line 2 is in the form of nginx"),
+            ("<html> foo\n", "line 1 is no type"),
+            ("application/octet-stream\n", "line 1 is no type"),
+        ] {
+            assert!(
+                problem(text).contains(expected),
+                "{text}: {}",
+                problem(text)
+            );
+        }
     }
 }

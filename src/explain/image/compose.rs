@@ -8,7 +8,7 @@ mod document;
 mod service;
 
 use self::document::{Entry, Node};
-use self::service::{Service, commands_of};
+use self::service::Service;
 use super::commands::{self, Became, Conversion};
 use super::placement::Placement;
 use super::{Report, base, script, tiangolo};
@@ -22,15 +22,41 @@ use crate::explain::subject::Subject;
 /// The address of a server that named none for HTTP: other containers do not reach the default one.
 const ADDRESS: &str = "0.0.0.0:8000";
 
-/// True for the name and the text of a Compose file: its services have images.
+/// Keys whose values are shown; of others they may be secrets.
+const SHOWN: &[&str] = &[
+    "image",
+    "command",
+    "entrypoint",
+    "ports",
+    "expose",
+    "volumes",
+    "stop_signal",
+    "depends_on",
+];
+
+/// True for the name and the text of a Compose file: it is named so, or has services.
 pub fn is_compose(name: &str, text: &str) -> bool {
     let has = |start: &str| {
         text.lines()
             .any(|line| line.trim_start().starts_with(start))
     };
-    (name.ends_with(".yml") || name.ends_with(".yaml"))
-        && text.lines().any(|line| line.trim_end() == "services:")
-        && (has("image:") || has("build:"))
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let is_named = ["compose.", "docker-compose."]
+        .iter()
+        .any(|start| base.starts_with(start));
+    let keys = [
+        "image:",
+        "build:",
+        "command:",
+        "entrypoint:",
+        "environment:",
+        "extends:",
+    ];
+    let is_one = || {
+        let mut lines = text.lines();
+        lines.any(|line| line.starts_with("services:")) && keys.iter().any(|key| has(key))
+    };
+    (name.ends_with(".yml") || name.ends_with(".yaml")) && (is_named || is_one())
 }
 
 /// The settings that the commands of the services give, and the names of those that start the
@@ -76,11 +102,7 @@ pub fn explain(
         Err((line, why)) => {
             let given = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
             let line = line.clamp(1, text.lines().count().max(1));
-            report.say(
-                line,
-                given.trim(),
-                Verdict::Wrong(format!("it is no YAML: {why}")),
-            );
+            report.say(line, key_of(given), Verdict::Wrong(why));
             return;
         }
     };
@@ -93,6 +115,7 @@ pub fn explain(
     let mut file = File {
         lines: &lines,
         servers: &servers,
+        is_shell_before: false,
         report,
     };
     for entry in tree.entries() {
@@ -120,14 +143,31 @@ struct File<'a> {
     lines: &'a [&'a str],
     /// The services that start the application.
     servers: &'a [&'a str],
+    /// True if the entry point of the service is `sh -c`, which gets the command.
+    is_shell_before: bool,
     report: &'a mut Report,
 }
 
 impl File<'_> {
     fn say(&mut self, entry: &Entry, verdict: Verdict) {
         let line = self.lines.get(entry.line.saturating_sub(1));
-        let text = line.map_or("", |line| line.trim());
+        let line = line.map_or("", |line| line.trim());
+        let text = match &entry.value {
+            Node::Scalar(_) => line,
+            Node::Sequence(_) if SHOWN.contains(&&*entry.key) => line,
+            _ => key_of(line),
+        };
         self.report.say(entry.line, text, verdict);
+    }
+
+    /// True if the service is not in lines of its own, so that none can be replaced.
+    fn refuses_flow(&mut self, service: &Service<'_>) -> bool {
+        let is_flow = service.entry.is_flow && service.starts_own_server();
+        if is_flow {
+            let why = "the service is in flow style, `{ }`: write it in block style, each setting in a line of its own";
+            self.say(service.entry, Verdict::Unsupported(why.to_owned()));
+        }
+        is_flow
     }
 
     fn service(&mut self, service: &Service<'_>, conversion: &Conversion<'_>) {
@@ -146,9 +186,12 @@ impl File<'_> {
             self.say(service.entry, Verdict::NoEffect(why));
             return;
         }
+        if self.refuses_flow(service) {
+            return;
+        }
         let keys = service.entry.value.entries();
         let mut commands = keys.iter().filter(|entry| is_command(entry));
-        let is_server = commands.clone().any(|entry| starts_server(&entry.value));
+        let is_server = service.starts_own_server();
         if !is_server && service.inherits_start() {
             let names = tiangolo::fixed_in_command(&service.variables());
             if !names.is_empty() && !tiangolo::has_site(conversion) {
@@ -171,6 +214,7 @@ impl File<'_> {
         }
         self.say(service.entry, Verdict::Read("it stays".to_owned()));
         let joined = joined(&service.entry.value, conversion);
+        self.is_shell_before = service.has_shell_as_entry();
         for entry in keys.iter().filter(|entry| entry.line > service.entry.line) {
             let verdict = match &*entry.key {
                 "command" | "entrypoint" => self.command(entry, joined.as_ref(), conversion),
@@ -189,6 +233,9 @@ impl File<'_> {
         joined: Option<&Became>,
         conversion: &Conversion<'_>,
     ) -> Verdict {
+        if entry.key == "command" && self.is_shell_before {
+            return self.script(entry, conversion);
+        }
         if let Some(Became::Pyserve(words)) = joined {
             let after = match &*entry.key {
                 "entrypoint" => "entrypoint: [\"pyserve\"]".to_owned(),
@@ -207,6 +254,22 @@ impl File<'_> {
         }
     }
 
+    /// The verdict of a command that is the script of a shell.
+    fn script(&mut self, entry: &Entry, conversion: &Conversion<'_>) -> Verdict {
+        let mut words = entry.value.words().unwrap_or_default();
+        let converted = words
+            .first()
+            .and_then(|text| script::converted(text, conversion));
+        let Some(converted) = converted else {
+            return Verdict::Read("it stays".to_owned());
+        };
+        if matches!(converted.became, Became::Pyserve(_)) {
+            words[0] = script::executed(&converted.text);
+            self.replace(entry, format!("command: {}", array(&words)));
+        }
+        conversion.verdict(&converted.became)
+    }
+
     fn image(&self, value: &Node) -> Verdict {
         let found = value.text().map(|image| base::of(image, true).verdict);
         match found {
@@ -222,6 +285,7 @@ impl File<'_> {
             return;
         };
         let indent = line.len() - line.trim_start().len();
+        let after = with_properties(line, &after);
         // `- ` of a sequence may stand below its key, and comments anywhere.
         let is_inside = |line: &&&str| {
             let own = line.len() - line.trim_start().len();
@@ -244,6 +308,28 @@ impl File<'_> {
     }
 }
 
+/// The line up to the colon of its key, with a mark where a value follows.
+fn key_of(line: &str) -> &str {
+    let line = line.trim();
+    line.find(": ").map_or(line, |at| &line[..=at])
+}
+
+/// `command: x` with the anchor and the tag that stand before the value in `line`, as `&c` and `!override`.
+fn with_properties(line: &str, after: &str) -> String {
+    let Some((key, value)) = after.split_once(": ") else {
+        return after.to_owned();
+    };
+    let given = line.split_once(':').map_or("", |(_, given)| given);
+    let words = given.split_whitespace();
+    let properties: Vec<_> = words
+        .take_while(|word| word.starts_with(['&', '!']))
+        .collect();
+    match properties.is_empty() {
+        true => after.to_owned(),
+        false => format!("{key}: {} {value}", properties.join(" ")),
+    }
+}
+
 /// What a command becomes, and its new text.
 fn became(value: &Node, conversion: &Conversion<'_>) -> Option<(Became, String)> {
     if let Some(mut words) = value.words() {
@@ -262,7 +348,7 @@ fn became(value: &Node, conversion: &Conversion<'_>) -> Option<(Became, String)>
         };
         return Some((became, text));
     }
-    let converted = script::converted(value.text()?.trim(), conversion)?;
+    let converted = script::converted(&service::one_line(value.text()?), conversion)?;
     let text = match converted.text.starts_with("pyserve") {
         true => converted.text,
         false => script::executed(&converted.text),
@@ -282,13 +368,6 @@ fn joined(service: &Node, conversion: &Conversion<'_>) -> Option<Became> {
 
 fn is_command(entry: &Entry) -> bool {
     matches!(&*entry.key, "command" | "entrypoint")
-}
-
-/// True if a server whose settings are read is started here: not one that stays in its service.
-fn starts_server(value: &Node) -> bool {
-    commands_of(value)
-        .iter()
-        .any(|words| commands::is_server(words))
 }
 
 fn signal(value: &Node) -> Verdict {

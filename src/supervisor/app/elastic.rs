@@ -59,6 +59,8 @@ pub(super) struct Elastic {
     next: Option<Instant>,
     /// A number was set by hand, until the next reload.
     is_held: bool,
+    /// That was during a reload, after which the number stays.
+    is_held_beyond: bool,
     reason: Option<SizeReason>,
 }
 
@@ -108,13 +110,23 @@ impl App {
 
     /// The number of workers stays as it was set by hand until the next reload.
     pub(super) fn hold_size(&mut self) {
-        self.care.elastic.is_held = true;
-        self.care.elastic.reason = None;
+        let elastic = &mut self.care.elastic;
+        elastic.is_held = true;
+        elastic.is_held_beyond = self.plan.is_reloading();
+        elastic.reason = None;
+    }
+
+    /// A reload begins. What is set by hand from now on is meant for what serves afterwards.
+    pub(super) fn reload_begins(&mut self) {
+        self.care.elastic.is_held_beyond = false;
     }
 
     /// Other settings or other code serve from now on.
     pub(super) fn release_size(&mut self, now: Instant) {
-        self.care.elastic = Elastic::default();
+        self.care.elastic = Elastic {
+            is_held: self.care.elastic.is_held_beyond,
+            ..Elastic::default()
+        };
         // From now on the first request that waits is reported again.
         let demand = self.pool.demand();
         if demand.waiting > 0 {
@@ -239,7 +251,7 @@ impl App {
         );
         METRICS.scaled.up(why.label());
         self.care.elastic.reason = Some(why);
-        self.handle(PlanEvent::Scale(workers));
+        self.handle(PlanEvent::FollowDemand(workers));
     }
 
     fn measure(

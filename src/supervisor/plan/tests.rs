@@ -8,6 +8,7 @@ use super::*;
 fn recipe(workers: u32) -> GenerationSpec {
     GenerationSpec {
         workers,
+        range: (1, 2 * workers),
         slots: 2 * workers,
         preload: Preload::Auto,
         without_copies: workers,
@@ -479,6 +480,87 @@ fn a_change_of_size_forks_or_retires() {
         ],
     );
     assert_eq!(story.plan.size(), 1);
+}
+
+/// A range of workers, with slots for as many successors.
+fn ranging(workers: u32, range: (u32, u32)) -> GenerationSpec {
+    GenerationSpec {
+        workers,
+        range,
+        slots: 2 * range.1.max(16),
+        preload: Preload::Auto,
+        without_copies: u32::MAX,
+    }
+}
+
+/// Workers of the generations are forked and become ready until none is asked for any more. The templates
+/// named are loaded.
+fn settle(story: &mut Story, mut actions: Vec<Action>) -> Vec<Action> {
+    let mut all = Vec::new();
+    while !actions.is_empty() {
+        let ready = actions.iter().filter_map(|action| match action {
+            Action::Fork(number, worker) => Some(PlanEvent::WorkerReady(*number, *worker)),
+            Action::Retire(number, worker) => Some(PlanEvent::WorkerExited(*number, *worker)),
+            _ => None,
+        });
+        let events: Vec<_> = ready.collect();
+        all.append(&mut actions);
+        for event in events {
+            actions.extend(story.plan.decide(event, story.at(5000)));
+        }
+    }
+    all
+}
+
+#[test]
+fn numbers_set_at_any_moment_of_a_reload_with_another_range_hold_for_both_generations() {
+    let ranges = [(1, 2), (1, 6), (3, 3), (4, 40)];
+    let changes = [
+        PlanEvent::Scale(1),
+        PlanEvent::Scale(5),
+        PlanEvent::Scale(300),
+        PlanEvent::FollowDemand(0),
+        PlanEvent::FollowDemand(6),
+        PlanEvent::FollowDemand(300),
+    ];
+    let pairs = ranges.map(|before| ranges.map(|after| (before, after)));
+    for (before, after) in pairs.into_iter().flatten() {
+        for (change, moment) in changes.iter().flat_map(|c| (0..6).map(move |m| (c, m))) {
+            let mut story = Story {
+                plan: Plan::new(ranging(before.0, before)),
+                start: Instant::now(),
+            };
+            let steps = [
+                PlanEvent::Start,
+                PlanEvent::TemplateLoaded(0),
+                PlanEvent::Reload(ranging(after.0, after)),
+                PlanEvent::TemplateLoaded(1),
+                PlanEvent::TakeOver,
+                PlanEvent::Timer,
+            ];
+            for (at, step) in steps.into_iter().enumerate() {
+                let actions = story.plan.decide(step, story.at(1));
+                settle(&mut story, actions);
+                if at == moment {
+                    let actions = story.plan.decide(change.clone(), story.at(1));
+                    settle(&mut story, actions);
+                }
+            }
+            let what = format!("{before:?} -> {after:?}, {change:?} behind step {moment}");
+            assert_eq!(story.plan.current(), Some(1), "{what}");
+            let most = 16.max(after.1);
+            let expected = match change {
+                // The settings of the reload count.
+                _ if moment < 2 => after.0,
+                PlanEvent::Scale(wanted) => (*wanted).min(most),
+                PlanEvent::FollowDemand(wanted) => (*wanted).clamp(after.0, after.1),
+                _ => unreachable!(),
+            };
+            assert_eq!(story.plan.size(), expected, "{what}");
+            let current = story.plan.in_role(Role::Current).unwrap();
+            assert_eq!(current.count(is_ready), expected, "{what}");
+        }
+    }
 }
 
 /// One worker of two is warm, and is asked to become the template.

@@ -100,6 +100,8 @@ pub enum SizeReason {
     MemoryRanOut,
     /// One could not be started.
     NotStarted,
+    /// There were fewer or more than there may be: the smallest and the largest number.
+    OutsideRange(u32, u32),
     /// Requests wait, and there are as many workers as there may be.
     AtMaximum,
     /// Requests wait, and there is no memory for another worker.
@@ -120,6 +122,7 @@ impl SizeReason {
             Self::Crowded(_) => "cpus_busy",
             Self::MemoryRanOut => "memory",
             Self::NotStarted => "not_started",
+            Self::OutsideRange(..) => "range",
             Self::AtMaximum => "maximum",
             Self::NoRoom => "no_memory",
             Self::CpusBusy(_) | Self::WorkersBusy(_) => "cpus_busy",
@@ -154,6 +157,12 @@ impl fmt::Display for SizeReason {
             }
             Self::MemoryRanOut => write!(f, "the memory is nearly exhausted"),
             Self::NotStarted => write!(f, "another worker could not be started (see the log)"),
+            Self::OutsideRange(least, most) if least == most => {
+                write!(f, "there are to be {least}")
+            }
+            Self::OutsideRange(least, most) => {
+                write!(f, "there are to be from {least} to {most}")
+            }
             Self::AtMaximum => write!(f, "requests wait, and there are as many workers as may be"),
             Self::NoRoom => write!(
                 f,
@@ -211,12 +220,18 @@ impl Sizer {
     /// The number of workers that there are to be, and why.
     pub fn look(&mut self, seen: &Demand, limits: SizeLimits, now: Instant) -> (u32, SizeReason) {
         self.remember(seen, now);
-        let (wanted, why) = self.decide(seen, limits, now);
-        let wanted = wanted.clamp(limits.least, limits.most.max(limits.least));
-        if wanted != seen.workers {
-            self.forget();
+        let (decided, why) = self.decide(seen, limits, now);
+        let most = limits.most.max(limits.least);
+        let wanted = decided.clamp(limits.least, most);
+        if wanted == seen.workers {
+            return (wanted, why);
         }
-        (wanted, why)
+        self.forget();
+        match decided == wanted {
+            true => (wanted, why),
+            // The settings have changed, or the template makes no copies any more.
+            false => (wanted, SizeReason::OutsideRange(limits.least, most)),
+        }
     }
 
     /// A worker that was added could not be started: the system has no process for it, or the

@@ -130,7 +130,7 @@ impl Supervisor {
         self.set_sizes(&state.sizes);
         let companions = self.upgrade.watch_companions(&mut state, message);
         self.companions.take_over(companions);
-        self.serve_on(inherited.control.take());
+        self.serve_on(inherited.control.take(), true);
         if let Ok(channel) = inherited.channel() {
             let _gone = protocol::send(&channel, &FromNew::Serving, &[]);
             self.upgrade.predecessor = Some(channel);
@@ -142,13 +142,13 @@ impl Supervisor {
 
     /// Accepts connections and orders.
     pub(in crate::supervisor) fn begin_to_serve(&mut self) {
-        self.serve_on(None);
+        self.serve_on(None, false);
     }
 
     /// Accepts connections and orders, and writes the pidfile: this process is the server.
-    fn serve_on(&mut self, control: Option<SharedControl>) {
+    fn serve_on(&mut self, control: Option<SharedControl>, is_successor: bool) {
         self.front.open();
-        self.upgrade.sockets.control = self.interfaces.open(control);
+        self.upgrade.sockets.control = self.interfaces.open(control, is_successor);
         self.claim_pidfile();
         // The manager learns of this process from the old one.
         self.service.begin();

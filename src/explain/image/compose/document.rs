@@ -1,9 +1,14 @@
 //! The tree of a YAML document (YAML 1.2.2), with the line of each key.
 
+use std::collections::{HashMap, HashSet};
+
 use saphyr_parser::{Event, Parser};
 
 /// Deepest nesting that is read.
 const DEEPEST: usize = 64;
+/// Longest text with an anchor that is put in the place of its aliases. Mappings are not: an alias of aliases
+/// may be larger than any memory.
+const LONGEST_ANCHOR: usize = 4096;
 
 /// A value of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +16,7 @@ pub enum Node {
     Scalar(String),
     Sequence(Vec<Node>),
     Mapping(Vec<Entry>),
-    /// A reference to an anchor, which is read where it stands itself.
+    /// A reference to an anchor of a mapping, which is read where it stands itself.
     Alias,
 }
 
@@ -22,6 +27,8 @@ pub struct Entry {
     /// The line of the key, from 1.
     pub line: usize,
     pub value: Node,
+    /// True if the value is a mapping or sequence in flow style, `{…}` or `[…]`.
+    pub is_flow: bool,
 }
 
 impl Node {
@@ -74,9 +81,16 @@ enum Open {
     Mapping(Vec<Entry>, Option<(String, usize)>),
 }
 
+/// A mapping or sequence that is being read.
+struct Unfinished {
+    open: Open,
+    anchor: usize,
+    is_flow: bool,
+}
+
 impl Open {
     /// Adds a value, which is a key where one is due.
-    fn add(&mut self, node: Node, line: usize) {
+    fn add(&mut self, node: Node, line: usize, is_flow: bool) {
         match self {
             Self::Sequence(items) => items.push(node),
             Self::Mapping(entries, key) => match key.take() {
@@ -84,6 +98,7 @@ impl Open {
                     key,
                     line,
                     value: node,
+                    is_flow,
                 }),
                 None => {
                     let text = node.text().unwrap_or_default().to_owned();
@@ -104,41 +119,89 @@ impl Open {
 /// Reads the first document.
 ///
 /// # Errors
-/// The line and the reason, if the text is no YAML.
+/// The line and the reason, if the text is no YAML, or has a key twice in one mapping (YAML 1.2.2, §3.2.1.3).
 pub fn read(text: &str) -> Result<Node, (usize, String)> {
-    let mut open: Vec<Open> = Vec::new();
-    // An anchor of a mapping is no text, so the tree is as large as the text.
+    let mut open: Vec<Unfinished> = Vec::new();
+    let mut anchors: HashMap<usize, Node> = HashMap::new();
     for event in Parser::new_from_str(text) {
-        let (event, span) =
-            event.map_err(|error| (error.marker().line(), error.info().to_owned()))?;
+        let (event, span) = event.map_err(|error| {
+            let why = format!("it is no YAML: {}", error.info());
+            (error.marker().line(), why)
+        })?;
         let line = span.start.line();
-        let node = match event {
-            Event::Scalar(text, ..) => Node::Scalar(text.into_owned()),
-            Event::Alias(_) => Node::Alias,
-            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() >= DEEPEST => {
-                return Err((line, format!("nested more than {DEEPEST} deep")));
+        // Flow style has a bracket there, block style nothing.
+        let is_flow = !span.is_empty();
+        let (node, anchor, is_flow) = match event {
+            Event::Scalar(text, _, anchor, _) => (Node::Scalar(text.into_owned()), anchor, false),
+            Event::Alias(anchor) => {
+                let known = anchors.get(&anchor).cloned();
+                (known.unwrap_or(Node::Alias), 0, false)
             }
-            Event::SequenceStart(..) => {
-                open.push(Open::Sequence(Vec::new()));
+            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() >= DEEPEST => {
+                let why = format!("it is no YAML of Compose: nested more than {DEEPEST} deep");
+                return Err((line, why));
+            }
+            Event::SequenceStart(anchor, _) => {
+                let begun = Open::Sequence(Vec::new());
+                open.push(Unfinished {
+                    open: begun,
+                    anchor,
+                    is_flow,
+                });
                 continue;
             }
-            Event::MappingStart(..) => {
-                open.push(Open::Mapping(Vec::new(), None));
+            Event::MappingStart(anchor, _) => {
+                let begun = Open::Mapping(Vec::new(), None);
+                open.push(Unfinished {
+                    open: begun,
+                    anchor,
+                    is_flow,
+                });
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
-                Some(done) => done.closed(),
+                Some(done) => (done.open.closed(), done.anchor, done.is_flow),
                 None => continue,
             },
             Event::DocumentEnd => break,
             _ => continue,
         };
+        twice(&node)?;
+        if anchor > 0 && size(&node).is_some_and(|size| size <= LONGEST_ANCHOR) {
+            anchors.insert(anchor, node.clone());
+        }
         match open.last_mut() {
-            Some(outer) => outer.add(node, line),
+            Some(outer) => outer.open.add(node, line, is_flow),
             None => return Ok(node),
         }
     }
     Ok(Node::Mapping(Vec::new()))
+}
+
+/// Refuses a mapping with a key twice, as Compose does.
+fn twice(node: &Node) -> Result<(), (usize, String)> {
+    let mut keys = HashSet::new();
+    let mut entries = node.entries().iter();
+    let again = entries.find(|entry| !entry.key.is_empty() && !keys.insert(&entry.key));
+    again.map_or(Ok(()), |entry| {
+        let key = &entry.key;
+        Err((
+            entry.line,
+            format!("`{key}` is there twice: Compose refuses the file"),
+        ))
+    })
+}
+
+/// The length of a text, or of the texts of a sequence; `None` for anything else.
+fn size(node: &Node) -> Option<usize> {
+    match node {
+        Node::Scalar(text) => Some(text.len()),
+        Node::Sequence(items) => items
+            .iter()
+            .map(|item| item.text().map(|text| text.len() + 1))
+            .sum(),
+        Node::Mapping(_) | Node::Alias => None,
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +222,11 @@ mod tests {
         assert_eq!(web.entries()[1].line, 7);
         let other = services.get("other").unwrap();
         assert_eq!(other.get("<<"), Some(&Node::Alias));
+        let tree = read("a: &a [x, y]\nb: *a\nc: {d: &d 1, e: *d}\nf:\n  - g\n").unwrap();
+        assert_eq!(tree.get("b").unwrap().words().unwrap(), ["x", "y"]);
+        assert_eq!(tree.get("c").unwrap().get("e").unwrap().text(), Some("1"));
+        let flow: Vec<_> = tree.entries().iter().map(|entry| entry.is_flow).collect();
+        assert_eq!(flow, [true, false, true, false]);
     }
 
     #[test]
@@ -166,6 +234,7 @@ mod tests {
         assert_eq!(read("a: 1\nb: [\n").unwrap_err().0, 3);
         assert!(read(&"[".repeat(100)).unwrap_err().1.contains("deep"));
         assert_eq!(read("").unwrap(), Node::Mapping(Vec::new()));
+        assert_eq!(read("a:\n  b: 1\n  c: 2\n  b: 3\n").unwrap_err().0, 4);
     }
 
     proptest! {

@@ -82,8 +82,27 @@ impl<'a> Service<'a> {
 
     /// The words of the commands that it starts.
     pub fn commands(&self) -> Vec<Vec<String>> {
+        let command = self.entry.value.get("command").and_then(Node::words);
+        if let Some(script) = command.filter(|_| self.has_shell_as_entry()) {
+            return script.first().map_or_else(Vec::new, |line| words_of(line));
+        }
         let given = ["entrypoint", "command"].map(|key| self.entry.value.get(key));
         given.into_iter().flatten().flat_map(commands_of).collect()
+    }
+
+    /// True if its entry point is `sh -c`, for which the command is the script.
+    pub fn has_shell_as_entry(&self) -> bool {
+        let entry = self.entry.value.get("entrypoint").and_then(Node::words);
+        entry.is_some_and(|mut words| {
+            words.push(String::new());
+            shell::script(&words) == Some(words.len() - 1)
+        })
+    }
+
+    /// True if a server whose settings are read is started by its own commands.
+    pub fn starts_own_server(&self) -> bool {
+        let own = self.commands();
+        own.iter().any(|words| commands::is_server(words))
     }
 
     /// True if it starts an application of Python behind a server that is read.
@@ -127,13 +146,34 @@ impl<'a> Service<'a> {
 pub fn commands_of(value: &Node) -> Vec<Vec<String>> {
     let outer = match (value.words(), value.text()) {
         (Some(words), _) => vec![words],
-        (None, text) => text.map(words_of).unwrap_or_default(),
+        (None, text) => text
+            .map(|text| words_of(&one_line(text)))
+            .unwrap_or_default(),
     };
     let inner = outer.into_iter().map(|words| match shell::script(&words) {
         Some(at) => words_of(&words[at]),
         None => vec![words],
     });
     inner.flatten().collect()
+}
+
+/// The text of a command in one line: Compose, which runs no shell, splits it at line feeds as at blanks. Those in
+/// quotes stay.
+pub fn one_line(text: &str) -> String {
+    let mut quote = None;
+    let mut is_escaped = false;
+    let text = text.trim().replace("\\\n", " ");
+    let in_line = text.chars().map(|c| {
+        let is_free = !is_escaped;
+        is_escaped = is_free && c == '\\';
+        match quote {
+            None if is_free && matches!(c, '"' | '\'') => quote = Some(c),
+            Some(open) if is_free && c == open => quote = None,
+            _ => {}
+        }
+        if c == '\n' && quote.is_none() { ' ' } else { c }
+    });
+    in_line.collect()
 }
 
 fn words_of(line: &str) -> Vec<Vec<String>> {
@@ -189,6 +229,18 @@ mod tests {
             ("/a/b", "/a/b"),
         ] {
             assert_eq!(normal(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn line_feeds_outside_quotes_are_blanks() {
+        for (text, expected) in [
+            ("a\n  b\n", "a   b"),
+            ("a \\\nb", "a  b"),
+            ("sh -c 'a\nb'\nc", "sh -c 'a\nb' c"),
+            ("a \\'x\ny", "a \\'x y"),
+        ] {
+            assert_eq!(one_line(text), expected, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tables of looks: what was seen, and how many workers there are afterwards.
 
 use super::*;
+use crate::observe::metrics::METRICS;
 
 const AUTO: SizeLimits = SizeLimits {
     least: 2,
@@ -387,6 +388,68 @@ fn after_a_quiet_time_half_of_what_was_not_needed_leaves() {
 
 #[test]
 fn a_number_outside_of_the_limits_comes_back_into_them() {
-    check(AUTO, 40, &[(0, CALM, 32, "enough")]);
-    check(AUTO, 1, &[(0, CALM, 2, "enough")]);
+    check(AUTO, 40, &[(0, CALM, 32, "range")]);
+    check(AUTO, 1, &[(0, CALM, 2, "range")]);
+}
+
+#[test]
+fn whatever_is_seen_there_are_as_many_as_may_be_and_each_change_is_counted() {
+    let counted = |why: &SizeReason| {
+        let mut all = METRICS.scaled.all();
+        all.any(|(label, _)| label == why.label())
+    };
+    let limits = |(least, most, is_auto)| SizeLimits {
+        least,
+        most,
+        is_auto,
+    };
+    let ranges = [(1, 2, false), (2, 6, false), (3, 3, false), (1, 32, true)];
+    // Busy or calm, short of memory or of CPUs, with requests that wait.
+    let all_seen: Vec<Demand> = (0..64)
+        .map(|bits: u32| Demand {
+            waiting: u64::from(bits & 1) * 40,
+            waited: Duration::from_millis(u64::from(bits & 1) * 50),
+            running: u64::from(bits >> 1 & 1) * 9,
+            idle: [None, Some(0.0), Some(0.9), Some(1.0)][(bits >> 2 & 3) as usize],
+            runnable: (bits >> 4 & 1 == 1).then_some(9.0),
+            memory_runs_out: bits >> 5 == 1,
+            ..CALM
+        })
+        .collect();
+    for range in ranges {
+        let limits = limits(range);
+        for (workers, seen) in (0..40).flat_map(|n| all_seen.iter().map(move |seen| (n, seen))) {
+            let mut sizer = Sizer::default();
+            let began = Instant::now();
+            let seen = Demand {
+                workers,
+                ready: workers,
+                ..*seen
+            };
+            for ms in [0, 200, 1000, 3000, 60_000] {
+                let (wanted, why) = sizer.look(&seen, limits, began + Duration::from_millis(ms));
+                let what = format!("{range:?}, {ms} ms: {seen:?} -> {wanted}, {why}");
+                assert!((limits.least..=limits.most).contains(&wanted), "{what}");
+                assert!(wanted == workers || counted(&why), "{what}");
+            }
+        }
+    }
+    assert!(counted(&SizeReason::NotStarted));
+}
+
+#[test]
+fn more_than_may_be_leave_at_once_and_the_range_is_the_reason() {
+    let seen = Demand {
+        workers: 4,
+        ready: 4,
+        ..CALM
+    };
+    let range = SizeLimits {
+        least: 1,
+        most: 2,
+        is_auto: false,
+    };
+    let (wanted, why) = Sizer::default().look(&seen, range, Instant::now());
+    assert_eq!((wanted, why.label()), (2, "range"));
+    assert_eq!(why.to_string(), "there are to be from 1 to 2");
 }
