@@ -9,7 +9,7 @@ use super::{Files, Line, Place, Reading, Surroundings, Verdict};
 use super::{gunicorn, nginx, supervisord};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
-use crate::config::{HostFacts, adopted, native, settings};
+use crate::config::{HostFacts, adopted, native, settings, values};
 
 /// The sources of uWSGI that are in play: files that `ini` names, or those that uWSGI finds by its
 /// variables. Without one, `UWSGI_*` variables mean nothing.
@@ -320,7 +320,10 @@ fn given<'a>(
             .iter()
             .flat_map(|layer| layer.hosts.clone())
             .collect(),
-        has_deadline: entry("request_timeout").is_some(),
+        deadline: entry("request_timeout")
+            .and_then(|entry| values::duration(entry.values.first()?).ok())
+            .map(|time| time.as_secs())
+            .filter(|seconds| *seconds > 0),
         is_dir,
         is_dir_here,
         variable,

@@ -51,7 +51,7 @@ pub fn run(input: &[u8]) {
         binds: vec!["127.0.0.1:8000".to_owned()],
         sockets: vec!["/run/app.sock".to_owned(), ":3031".to_owned()],
         hosts: vec!["web".to_owned()],
-        has_deadline: known & 4 != 0,
+        deadline: (known & 4 != 0).then_some(20),
         is_dir: &|_| known & 8 == 0,
         is_dir_here: &|_| known & 16 == 0,
         variable: &|name| environment.raw(name),

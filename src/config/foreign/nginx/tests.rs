@@ -14,8 +14,22 @@ fn reading(text: &str, app: bool) -> Reading {
     reading_where(text, app, &|_| true)
 }
 
+/// The reading beside an application that gives a request so many seconds.
+fn reading_beside(text: &str, deadline: Option<u64>) -> Reading {
+    reading_with(text, true, &|_| true, deadline)
+}
+
 /// The reading where these directories are.
 fn reading_where(text: &str, app: bool, is_dir: &dyn Fn(&Path) -> bool) -> Reading {
+    reading_with(text, app, is_dir, None)
+}
+
+fn reading_with(
+    text: &str,
+    app: bool,
+    is_dir: &dyn Fn(&Path) -> bool,
+    deadline: Option<u64>,
+) -> Reading {
     let read = |path: &Path| -> io::Result<Vec<u8>> {
         match path == Path::new("/etc/nginx/site.conf") {
             true => Ok(text.as_bytes().to_vec()),
@@ -33,7 +47,7 @@ fn reading_where(text: &str, app: bool, is_dir: &dyn Fn(&Path) -> bool) -> Readi
         binds: vec!["127.0.0.1:8000".to_owned()],
         sockets: Vec::new(),
         hosts: Vec::new(),
-        has_deadline: false,
+        deadline,
         is_dir,
         is_dir_here: &|path| is_dir(path) && path.extension().is_none(),
         variable: &|_| None,
@@ -492,6 +506,17 @@ fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
         ["", "", "", ""],
         1,
     );
+}
+
+#[test]
+fn the_shorter_time_of_nginx_and_the_application_holds() {
+    let text = "server { location / { uwsgi_pass unix:/s; uwsgi_read_timeout 30s; } }";
+    for (deadline, expected) in [(None, Some("30")), (Some(60), Some("30")), (Some(30), None)] {
+        let reading = reading_beside(text, deadline);
+        let entry = reading.layer.entry("request_timeout");
+        let found = entry.map(|entry| &*entry.values[0]);
+        assert_eq!(found, expected, "{deadline:?}");
+    }
 }
 
 #[test]

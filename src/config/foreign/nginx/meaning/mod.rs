@@ -59,8 +59,8 @@ pub struct Given<'a> {
     pub sockets: Vec<String>,
     /// Names by which nginx, on another machine, reaches the server of that application.
     pub hosts: Vec<String>,
-    /// True if the settings of the application limit the time of a request.
-    pub has_deadline: bool,
+    /// Seconds that the settings of the application give a request; `None` for no limit.
+    pub deadline: Option<u64>,
     /// True if a directory is there; a file that is only explained may be of another machine.
     pub is_dir: &'a dyn Fn(&Path) -> bool,
     /// True if a directory is there on this machine.

@@ -25,10 +25,15 @@ pub fn options_of_application(
         };
         if name != "read_timeout" {
             meaning.no_effect(at, "the application is in this server");
-        } else if meaning.given.has_deadline {
-            meaning.no_effect(at, "the settings of the application have a time limit");
         } else {
             let seconds = numbers::seconds(meaning.arg(at, 0));
+            let deadline = meaning.given.deadline;
+            if let Some(deadline) = deadline.filter(|own| seconds.is_some_and(|time| *own <= time))
+            {
+                let text = format!("the application has {deadline} s by its own settings");
+                meaning.no_effect(at, text);
+                continue;
+            }
             let own = meaning
                 .layer
                 .entry("request_timeout")
