@@ -112,12 +112,6 @@ pub fn parse(text: &str) -> Result<RequestHeaderRule, Invalid> {
     if action == "remove" {
         // Without it, a server is not asked to switch protocols, such as to WebSocket.
         let is_upgrade = field.eq_ignore_ascii_case(header::UPGRADE.as_str());
-        if field.eq_ignore_ascii_case(FORWARDED_HOST.as_str()) {
-            return Err(invalid(
-                format!("{field} is sent to every server"),
-                "give it a value",
-            ));
-        }
         return Ok(RequestHeaderRule {
             name: match is_upgrade {
                 true => header::UPGRADE,
@@ -217,7 +211,6 @@ mod tests {
             "remove Host",
             "Host: x",
             "X-Forwarded-For: 1.2.3.4",
-            "remove X-Forwarded-Host",
             "add X-Forwarded-Host: a",
             "Upgrade: websocket",
             "a b: c",

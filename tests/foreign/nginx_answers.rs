@@ -172,6 +172,15 @@ fn the_first_name_of_a_server_is_sent_whatever_host_is_asked_for() {
         let names = ["HTTP_X_FORWARDED_HOST", "HTTP_X_NAME"].map(|name| variable(response, name));
         format!("{names:?} {:?}", response.headers("X-Site"))
     });
+    let nameless = "server {\n listen LISTEN;\n\
+        location / { proxy_pass http://unix:BACKEND; proxy_set_header Host $host;\n\
+          proxy_set_header X-Forwarded-Host $server_name; }\n}";
+    let Some(without) = Pair::start(nameless, Some(&behind.socket())) else {
+        return;
+    };
+    without.agree(&["second.test/x"], |response| {
+        variable(response, "HTTP_X_FORWARDED_HOST")
+    });
     pair.agree(&["second.test/to/x", "other.test/to/x"], |response| {
         format!("{:?}", response.headers("Location"))
     });

@@ -101,10 +101,11 @@ pub fn build(
     push(&mut head, &REQUEST_ID, facts.request_id.as_bytes());
     push(&mut head, &FOR, &forwarded_for(asked, facts));
     push(&mut head, &PROTO, client.scheme.as_str().as_bytes());
-    let stated = asked.extensions.get::<HostIsStated>();
-    let stated = stated.and_then(|_| asked.headers.get(HOST_ASKED));
-    let host = stated.map_or(client.host.as_bytes(), HeaderValue::as_bytes);
-    push(&mut head, &HOST_ASKED, host);
+    let host = match asked.extensions.get::<HostIsStated>() {
+        Some(_) => asked.headers.get(HOST_ASKED).map(HeaderValue::as_bytes),
+        None => Some(client.host.as_bytes()),
+    };
+    push(&mut head, &HOST_ASKED, host.unwrap_or_default());
     let mut number = itoa::Buffer::new();
     push(
         &mut head,
