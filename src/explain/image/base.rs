@@ -172,29 +172,11 @@ pub fn of(arguments: &str, is_final: bool) -> Base {
     if is_tiangolo(&name) {
         return of_tiangolo(&tag, proposed);
     }
-    if name.contains("tiangolo/meinheld") || name.contains("tiangolo/uvicorn") {
-        let why = format!(
-            "the image starts gunicorn in its own way, with variables and files of its own: FROM {slim}, and a CMD that starts pyserve with --app and --workers"
-        );
-        return stays(Verdict::Unsupported(why));
-    }
-    if base.contains("pypy") {
-        let why = format!("pyserve runs CPython, and PyPy is another one: FROM {slim}");
+    if let Some(why) = unfit(&name) {
+        let why = format!("{why}: FROM {slim}, and a CMD that starts pyserve");
         return proposed(&slim, Verdict::Unsupported(why));
     }
-    let found = match base {
-        "python" => version(&tag),
-        _ if base.contains("python") => tag.strip_prefix("python").and_then(version),
-        _ => {
-            let known = DISTRIBUTIONS.iter().find(|(name, _)| *name == base);
-            let tags = known.into_iter().flat_map(|(_, tags)| tags.iter());
-            let mut tags = tags.filter(|(start, _)| {
-                tag.strip_prefix(start)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
-            });
-            tags.next().map(|(_, version)| *version)
-        }
-    };
+    let found = python_of(base, &tag);
     match found {
         Some(found) if found < OLDEST => {
             let instead = match (base, tag.contains("slim")) {
@@ -209,6 +191,35 @@ pub fn of(arguments: &str, is_final: bool) -> Base {
         None => stays(Verdict::Read(
             "it stays; it needs glibc and CPython 3.9 or newer".to_owned(),
         )),
+    }
+}
+
+/// Why pyserve does not run in an image of this name, if so.
+fn unfit(name: &str) -> Option<&'static str> {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    if name.contains("tiangolo/meinheld") || name.contains("tiangolo/uvicorn") {
+        return Some(
+            "the image starts gunicorn in its own way, with variables and files of its own",
+        );
+    }
+    base.contains("pypy")
+        .then_some("pyserve runs CPython, and PyPy is another one")
+}
+
+/// The version of CPython that an image has, by its last name and its tag.
+fn python_of(base: &str, tag: &str) -> Option<(u32, u32)> {
+    match base {
+        "python" => version(tag),
+        _ if base.contains("python") => tag.strip_prefix("python").and_then(version),
+        _ => {
+            let known = DISTRIBUTIONS.iter().find(|(name, _)| *name == base);
+            let tags = known.into_iter().flat_map(|(_, tags)| tags.iter());
+            let mut tags = tags.filter(|(start, _)| {
+                tag.strip_prefix(start)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+            });
+            tags.next().map(|(_, version)| *version)
+        }
     }
 }
 
@@ -305,7 +316,7 @@ mod tests {
         check(
             "tiangolo/meinheld-gunicorn-flask:python3.9",
             "unsupported",
-            None,
+            Some("python:3.13-slim"),
         );
         check("nginx:1.25", "no_effect", None);
     }
