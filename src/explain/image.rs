@@ -7,6 +7,7 @@ mod base;
 pub mod commands;
 mod compose;
 mod dockerfile;
+mod doubts;
 mod instructions;
 mod packages;
 mod placement;
@@ -97,9 +98,9 @@ pub fn explain(
         return report.explained;
     }
     let placement = match file {
-        ImageFile::Dockerfile => Placement::of(name, text),
+        ImageFile::Dockerfile => Placement::of(name, text, &exists(around)),
         _ => dockerfile_of(name, all)
-            .map(|(name, text)| Placement::of(name, text))
+            .map(|(name, text)| Placement::of(name, text, &exists(around)))
             .unwrap_or_default(),
     };
     let mut conversion = Conversion::new(all, read, &placement, around);
@@ -107,6 +108,7 @@ pub fn explain(
         // A platform that reads a Procfile has a router of its own before the application.
         conversion.forget_site();
     }
+    conversion.in_shell();
     match file {
         ImageFile::Dockerfile => dockerfile::explain(text, &conversion, &mut report),
         ImageFile::Procfile => procfile::explain(text, &conversion, &mut report),
@@ -136,6 +138,14 @@ pub fn layers(subject: &Subject, all: &[Subject], around: &Context<'_>) -> Vec<L
         _ => None,
     };
     layers.chain(inherited).collect()
+}
+
+/// Tells whether a file of this name, as the arguments have it, is there.
+fn exists<'a>(around: &'a Context<'_>) -> impl Fn(&str) -> bool + 'a {
+    |name| {
+        let path = around.current_dir.join(native::path(name));
+        (around.files.kind)(&path).is_some()
+    }
 }
 
 /// The Dockerfile of the directory of a file, or of one above.

@@ -63,6 +63,9 @@ const DISTRIBUTIONS: &[(&str, &[Tag])] = &[
             ("trixie", (3, 13)),
         ],
     ),
+    ("amazonlinux", &[("2", (3, 7)), ("2023", (3, 9))]),
+    ("rockylinux", &[("8", (3, 6)), ("9", (3, 9))]),
+    ("almalinux", &[("8", (3, 6)), ("9", (3, 9))]),
     ("centos", &[("6", (2, 6)), ("7", (3, 6)), ("8", (3, 6))]),
 ];
 
@@ -81,7 +84,34 @@ pub fn starts_itself(arguments: &str) -> bool {
 }
 
 fn is_tiangolo(name: &str) -> bool {
-    name.contains("tiangolo/uwsgi-nginx") || name.contains("tiangolo/meinheld")
+    name.contains("tiangolo/uwsgi-nginx")
+}
+
+/// The verdict about a stage that is built on another one of the file.
+pub fn of_stage() -> Base {
+    Base {
+        verdict: Verdict::Read("it stays: a stage of this file".to_owned()),
+        instead: None,
+        goes_away: false,
+    }
+}
+
+/// The verdict about an image of nginx into which a Dockerfile brings an application.
+pub fn of_mixed(arguments: &str) -> Base {
+    let stage: Vec<_> = arguments
+        .split_whitespace()
+        .skip_while(|word| word.starts_with("--"))
+        .skip(1)
+        .collect();
+    let slim = format!("python:{NEWER}-slim");
+    let instead = [&*slim].into_iter().chain(stage).collect::<Vec<_>>();
+    Base {
+        verdict: Verdict::Unsupported(format!(
+            "an image of nginx with the application in it: FROM {slim}, and look at each line that follows"
+        )),
+        instead: Some(instead.join(" ")),
+        goes_away: false,
+    }
 }
 
 /// Name and tag of `FROM [--platform=x] name:tag [AS stage]`.
@@ -142,18 +172,11 @@ pub fn of(arguments: &str, is_final: bool) -> Base {
     if is_tiangolo(&name) {
         return of_tiangolo(&tag, proposed);
     }
-    let found = match base {
-        "python" => version(&tag),
-        _ => {
-            let known = DISTRIBUTIONS.iter().find(|(name, _)| *name == base);
-            let tags = known.into_iter().flat_map(|(_, tags)| tags.iter());
-            let mut tags = tags.filter(|(start, _)| {
-                tag.strip_prefix(start)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
-            });
-            tags.next().map(|(_, version)| *version)
-        }
-    };
+    if let Some(why) = unfit(&name) {
+        let why = format!("{why}: FROM {slim}, and a CMD that starts pyserve");
+        return proposed(&slim, Verdict::Unsupported(why));
+    }
+    let found = python_of(base, &tag);
     match found {
         Some(found) if found < OLDEST => {
             let instead = match (base, tag.contains("slim")) {
@@ -168,6 +191,35 @@ pub fn of(arguments: &str, is_final: bool) -> Base {
         None => stays(Verdict::Read(
             "it stays; it needs glibc and CPython 3.9 or newer".to_owned(),
         )),
+    }
+}
+
+/// Why pyserve does not run in an image of this name, if so.
+fn unfit(name: &str) -> Option<&'static str> {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    if name.contains("tiangolo/meinheld") || name.contains("tiangolo/uvicorn") {
+        return Some(
+            "the image starts gunicorn in its own way, with variables and files of its own",
+        );
+    }
+    base.contains("pypy")
+        .then_some("pyserve runs CPython, and PyPy is another one")
+}
+
+/// The version of CPython that an image has, by its last name and its tag.
+fn python_of(base: &str, tag: &str) -> Option<(u32, u32)> {
+    match base {
+        "python" => version(tag),
+        _ if base.contains("python") => tag.strip_prefix("python").and_then(version),
+        _ => {
+            let known = DISTRIBUTIONS.iter().find(|(name, _)| *name == base);
+            let tags = known.into_iter().flat_map(|(_, tags)| tags.iter());
+            let mut tags = tags.filter(|(start, _)| {
+                tag.strip_prefix(start)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+            });
+            tags.next().map(|(_, version)| *version)
+        }
     }
 }
 
@@ -253,6 +305,19 @@ mod tests {
             Some("python:3.13-slim"),
         );
         check("registry:5000/own", "honoured", None);
+        check("pypy:3.9", "unsupported", Some("python:3.13-slim"));
+        check("rockylinux:8", "unsupported", Some("python:3.13-slim"));
+        check("amazonlinux:2", "unsupported", Some("python:3.13-slim"));
+        check(
+            "nikolaik/python-nodejs:python3.8-nodejs14",
+            "unsupported",
+            Some("python:3.13-slim"),
+        );
+        check(
+            "tiangolo/meinheld-gunicorn-flask:python3.9",
+            "unsupported",
+            Some("python:3.13-slim"),
+        );
         check("nginx:1.25", "no_effect", None);
     }
 }

@@ -1,23 +1,30 @@
 //! The replacement of a command of an image: a server becomes pyserve, with the same settings.
 
 use crate::config::foreign::shell;
+use crate::config::foreign::supervisord::NGINX_FILE;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Verdict, equivalent, supervisord};
 use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::{native, settings};
 use crate::explain::image::Explained;
+use crate::explain::image::doubts::{self, Doubt};
 use crate::explain::image::placement::Placement;
 use crate::explain::image::site::Site;
 use crate::explain::readers::{self, Context, Reader, Source};
 use crate::explain::subject::{ImageFile, Kind, Subject};
+
+/// Longest entry script that is read, in bytes.
+const LONGEST_SCRIPT: usize = 1 << 20;
+/// The number of workers that gunicorn has without one, for the shell.
+pub const WORKERS: &str = "${WEB_CONCURRENCY:-1}";
 
 /// The replacement of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Became {
     /// pyserve, with these words behind its name.
     Pyserve(Vec<String>),
-    /// It stays, and a link of its name to pyserve takes it; pyserve reads this file of nginx as well.
-    Linked(&'static str, Option<String>),
+    /// It stays, and a link of this name or path to pyserve takes it; pyserve reads this file of nginx as well.
+    Linked(String, Option<String>),
     /// It goes away, for this reason.
     Dropped(&'static str),
     /// It stays as it is; there may be something to know.
@@ -32,12 +39,16 @@ pub struct Conversion<'a> {
     files: Vec<(&'static Reader, &'a str, Option<String>)>,
     /// Files whose settings have an address.
     listening: Vec<&'a str>,
+    /// Users and groups that files with settings name.
+    users: Vec<&'a str>,
     /// The site of nginx before the application, which pyserve serves itself.
     site: Option<Site<'a>>,
     /// Entry scripts of the image's directory.
     scripts: Vec<&'a str>,
     /// The address of commands that name none, if there has to be one.
     address: Option<&'static str>,
+    /// True if the shell reads the command lines, or may do so.
+    is_in_shell: bool,
     placement: &'a Placement,
     around: &'a Context<'a>,
 }
@@ -46,7 +57,7 @@ impl<'a> Conversion<'a> {
     /// Beside these subjects, in an image where files are so placed.
     pub fn new(
         all: &'a [Subject],
-        read: &[Explained],
+        read: &'a [Explained],
         placement: &'a Placement,
         around: &'a Context<'a>,
     ) -> Self {
@@ -71,9 +82,11 @@ impl<'a> Conversion<'a> {
         Self {
             files: files.collect(),
             listening: listening.collect(),
+            users: users_of(read),
             site: Site::of(all, read),
             scripts: scripts.collect(),
             address: None,
+            is_in_shell: false,
             placement,
             around,
         }
@@ -112,6 +125,40 @@ impl<'a> Conversion<'a> {
         self.address = Some(address);
     }
 
+    /// Lets command lines have what the shell replaces.
+    pub fn in_shell(&mut self) {
+        self.is_in_shell = true;
+    }
+
+    /// The text of an entry script of the image, by its name in the image.
+    pub fn script_of(&self, name: &str) -> Option<String> {
+        let own = name.trim_start_matches("./").trim_start_matches('/');
+        let base = own.rsplit('/').next().unwrap_or(own);
+        let names = [own, base].map(|name| format!("{}{name}", self.placement.directory()));
+        let mut candidates = self.placement.sources_of(name);
+        candidates.extend(names);
+        candidates.iter().find_map(|name| {
+            let path = self.around.current_dir.join(native::path(name));
+            let bytes = (self.around.files.read)(&path, LONGEST_SCRIPT).ok()?;
+            String::from_utf8(bytes).ok()
+        })
+    }
+
+    /// True if the image sets a variable of such a name.
+    pub fn sets(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        self.placement.sets(is_such)
+    }
+
+    /// True if a file with settings names this user or group.
+    pub fn runs_as(&self, name: &str) -> bool {
+        self.users.contains(&name)
+    }
+
+    /// True if a copy names this path of the image.
+    pub fn names(&self, path: &str) -> bool {
+        self.placement.names(path)
+    }
+
     /// Entry scripts of the image's directory.
     pub fn scripts(&self) -> &[&'a str] {
         &self.scripts
@@ -137,19 +184,20 @@ impl<'a> Conversion<'a> {
         let base = program.rsplit('/').next().unwrap_or(program);
         let arguments = &words[at + 1..];
         if let Some(reader) = readers::of_program(program) {
-            return self.server(reader, program, arguments);
+            return self.server(reader, words, at);
         }
         let names = |name: &str| arguments.iter().any(|word| word == name);
         match base {
-            "supervisord" => self.supervisor(),
-            "nginx" | "openresty" => Became::Dropped("pyserve serves HTTP and files itself"),
-            "service" | "systemctl" | "rc-service" if names("nginx") => {
-                Became::Dropped("pyserve serves HTTP and files itself")
+            "supervisord" if names("-v") || names("--version") => {
+                Became::Dropped("it shows a version")
             }
+            "supervisord" => self.supervisor(arguments),
+            "nginx" | "openresty" => self.nginx(),
+            "service" | "systemctl" | "rc-service" if names("nginx") => self.nginx(),
             "service" | "systemctl" | "rc-service"
                 if names("supervisor") || names("supervisord") =>
             {
-                self.supervisor()
+                self.supervisor(&[])
             }
             "supervisorctl" => {
                 Became::Dropped("`pyserve status`, `reload` and `stop` take its place")
@@ -168,7 +216,15 @@ impl<'a> Conversion<'a> {
             | "huey_consumer" => {
                 Became::Stays("it may also be a [[companion]], which pyserve watches and restarts")
             }
-            _ => match hidden_server(&words[at..]) {
+            _ if doubts::adds_options(words) => Became::Unsupported(
+                "it gives options to the command of the image, which pyserve does not have: have the line start pyserve with the same settings"
+                    .to_owned(),
+            ),
+            _ if changes_nginx(base, arguments) => Became::Unsupported(
+                "it changes files of nginx, which is not in the image: have the site be a file of the image, and leave the line out"
+                    .to_owned(),
+            ),
+            _ => match doubts::hidden_server(&words[at..]) {
                 Some(server) => Became::Unsupported(format!(
                     "the line starts {server} in its own way: have it start pyserve with the same settings"
                 )),
@@ -177,9 +233,21 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// A command line of a server: its files stay files, its options become flags.
-    fn server(&self, reader: &'static Reader, program: &str, arguments: &[String]) -> Became {
-        let (files, rest) = (reader.files_of)(arguments);
+    /// A command line of a server, with its program at `at`: its files stay files, its options become flags.
+    fn server(&self, reader: &'static Reader, words: &[String], at: usize) -> Became {
+        let (program, arguments) = (&words[at], &words[at + 1..]);
+        let (mut files, mut rest) = (reader.files_of)(arguments);
+        let is_gunicorn = reader.flag == "--gunicorn";
+        if is_gunicorn && files.is_empty() {
+            // Its file is read beside the others, not for its values of this machine.
+            rest.extend(["-c".to_owned(), String::new()]);
+            files.extend(self.own_file());
+        }
+        match doubts::of_server(reader.flag, words, at, self.placement, !files.is_empty()) {
+            Some(Doubt::Unsupported(advice)) => return Became::Unsupported(advice),
+            Some(Doubt::Link) => return Became::Linked(program.clone(), self.proxy().pop()),
+            None => {}
+        }
         let (rest, variables) = without_variables(&rest);
         let reading = (reader.read)(&Source::Words(rest), &[], self.around);
         let wrong = reading.lines.iter().find(|line| {
@@ -197,7 +265,7 @@ impl<'a> Conversion<'a> {
         // application only for the reader of this command line.
         let has_proxy = !words.is_empty() && layer.entry("bind").is_some();
         if has_proxy || !layer.locations.is_empty() || !layer.companions.is_empty() {
-            return Became::Linked(reader.programs[0], words.pop());
+            return Became::Linked(program.clone(), words.pop());
         }
         for file in &files {
             words.extend([reader.flag.to_owned(), file.clone()]);
@@ -227,6 +295,12 @@ impl<'a> Conversion<'a> {
         }
         let words = words.iter().map(|word| with_variables(word, &variables));
         let mut words: Vec<_> = words.collect();
+        if is_gunicorn && self.is_in_shell && implies(&reading.implied, "workers") {
+            let at = words.iter().position(|word| word == "--workers");
+            if let Some(value) = at.and_then(|at| words.get_mut(at + 1)) {
+                WORKERS.clone_into(value);
+            }
+        }
         // gunicorn without an address is for its own machine alone.
         let is_reachable = reader.flag == "--ini";
         let address = self.address.filter(|_| is_reachable);
@@ -234,6 +308,15 @@ impl<'a> Conversion<'a> {
             words.extend(["--bind".to_owned(), address.to_owned()]);
         }
         Became::Pyserve(words)
+    }
+
+    /// The file of the image's directory that gunicorn reads without being told.
+    fn own_file(&self) -> Option<String> {
+        const NAME: &str = "gunicorn.conf.py";
+        let name = format!("{}{NAME}", self.placement.directory());
+        let path = self.around.current_dir.join(native::path(&name));
+        let is_file = (self.around.files.kind)(&path).is_some_and(|kind| kind.is_file);
+        is_file.then(|| NAME.to_owned())
     }
 
     /// True if these words of pyserve name an address, or a file that does.
@@ -264,7 +347,8 @@ impl<'a> Conversion<'a> {
                     .as_ref()
                     .map_or(String::new(), |file| format!(", with PYSERVE_NGINX={file}"));
                 Verdict::Honoured(format!(
-                    "the same command of pyserve, through the link `ln -s pyserve /usr/local/bin/{program}`{nginx}"
+                    "the same command of pyserve, through the link `{}`{nginx}",
+                    link(program)
                 ))
             }
             Became::Dropped(why) => Verdict::NoEffect(format!("not needed: {why}")),
@@ -289,16 +373,42 @@ impl<'a> Conversion<'a> {
         }
     }
 
+    /// nginx goes away, if its site is known.
+    fn nginx(&self) -> Became {
+        match self.files.iter().any(|(reader, ..)| reader.flag == "--nginx") {
+            true => Became::Dropped("pyserve serves HTTP and files itself"),
+            false => Became::Unsupported(
+                "none of the files of nginx is here: explain them too, and give pyserve the site with --nginx"
+                    .to_owned(),
+            ),
+        }
+    }
+
     /// supervisord's place: pyserve with all files that the image has.
-    fn supervisor(&self) -> Became {
+    fn supervisor(&self, arguments: &[String]) -> Became {
+        let named = arguments.iter().enumerate().find_map(|(index, word)| {
+            match (word.as_str(), word.strip_prefix("--configuration=")) {
+                ("-c" | "--configuration", _) => arguments.get(index + 1).cloned(),
+                (_, Some(path)) => Some(path.to_owned()),
+                _ => word
+                    .strip_prefix("-c")
+                    .filter(|path| path.starts_with('/'))
+                    .map(str::to_owned),
+            }
+        });
         // Its own file names those of its programs.
         let own = self.files.iter().find_map(|(reader, name, path)| {
             let is_placed = path.is_some() || !self.placement.is_known;
             let path = path.clone().unwrap_or_else(|| (*name).to_owned());
             (reader.flag == "--supervisord" && is_placed).then_some(path)
         });
-        if let Some(path) = own {
-            return Became::Pyserve(vec!["--supervisord".to_owned(), path]);
+        if let Some(path) = named.or(own) {
+            return match self.lacks_site() {
+                true => Became::Unsupported(format!(
+                    "no file of nginx is copied to a place where pyserve looks for sites: COPY the site to /etc/nginx/conf.d/, and start `pyserve --supervisord {path}`"
+                )),
+                false => Became::Pyserve(vec!["--supervisord".to_owned(), path]),
+            };
         }
         let mut words = self.proxy();
         for (reader, name, path) in &self.files {
@@ -308,7 +418,26 @@ impl<'a> Conversion<'a> {
                 words.extend([reader.flag.to_owned(), path]);
             }
         }
-        Became::Pyserve(words)
+        match words.is_empty() {
+            true => Became::Unsupported(
+                "the file of supervisord is not here: explain it too, or start pyserve with the settings of its programs"
+                    .to_owned(),
+            ),
+            false => Became::Pyserve(words),
+        }
+    }
+
+    /// True if the image runs nginx, and none of its files is where the start of supervisord's programs finds it.
+    fn lacks_site(&self) -> bool {
+        let is_found = |path: &str| {
+            path == NGINX_FILE
+                || path.starts_with("/etc/nginx/sites-enabled/")
+                || path.starts_with("/etc/nginx/conf.d/") && path.ends_with(".conf")
+        };
+        let files = self.files.iter();
+        let mut sites = files.filter(|(reader, ..)| reader.flag == "--nginx");
+        let is_there = sites.any(|(_, _, path)| path.as_deref().is_some_and(is_found));
+        self.placement.is_known && self.placement.runs_nginx && !is_there
     }
 
     /// `--nginx FILE`, if the image runs nginx with a file that is known.
@@ -334,18 +463,36 @@ impl<'a> Conversion<'a> {
     }
 }
 
-/// A server that a program which is not known starts, as far as the words show: `$(which uwsgi) -p 4`.
-fn hidden_server(words: &[String]) -> Option<&str> {
-    let plain = |word: &'_ String| -> String {
-        word.trim_matches(['$', '(', ')', '`', '"', '\''])
-            .to_owned()
-    };
-    let mut pairs = words.iter().zip(words.iter().skip(1));
-    let found = pairs.find(|(word, next)| {
-        readers::of_program(&plain(word)).is_some()
-            && (next.starts_with('-') || next.ends_with(".ini"))
-    });
-    found.map(|(word, _)| word.trim_matches(['$', '(', ')', '`', '"', '\'']))
+fn users_of(read: &[Explained]) -> Vec<&str> {
+    let layers = read.iter().map(|read| &read.reading.layer);
+    let entries = layers.flat_map(|layer| ["uid", "gid"].map(|name| layer.entry(name)));
+    let values = entries.flatten().flat_map(|entry| &entry.values);
+    values.map(String::as_str).collect()
+}
+
+/// True if something that is implied is about this setting.
+fn implies(implied: &[(String, String)], name: &str) -> bool {
+    let start = format!("{name} = ");
+    implied.iter().any(|(text, _)| text.starts_with(&start))
+}
+
+/// True if a command changes files below /etc/nginx, so that it fails without nginx or is about the site.
+fn changes_nginx(base: &str, arguments: &[String]) -> bool {
+    let is_harmless = matches!(base, "rm" | "echo" | "ls" | "test" | "[" | "[[")
+        && !arguments.iter().any(|word| word.starts_with('>'))
+        || base == "mkdir"
+            && arguments
+                .iter()
+                .any(|word| word == "-p" || word == "--parents");
+    !is_harmless && arguments.iter().any(|word| word.contains("/etc/nginx/"))
+}
+
+/// The command that links a server's name, or its path, to pyserve.
+pub fn link(program: &str) -> String {
+    match program.contains('/') {
+        true => format!("ln -sf /usr/local/bin/pyserve {program}"),
+        false => format!("ln -sf pyserve /usr/local/bin/{program}"),
+    }
 }
 
 fn development() -> Became {

@@ -125,7 +125,7 @@ pub fn explain(
     }
     for service in &services {
         let placement = match service.dockerfile {
-            Some((name, text)) => Placement::of(name, text),
+            Some((name, text)) => Placement::of(name, text, &super::exists(around)),
             None => Placement::of_unknown_image(),
         };
         let mut conversion = Conversion::new(subjects, read, &placement, around);

@@ -5,7 +5,7 @@ mod start;
 use self::start::{Start, json};
 use super::commands::Conversion;
 use super::instructions::{Instruction, instructions, with_arguments};
-use super::{Report, base, packages, tiangolo};
+use super::{Report, base, packages, placement, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
 use crate::config::layers::Layer;
@@ -15,9 +15,7 @@ const BINARY: &str = "COPY --from=pyserve /usr/local/bin/pyserve /usr/local/bin/
 
 /// The words of the commands that the last stage starts.
 pub fn commands(text: &str) -> Vec<Vec<String>> {
-    let all = instructions(text);
-    let stage = all.iter().rposition(|one| one.keyword == "FROM");
-    let own = &all[stage.unwrap_or(0)..];
+    let own = final_instructions(&instructions(text));
     let last = |keyword: &str| own.iter().rfind(|one| one.keyword == keyword);
     let mut commands = Vec::new();
     let mut whole = Vec::new();
@@ -43,46 +41,81 @@ pub fn commands(text: &str) -> Vec<Vec<String>> {
 /// The layer of a start that an image inherits: its nginx passes requests to its uWSGI.
 pub fn inherited_layer(text: &str) -> Option<Layer> {
     let all = instructions(text);
-    let stage = all.iter().rposition(|one| one.keyword == "FROM")?;
-    let own = &all[stage..];
-    let starts_itself = base::starts_itself(&with_arguments(&own[0].arguments, &all));
-    (starts_itself && !start::names_command(own)).then(tiangolo::layer)
+    let own = final_instructions(&all);
+    let from = own.first().filter(|one| one.keyword == "FROM")?;
+    let starts_itself = base::starts_itself(&with_arguments(&from.arguments, &all));
+    (starts_itself && !start::names_command(&own)).then(tiangolo::layer)
 }
 
 /// True if the last stage sets PORT.
 pub fn sets_port(text: &str) -> bool {
-    let all = instructions(text);
-    let stage = all.iter().rposition(|one| one.keyword == "FROM");
-    start::sets_port(&all[stage.unwrap_or(0)..])
+    start::sets_port(&final_instructions(&instructions(text)))
+}
+
+/// The instructions of the last stage, and before them those of the stages on which it is built.
+fn final_instructions<'a>(all: &[Instruction<'a>]) -> Vec<Instruction<'a>> {
+    let own = placement::final_stage(all).into_iter();
+    own.map(|index| all[index].clone()).collect()
 }
 
 /// True if the last stage is an image of nginx alone.
 pub fn is_proxy(text: &str) -> bool {
     let all = instructions(text);
-    let from = all.iter().rfind(|one| one.keyword == "FROM");
-    from.is_some_and(|from| base::of(&with_arguments(&from.arguments, &all), true).goes_away)
+    is_proxy_alone(&final_instructions(&all), &all)
+}
+
+fn is_proxy_alone(own: &[Instruction<'_>], all: &[Instruction<'_>]) -> bool {
+    let from = own.first().filter(|one| one.keyword == "FROM");
+    from.is_some_and(|from| base::of(&with_arguments(&from.arguments, all), true).goes_away)
+        && !has_application(own)
+}
+
+/// True if these instructions bring Python or a server of applications into an image of nginx.
+fn has_application(own: &[Instruction<'_>]) -> bool {
+    own.iter().any(|one| {
+        let has = |name: &&str| one.arguments.contains(*name);
+        match &*one.keyword {
+            "RUN" => ["python", "pip ", "uwsgi", "gunicorn", "supervisor"]
+                .iter()
+                .any(has),
+            "CMD" | "ENTRYPOINT" => ["python", "uwsgi", "gunicorn", "supervisord"]
+                .iter()
+                .any(has),
+            _ => false,
+        }
+    })
 }
 
 pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
     let all = instructions(text);
+    let positions = placement::final_stage(&all);
+    let own = &*final_instructions(&all);
     let last_stage = all.iter().rposition(|one| one.keyword == "FROM");
-    let start = Start::of(&all[last_stage.unwrap_or(0)..], conversion);
-    let base = last_stage.map(|index| base::of(&with_arguments(&all[index].arguments, &all), true));
-    let is_unneeded = base.is_some_and(|base| base.goes_away);
-    let own = &all[last_stage.unwrap_or(0)..];
+    let start = Start::of(own, conversion);
+    let is_unneeded = is_proxy_alone(own, &all);
     let inherited = start
         .is_inherited
         .then(|| tiangolo::command(own, conversion));
     let named = Named {
         words: inherited.clone().or_else(|| start.words()),
         is_tiangolo: start.is_inherited,
+        is_of_base: own
+            .first()
+            .is_some_and(|from| base::starts_itself(&with_arguments(&from.arguments, &all))),
     };
     for (index, instruction) in all.iter().enumerate() {
-        let is_final = last_stage.is_none_or(|stage| index >= stage);
+        let is_final = last_stage.is_none() || positions.contains(&index);
         let (line, lines) = (instruction.line, &instruction.lines);
         let (verdict, after) = match &*instruction.keyword {
             "FROM" => {
-                let found = base::of(&with_arguments(&instruction.arguments, &all), is_final);
+                let arguments = with_arguments(&instruction.arguments, &all);
+                let mut found = match positions.first() {
+                    Some(first) if is_final && *first != index => base::of_stage(),
+                    _ => base::of(&arguments, is_final),
+                };
+                if found.goes_away && !is_unneeded {
+                    found = base::of_mixed(&arguments);
+                }
                 let mut after = match found.instead {
                     Some(image) => vec![format!("FROM {image}")],
                     None => lines.iter().map(|line| (*line).to_owned()).collect(),
@@ -91,19 +124,27 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
                     after.push(BINARY.to_owned());
                     after.extend(start.lines_behind_base());
                     if start.is_inherited {
-                        after.extend(tiangolo::lines_behind_base(&instruction.arguments));
+                        after.extend(tiangolo::lines_behind_base(own, conversion));
                     }
                 }
                 (found.verdict, Some(after))
             }
             _ if !is_final => (Verdict::Read("a stage of the build stays".to_owned()), None),
             _ if is_unneeded => (of_unneeded(instruction, conversion), None),
+            "CMD" | "ENTRYPOINT" if named.is_of_base && tiangolo::is_of_base(instruction) => {
+                (Verdict::Unsupported(tiangolo::NOT_HERE.to_owned()), None)
+            }
             "CMD" | "ENTRYPOINT" => start.verdict(instruction),
+            "USER" if instruction.arguments.starts_with("nginx") && !start.is_inherited => {
+                let advice = "the user comes with nginx: `RUN useradd --system nginx` before it";
+                (Verdict::Unsupported(advice.to_owned()), None)
+            }
             "RUN" => packages::without_servers(instruction),
             "COPY" | "ADD" => copied(instruction, conversion, &named),
             "ENV" if start.is_inherited => {
                 tiangolo::of_variables(instruction, conversion, named.has("--ini"))
             }
+            "ENV" if instruction.arguments.contains("UWSGI_") => (named.of_uwsgi(&start), None),
             keyword => (of_others(keyword, &instruction.arguments), None),
         };
         report.say(line, &lines.join("\n"), verdict);
@@ -153,9 +194,6 @@ fn of_others(keyword: &str, arguments: &str) -> Verdict {
         "HEALTHCHECK" if arguments.contains("curl") || arguments.contains("wget") => {
             Verdict::Read("it stays; `pyserve health` needs no curl".to_owned())
         }
-        "ENV" if arguments.contains("UWSGI_") => {
-            Verdict::Read("pyserve reads it where --ini or UWSGI_INI names a file".to_owned())
-        }
         "STOPSIGNAL" if !matches!(arguments.trim_start_matches("SIG"), "TERM" | "15") => {
             Verdict::Unsupported("pyserve stops gracefully at SIGTERM: leave it out".to_owned())
         }
@@ -185,6 +223,8 @@ struct Named {
     words: Option<Vec<String>>,
     /// True if the base image starts its servers.
     is_tiangolo: bool,
+    /// True for an image of that kind, whatever starts it.
+    is_of_base: bool,
 }
 
 impl Named {
@@ -192,6 +232,19 @@ impl Named {
     fn has(&self, flag: &str) -> bool {
         let mut words = self.words.iter().flatten();
         words.any(|word| word == flag)
+    }
+
+    /// The verdict of variables of uWSGI.
+    fn of_uwsgi(&self, start: &Start<'_>) -> Verdict {
+        let is_read = self.has("--ini") || self.has("--supervisord") || start.is_linked();
+        match is_read || self.words.is_none() && start.is_by_script() {
+            true => Verdict::Read(
+                "pyserve reads it through the link `uwsgi`, and where --ini or UWSGI_INI names a file".to_owned(),
+            ),
+            false => Verdict::Unsupported(
+                "the command names no file of uWSGI, so pyserve does not read it: start pyserve through a link, `ln -sf pyserve /usr/local/bin/uwsgi`".to_owned(),
+            ),
+        }
     }
 
     /// The verdict of a file that pyserve reads with `flag`, by its name and its path in the image.
@@ -256,6 +309,9 @@ fn copied(
             return (Verdict::NoEffect(why.to_owned()), Some(Vec::new()));
         }
         let target = paths.last().map_or("", |target| target.as_str());
+        if named.is_of_base && tiangolo::is_own(target) {
+            return (Verdict::Unsupported(tiangolo::NOT_HERE.to_owned()), None);
+        }
         if base == "nginx.conf" || target.contains("/nginx/") {
             return (Verdict::Noted(BESIDE_NGINX.to_owned()), None);
         }
@@ -263,6 +319,10 @@ fn copied(
             || target.contains("/supervisor")
             || base.starts_with("supervisor") && base.ends_with(".conf")
         {
+            if named.words.iter().flatten().any(|word| word == target) {
+                let read = "it stays: pyserve reads the file with --supervisord";
+                return (Verdict::Read(read.to_owned()), None);
+            }
             let advice = "pyserve watches its processes itself; other programs of the file are [[companion]] tables";
             return (Verdict::Noted(advice.to_owned()), None);
         }

@@ -67,11 +67,17 @@ pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<St
         let is_of_server = ["nginx", "supervisor"]
             .iter()
             .any(|text| instruction.arguments.contains(text));
-        return match is_of_server {
+        // A user of this name may own files of the application.
+        let is_user = commands.iter().all(|command| {
+            let has_path = |word: &String| word.contains("/nginx") || word.contains("supervisor");
+            let program = command.words.first().map(String::as_str);
+            matches!(program, Some("chown" | "useradd" | "groupadd" | "usermod"))
+                && !command.words.iter().any(has_path)
+        });
+        return match is_of_server && !is_user {
             true => {
-                let why =
-                    "it prepares nginx or supervisord, which do not run here: leave out that part";
-                (Verdict::Noted(why.to_owned()), None)
+                let why = "it prepares nginx or supervisord, which are not here: leave out that part, and COPY the site to /etc/nginx/conf.d/ if it puts one to its place";
+                (Verdict::Unsupported(why.to_owned()), None)
             }
             false => stays(),
         };

@@ -9,10 +9,53 @@ pub struct Placement {
     directory: String,
     /// Source and destination of each copy, in order.
     copies: Vec<(String, String)>,
+    /// Names of the variables that its ENV lines set.
+    variables: Vec<String>,
     /// True if the image runs nginx.
     pub runs_nginx: bool,
     /// True if there is an image, of this Dockerfile or another.
     pub is_known: bool,
+}
+
+/// The names of an ENV line's variables.
+fn names_of(instruction: &Instruction<'_>) -> Vec<String> {
+    let words = instruction.words();
+    let is_pair = words.first().is_some_and(|word| word.contains('='));
+    let named = if is_pair { words.len() } else { 1 };
+    let names = words.iter().take(named);
+    names
+        .map(|word| word.split('=').next().unwrap_or(word).to_owned())
+        .collect()
+}
+
+/// The positions of the instructions of the last stage, behind those of the stages on which it is built.
+pub fn final_stage(all: &[Instruction<'_>]) -> Vec<usize> {
+    let starts: Vec<_> = (0..all.len())
+        .filter(|index| all[*index].keyword == "FROM")
+        .collect();
+    let Some(mut stage) = starts.len().checked_sub(1) else {
+        return (0..all.len()).collect();
+    };
+    let mut found = Vec::new();
+    loop {
+        let end = starts.get(stage + 1).copied().unwrap_or(all.len());
+        found.splice(0..0, starts[stage]..end);
+        let words: Vec<_> = all[starts[stage]]
+            .arguments
+            .split_whitespace()
+            .filter(|word| !word.starts_with("--"))
+            .collect();
+        let base = words.first().copied().unwrap_or_default();
+        let is_named = |index: &usize| {
+            let words: Vec<_> = all[starts[*index]].arguments.split_whitespace().collect();
+            matches!(words[..], [.., keyword, name]
+                if keyword.eq_ignore_ascii_case("as") && name.eq_ignore_ascii_case(base))
+        };
+        match (0..stage).rev().find(is_named) {
+            Some(parent) => stage = parent,
+            None => return found,
+        }
+    }
 }
 
 /// The directory of a file as it is named: empty, or with a slash at its end.
@@ -34,23 +77,39 @@ impl Placement {
         }
     }
 
-    /// Reads the copies of the last stage.
-    pub fn of(name: &str, text: &str) -> Self {
+    /// True if the image sets a variable of such a name.
+    pub fn sets(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        self.variables.iter().any(|name| is_such(name))
+    }
+
+    /// True if a copy names this path, so that it is there, whatever its source.
+    pub fn names(&self, path: &str) -> bool {
+        let mut copies = self.copies.iter();
+        copies.any(|(source, target)| {
+            let base = source.rsplit('/').next().unwrap_or(source);
+            target == path || target.ends_with('/') && format!("{target}{base}") == path
+        })
+    }
+
+    /// Reads the copies of the last stage, and of those on which it is built; `exists` tells whether a file of the
+    /// Dockerfile's machine is there.
+    pub fn of(name: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Self {
         let mut placement = Self {
             directory: directory(name).to_owned(),
             is_known: true,
             ..Self::default()
         };
         let mut workdir = "/".to_owned();
-        for instruction in instructions(text) {
+        let all = instructions(text);
+        let own = final_stage(&all);
+        for instruction in own.iter().map(|index| &all[*index]) {
             match &*instruction.keyword {
                 "FROM" => {
-                    placement.copies.clear();
-                    placement.runs_nginx = instruction.arguments.contains("uwsgi-nginx");
-                    "/".clone_into(&mut workdir);
+                    placement.runs_nginx |= instruction.arguments.contains("uwsgi-nginx");
                 }
+                "ENV" => placement.variables.extend(names_of(instruction)),
                 "WORKDIR" => workdir = joined(&workdir, instruction.arguments.trim()),
-                "COPY" | "ADD" => placement.add(&instruction, &workdir),
+                "COPY" | "ADD" => placement.add(instruction, &workdir),
                 "RUN" | "CMD" | "ENTRYPOINT" => {
                     let mut words = instruction.arguments.split(|c: char| {
                         c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']' | ';' | '&')
@@ -63,7 +122,33 @@ impl Placement {
                 _ => {}
             }
         }
+        placement.find_context(exists);
         placement
+    }
+
+    /// Takes the directory above for that of the build if the sources of the copies are there only.
+    fn find_context(&mut self, exists: &dyn Fn(&str) -> bool) {
+        let sources = self.copies.iter().map(|(source, _)| source);
+        let sources: Vec<_> = sources
+            .filter(|source| !matches!(&***source, "" | ".") && !source.contains(['*', '$', ':']))
+            .collect();
+        let is_there = |directory: &str| {
+            let mut sources = sources.iter();
+            sources.any(|source| exists(&format!("{directory}{}", source.trim_start_matches('/'))))
+        };
+        if is_there(&self.directory) {
+            return;
+        }
+        let own = self.directory.clone();
+        let mut above = own.trim_end_matches('/');
+        while !matches!(above, "" | "." | "/") {
+            above = &above[..above.rfind('/').map_or(0, |at| at + 1)];
+            if is_there(above) {
+                self.directory = above.to_owned();
+                return;
+            }
+            above = above.trim_end_matches('/');
+        }
     }
 
     fn add(&mut self, instruction: &Instruction<'_>, workdir: &str) {
@@ -78,7 +163,7 @@ impl Placement {
         };
         let is_directory = to.ends_with('/') || from.len() > 1 || matches!(&***to, "." | "./");
         for source in from {
-            let source = source.trim_start_matches("./").trim_end_matches('/');
+            let source = source.trim_start_matches("./").trim_matches('/');
             let mut target = joined(workdir, to);
             if is_directory && !target.ends_with('/') {
                 target.push('/');
@@ -155,7 +240,7 @@ mod tests {
         let text = "FROM a AS b\nCOPY x /wrong/\nFROM python:3.12\nWORKDIR /app\nCOPY . .\n\
                     COPY conf/uwsgi.ini /etc/uwsgi.ini\nCOPY [\"a.conf\", \"b.conf\", \"/etc/nginx/conf.d/\"]\n\
                     COPY deploy conf\nRUN apt-get install -y nginx\n";
-        let placement = Placement::of("site/Dockerfile", text);
+        let placement = Placement::of("site/Dockerfile", text, &|_| false);
         let check = |name: &str, expected: Option<&str>| {
             assert_eq!(placement.path_of(name).as_deref(), expected, "{name}");
         };

@@ -1,7 +1,7 @@
 //! An entry script: the lines that start a server, and those that stay.
 
 use super::commands::{Became, Conversion};
-use super::{Report, instructions};
+use super::{Report, doubts, instructions};
 use crate::config::foreign::{Verdict, shell};
 use crate::explain::readers;
 
@@ -22,6 +22,8 @@ pub fn starts_server(text: &str) -> bool {
             SERVERS.contains(&base)
                 || readers::of_program(program).is_some()
                 || matches!(base, "service" | "systemctl") && starts("nginx")
+                || doubts::adds_options(&command.words)
+                || doubts::hidden_server(&command.words).is_some()
         })
 }
 
@@ -33,6 +35,23 @@ pub fn needs_port(text: &str, conversion: &Conversion<'_>) -> bool {
         Became::Pyserve(words) => !conversion.listens(&words),
         _ => false,
     })
+}
+
+/// The servers that scripts of the image start through a link.
+pub fn links(conversion: &Conversion<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    for text in conversion.scripts() {
+        let lines = logical_lines(text).into_iter().filter(|line| !line.is_text);
+        for line in lines {
+            let became = converted(&line.joined, conversion).map(|one| one.became);
+            if let Some(Became::Linked(program, _)) = became
+                && !found.contains(&program)
+            {
+                found.push(program);
+            }
+        }
+    }
+    found
 }
 
 /// The words of all commands.
@@ -91,10 +110,12 @@ fn logical_lines(text: &str) -> Vec<LogicalLine<'_>> {
 
 /// A line of commands, converted.
 pub struct Converted {
-    /// The most that one of its commands becomes.
+    /// What the command that matters most becomes.
     pub became: Became,
     /// The line with pyserve in the place of servers.
     pub text: String,
+    /// True if its last command is a server in the background.
+    is_background: bool,
 }
 
 /// Converts the commands of a line; `None` if a quote is not closed.
@@ -113,8 +134,9 @@ pub fn converted(line: &str, conversion: &Conversion<'_>) -> Option<Converted> {
         })
         .collect();
     let rank = |became: &Became| match became {
-        Became::Pyserve(_) | Became::Linked(..) => 4,
-        Became::Unsupported(_) => 3,
+        // A line is right only if all of its commands are.
+        Became::Unsupported(_) => 4,
+        Became::Pyserve(_) | Became::Linked(..) => 3,
         Became::Dropped(_) => 2,
         Became::Stays("") => 0,
         Became::Stays(_) => 1,
@@ -164,6 +186,7 @@ pub fn converted(line: &str, conversion: &Conversion<'_>) -> Option<Converted> {
     Some(Converted {
         became: became.unwrap_or(Became::Stays("")),
         text: text.trim_end_matches([' ', '&', ';', '|']).to_owned(),
+        is_background: is_background(commands.last(), all.last()),
     })
 }
 
@@ -177,7 +200,13 @@ fn inside_shell(words: &[String], conversion: &Conversion<'_>) -> Option<Convert
     Some(Converted {
         became: inner.became,
         text: words.join(" "),
+        is_background: false,
     })
+}
+
+fn is_background(command: Option<&shell::Command>, became: Option<&Became>) -> bool {
+    command.is_some_and(|command| command.operator == "&")
+        && matches!(became, Some(Became::Pyserve(_) | Became::Linked(..)))
 }
 
 /// The line with `exec` before pyserve: else the shell gets the signals, and does not pass them on.
@@ -189,8 +218,16 @@ pub fn executed(text: &str) -> String {
     }
 }
 
-/// The words that stay before the program: variables, and who runs it.
+/// The words that stay before the program, for the shell.
 fn prefix(words: &[String]) -> Vec<String> {
+    before(words)
+        .iter()
+        .map(|word| shell::quoted(word))
+        .collect()
+}
+
+/// The words that stay before the program: variables, and who runs it.
+pub fn before(words: &[String]) -> &[String] {
     let at = shell::program(words);
     let before = &words[..at];
     // `python -m` belonged to the program.
@@ -198,25 +235,34 @@ fn prefix(words: &[String]) -> Vec<String> {
         let base = word.rsplit('/').next().unwrap_or(word);
         base.starts_with("python")
     });
-    before[..end.unwrap_or(at)]
-        .iter()
-        .map(|word| shell::quoted(word))
-        .collect()
+    &before[..end.unwrap_or(at)]
+}
+
+/// True if one of these lines stays, so that a server before them is not to hold the script up.
+fn goes_on(lines: &[LogicalLine<'_>], conversion: &Conversion<'_>) -> bool {
+    lines.iter().any(|line| {
+        let found = converted(&line.joined, conversion);
+        found.is_none_or(|found| !matches!(found.became, Became::Dropped(_)))
+    })
 }
 
 pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
-    for line in logical_lines(text) {
+    let all = logical_lines(text);
+    for (index, line) in all.iter().enumerate() {
         let first = line.lines.join("\n");
         if line.is_text {
             let read = Verdict::Read("it stays, with the text that it writes".to_owned());
             report.say(line.line, &first, read);
             continue;
         }
-        let Some(converted) = converted(&line.joined, conversion) else {
+        let Some(mut converted) = converted(&line.joined, conversion) else {
             // It continues on the next line.
             report.say(line.line, &first, Verdict::Read("it stays".to_owned()));
             continue;
         };
+        if converted.is_background && goes_on(&all[index + 1..], conversion) {
+            converted.text.push_str(" &");
+        }
         report.say(line.line, &first, conversion.verdict(&converted.became));
         let changes = matches!(
             converted.became,

@@ -108,13 +108,72 @@ pub fn of_included(path: &str) -> Option<Verdict> {
     })
 }
 
+/// What to do about files of the base image that are replaced or started.
+pub const NOT_HERE: &str = "it is about files of the base image, which are not here: start pyserve with the same settings, and run the rest with --before-start";
+
+/// True for a path at which the base image has files of its own.
+pub fn is_own(path: &str) -> bool {
+    let is_site = path.starts_with(INCLUDED);
+    !is_site
+        && ["/etc/uwsgi/", "/etc/supervisor", "/etc/nginx/"]
+            .iter()
+            .any(|start| path.starts_with(start))
+        || matches!(path, "/entrypoint.sh" | "/start.sh")
+}
+
+/// True for a start through the scripts of the base image, beside others.
+pub fn is_of_base(instruction: &Instruction<'_>) -> bool {
+    let words = instruction.words();
+    words.len() > 1
+        && words
+            .iter()
+            .any(|word| matches!(&**word, "/entrypoint.sh" | "/start.sh"))
+        || instruction.keyword == "ENTRYPOINT" && words.iter().any(|word| word == "/entrypoint.sh")
+}
+
 /// Lines for the parts of the base image beside its servers.
-pub fn lines_behind_base(arguments: &str) -> Vec<String> {
+pub fn lines_behind_base(own: &[Instruction<'_>], conversion: &Conversion<'_>) -> Vec<String> {
     let mut lines = vec!["WORKDIR /app".to_owned()];
-    if arguments.contains("-flask") {
+    let is_flask = own
+        .first()
+        .is_some_and(|from| from.arguments.contains("-flask"));
+    if is_flask {
         lines.push("RUN pip install --no-cache-dir flask".to_owned());
     }
+    let names_user = |one: &Instruction<'_>| {
+        one.arguments.contains("nginx:nginx")
+            || one.arguments.contains("chown nginx")
+            || one.keyword == "USER" && one.arguments.starts_with("nginx")
+    };
+    if own.iter().any(names_user) || conversion.runs_as("nginx") {
+        lines.push("RUN groupadd --system nginx && useradd --system --gid nginx nginx".to_owned());
+    }
+    let all = variables_of(own);
+    if has_options(&all, conversion) {
+        // The values of the base image.
+        let defaults = [("UWSGI_CHEAPER", "2"), ("UWSGI_PROCESSES", "16")];
+        let missing = defaults.iter().filter(|(name, _)| !all.contains_key(*name));
+        let pairs: Vec<_> = missing
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        if !pairs.is_empty() {
+            lines.push(format!("ENV {}", pairs.join(" ")));
+        }
+    }
     lines
+}
+
+fn variables_of(own: &[Instruction<'_>]) -> BTreeMap<String, String> {
+    let all = own.iter().filter(|one| one.keyword == "ENV");
+    all.flat_map(variables).collect()
+}
+
+/// True if the image has a file of uWSGI beside that of the base image, which names the application only.
+fn has_options(all: &BTreeMap<String, String>, conversion: &Conversion<'_>) -> bool {
+    let ini = all.get("UWSGI_INI").map_or(OPTIONS, String::as_str);
+    all.contains_key("UWSGI_INI")
+        || conversion.has(ini, |kind| kind.is_file)
+        || conversion.names(ini)
 }
 
 /// The settings that a site of nginx meets in these images.
@@ -133,11 +192,7 @@ pub fn layer() -> Layer {
 
 /// The words behind `pyserve` that do what the base image's start does.
 pub fn command(own: &[Instruction<'_>], conversion: &Conversion<'_>) -> Vec<String> {
-    let all = own
-        .iter()
-        .filter(|one| one.keyword == "ENV")
-        .flat_map(variables);
-    let all: BTreeMap<String, String> = all.collect();
+    let all = variables_of(own);
     let one = |name: &str, otherwise: &str| {
         all.get(name)
             .cloned()
@@ -145,17 +200,24 @@ pub fn command(own: &[Instruction<'_>], conversion: &Conversion<'_>) -> Vec<Stri
     };
     let ini = one("UWSGI_INI", OPTIONS);
     // The base image has a file that names the application, and Debian's has none.
-    let has_ini = all.contains_key("UWSGI_INI") || conversion.has(&ini, |kind| kind.is_file);
-    let mut words = match has_ini {
+    let mut words = match has_options(&all, conversion) {
         true => vec!["--ini".to_owned(), ini],
-        false => vec!["--app".to_owned(), APPLICATION.to_owned()],
+        false => {
+            let workers = "2..16".to_owned();
+            vec![
+                "--app".to_owned(),
+                APPLICATION.to_owned(),
+                "--workers".to_owned(),
+                workers,
+            ]
+        }
     };
     match has_site(conversion) {
         true => words.extend(["--nginx".to_owned(), SITE.to_owned()]),
         false => words.extend(generated_site(&all, conversion)),
     }
     let prestart = one("PRE_START_PATH", "/app/prestart.sh");
-    if conversion.has(&prestart, |kind| kind.is_file) {
+    if conversion.has(&prestart, |kind| kind.is_file) || conversion.names(&prestart) {
         words.extend(["--before-start".to_owned(), format!(". {prestart}")]);
     }
     words

@@ -1,8 +1,9 @@
 //! The start of an image: its entry point and its command, which may make one command line.
 
 use crate::config::foreign::Verdict;
-use crate::config::foreign::shell;
-use crate::explain::image::commands::{Became, Conversion};
+use crate::config::foreign::{shell, supervisord};
+use crate::explain::image::commands::{self, Became, Conversion, WORKERS};
+use crate::explain::image::doubts;
 use crate::explain::image::instructions::Instruction;
 use crate::explain::image::{base, script};
 
@@ -14,6 +15,12 @@ pub struct Start<'a> {
     /// What entry point or command becomes, if either starts a server by itself.
     became: Option<Became>,
     has_command: bool,
+    /// Words before the server of both together, such as `gosu web`.
+    before: Vec<String>,
+    /// A program that an entry script looks for in the command.
+    awaited: Option<String>,
+    /// Servers that entry scripts start through a link.
+    links: Vec<String>,
     /// True if the base image starts its servers, and nothing else is said.
     pub is_inherited: bool,
     /// The port that the image has without an address: that of EXPOSE.
@@ -28,13 +35,18 @@ impl<'a> Start<'a> {
         let words = |found: Option<&Instruction<'_>>| found.and_then(Instruction::exec_form);
         let is_server =
             |words: &Vec<String>| !matches!(conversion.convert(words), Became::Stays(_));
-        let whole = words(entry).filter(is_server).map(|mut whole| {
-            whole.extend(words(command).unwrap_or_default());
-            conversion.convert(&whole)
+        let line = words(entry).filter(is_server).map(|mut line| {
+            line.extend(words(command).unwrap_or_default());
+            line
         });
+        let before = line
+            .as_ref()
+            .map_or(Vec::new(), |line| script::before(line).to_vec());
+        let whole = line.map(|line| conversion.convert(&line));
         let base = own.first().filter(|one| one.keyword == "FROM");
         let is_inherited =
             base.is_some_and(|base| base::starts_itself(&base.arguments)) && !names_command(own);
+        let awaited = awaited(words(entry), words(command), conversion);
         let alone = || match words(command) {
             Some(words) => match shell::script(&words) {
                 Some(at) => Some(script::converted(&words[at], conversion)?.became),
@@ -57,6 +69,9 @@ impl<'a> Start<'a> {
             conversion,
             whole,
             became,
+            before,
+            awaited,
+            links: script::links(conversion),
             has_command: command.is_some(),
             is_inherited,
             port,
@@ -71,6 +86,16 @@ impl<'a> Start<'a> {
         }
     }
 
+    /// True if a link of the server's name starts the image.
+    pub fn is_linked(&self) -> bool {
+        matches!(self.became, Some(Became::Linked(..)))
+    }
+
+    /// True if a script or a program that stays starts the image.
+    pub fn is_by_script(&self) -> bool {
+        matches!(self.became, None | Some(Became::Stays(_)))
+    }
+
     /// Lines that the image needs behind its base.
     pub fn lines_behind_base(&self) -> Option<String> {
         self.port.as_ref().map(|port| format!("ENV PORT={port}"))
@@ -79,18 +104,38 @@ impl<'a> Start<'a> {
     /// The verdict of `CMD` or `ENTRYPOINT`, and its new lines.
     pub fn verdict(&self, instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
         let keyword = &instruction.keyword;
+        if self.is_inherited {
+            let why = "not needed: the command of the base image, too".to_owned();
+            return (Verdict::NoEffect(why), Some(Vec::new()));
+        }
+        if let (Some(program), "CMD") = (&self.awaited, &**keyword) {
+            let advice = format!(
+                "the entry script looks for {program} in the command: keep the command, with `RUN {}` before it, and have the script's lines start pyserve",
+                commands::link(program)
+            );
+            return (Verdict::Unsupported(advice), None);
+        }
         if let Some(whole) = &self.whole {
             let is_entry = keyword == "ENTRYPOINT";
             let after = match whole {
                 Became::Pyserve(words) => match (is_entry, self.has_command) {
-                    (true, true) => format!("ENTRYPOINT {}", json(&[])),
-                    (true, false) => format!("ENTRYPOINT {}", json(words)),
-                    (false, _) => format!("CMD {}", array(words.iter().map(String::as_str))),
+                    (true, true) => format!("ENTRYPOINT {}", started(&self.before, &[])),
+                    (true, false) => format!(
+                        "ENTRYPOINT {}",
+                        started(&self.before, &without_shell(words))
+                    ),
+                    (false, _) => {
+                        let words = without_shell(words);
+                        format!("CMD {}", array(words.iter().map(String::as_str)))
+                    }
                 },
                 _ => {
                     return (
                         self.conversion.verdict(whole),
-                        self.linked(whole, instruction),
+                        match keyword == "ENTRYPOINT" {
+                            true => self.linked(whole, instruction.lines.join("\n")),
+                            false => None,
+                        },
                     );
                 }
             };
@@ -99,18 +144,24 @@ impl<'a> Start<'a> {
         let Some(words) = instruction.exec_form() else {
             return self.shell_form(instruction);
         };
-        if words.first().is_some_and(|word| word.ends_with(".sh")) {
-            let became = Became::Stays("the script has verdicts of its own");
-            return (self.conversion.verdict(&became), None);
-        }
         if let Some(at) = shell::script(&words) {
             return self.inner_script(instruction, words, at);
         }
-        let became = self.conversion.convert(&words);
+        let mut became = self.conversion.convert(&words);
+        if became == Became::Stays("") && words.first().is_some_and(|word| word.ends_with(".sh")) {
+            became = Became::Stays("what it starts is said at the lines of the script");
+        }
+        let before = script::before(&words);
         let after = match &became {
-            Became::Pyserve(words) => Some(vec![format!("{keyword} {}", json(words))]),
+            Became::Pyserve(words) if words.iter().any(|word| word == WORKERS) => {
+                let all = [before, &["pyserve".to_owned()], words].concat();
+                let all: Vec<_> = all.iter().map(|word| shell::quoted(word)).collect();
+                Some(vec![format!("{keyword} exec {}", all.join(" "))])
+            }
+            Became::Pyserve(words) => Some(vec![format!("{keyword} {}", started(before, words))]),
+            Became::Stays(_) => self.with_links(instruction),
             Became::Dropped(_) => Some(vec![format!("{keyword} {}", json(&[]))]),
-            _ => self.linked(&became, instruction),
+            _ => self.linked(&became, instruction.lines.join("\n")),
         };
         (self.conversion.verdict(&became), after)
     }
@@ -126,27 +177,51 @@ impl<'a> Start<'a> {
             return (Verdict::Wrong("a quote is not closed".to_owned()), None);
         };
         words[at] = script::executed(&converted.text);
+        let line = format!(
+            "{} {}",
+            instruction.keyword,
+            array(words.iter().map(String::as_str))
+        );
         let after = match &converted.became {
-            Became::Pyserve(_) => {
-                let words = array(words.iter().map(String::as_str));
-                Some(vec![format!("{} {words}", instruction.keyword)])
-            }
-            became => self.linked(became, instruction),
+            Became::Pyserve(_) => Some(vec![line]),
+            became => self.linked(became, line),
         };
         (self.conversion.verdict(&converted.became), after)
     }
 
     /// The lines of a command that stays, through a link.
-    fn linked(&self, became: &Became, instruction: &Instruction<'_>) -> Option<Vec<String>> {
+    fn linked(&self, became: &Became, line: String) -> Option<Vec<String>> {
         let Became::Linked(program, nginx) = became else {
             return None;
         };
-        let mut after = vec![format!("RUN ln -s pyserve /usr/local/bin/{program}")];
-        after.extend(
-            nginx
-                .as_ref()
-                .map(|file| format!("ENV PYSERVE_NGINX={file}")),
-        );
+        let mut after = vec![format!("RUN {}", commands::link(program))];
+        after.extend(self.environment_of(program));
+        let is_named = line.contains("PYSERVE_NGINX=");
+        let nginx = nginx.as_ref().filter(|_| !is_named);
+        after.extend(nginx.map(|file| format!("ENV PYSERVE_NGINX={file}")));
+        after.push(line);
+        Some(after)
+    }
+
+    /// The line that names the environment of a linked server's path.
+    fn environment_of(&self, program: &str) -> Option<String> {
+        let prefix = supervisord::prefix_of(program)?;
+        let is_named = |name: &str| name.starts_with("UWSGI_V") || name == "VIRTUAL_ENV";
+        (!self.conversion.sets(is_named)).then(|| format!("ENV VIRTUAL_ENV={prefix}"))
+    }
+
+    /// The lines of a command that stays, behind the links that scripts need.
+    fn with_links(&self, instruction: &Instruction<'_>) -> Option<Vec<String>> {
+        // The last of both lines, so that no installation comes behind.
+        let is_last = instruction.keyword == "CMD" || !self.has_command;
+        if self.links.is_empty() || !is_last {
+            return None;
+        }
+        let mut after = Vec::new();
+        for program in &self.links {
+            after.push(format!("RUN {}", commands::link(program)));
+            after.extend(self.environment_of(program));
+        }
         after.extend(instruction.lines.iter().map(|line| (*line).to_owned()));
         Some(after)
     }
@@ -158,7 +233,8 @@ impl<'a> Start<'a> {
         let text = script::executed(&converted.text);
         let after = match &converted.became {
             Became::Pyserve(_) => Some(vec![format!("{} {text}", instruction.keyword)]),
-            became => self.linked(became, instruction),
+            Became::Stays(_) => self.with_links(instruction),
+            became => self.linked(became, format!("{} {text}", instruction.keyword)),
         };
         (self.conversion.verdict(&converted.became), after)
     }
@@ -186,10 +262,53 @@ fn exposed(expose: Option<&Instruction<'_>>) -> String {
     port.unwrap_or("8080".to_owned())
 }
 
-/// True if these instructions, those of one stage, say what starts.
+/// The program of the command that an entry script looks for, if its command becomes something else.
+fn awaited(
+    entry: Option<Vec<String>>,
+    command: Option<Vec<String>>,
+    conversion: &Conversion<'_>,
+) -> Option<String> {
+    let command = command?;
+    let program = command.get(shell::program(&command))?;
+    let changes = !matches!(
+        conversion.convert(&command),
+        Became::Stays(_) | Became::Linked(..)
+    );
+    let name = entry?
+        .into_iter()
+        .find(|word| !word.starts_with('-') && !doubts::is_init(word))?;
+    let text = conversion.script_of(&name).filter(|_| changes)?;
+    doubts::looks_at_command(&text, program).then(|| program.clone())
+}
+
+/// The words for a command line that no shell reads.
+fn without_shell(words: &[String]) -> Vec<String> {
+    let plain = words.iter().map(|word| match word == WORKERS {
+        true => "1".to_owned(),
+        false => word.clone(),
+    });
+    plain.collect()
+}
+
+/// `["gosu", "web", "pyserve", "--ini", "x"]`.
+fn started(before: &[String], words: &[String]) -> String {
+    let before = before.iter().map(String::as_str);
+    let words = words.iter().map(String::as_str);
+    array(before.chain(std::iter::once("pyserve")).chain(words))
+}
+
+/// True if these instructions, those of one stage, say what starts, and not what the base image starts.
 pub fn names_command(own: &[Instruction<'_>]) -> bool {
     let mut own = own.iter();
-    own.any(|one| matches!(&*one.keyword, "ENTRYPOINT" | "CMD"))
+    own.any(|one| match &*one.keyword {
+        "ENTRYPOINT" => true,
+        "CMD" => {
+            let words = one.words();
+            let program = words.first().and_then(|word| word.rsplit('/').next());
+            words.len() != 1 || !matches!(program, Some("supervisord" | "start.sh"))
+        }
+        _ => false,
+    })
 }
 
 /// `["pyserve", "--ini", "x"]`.

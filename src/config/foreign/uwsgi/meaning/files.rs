@@ -169,6 +169,23 @@ fn serve(
     } else if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] {
         text.push_str(", static_missing = \"app\"");
     }
+    if meaning.all(&["static-index"]).is_empty() {
+        without_index(meaning, at, prefix, dir);
+    }
+}
+
+/// Without `static-index`, uWSGI leaves a directory to the application, and its index.html is a file like others.
+fn without_index(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
+    let file = format!("{}/index.html", dir.trim_end_matches('/'));
+    let is_there = meaning.around.kind(&file).is_some_and(|kind| kind.is_file);
+    if is_there {
+        let advice = format!(
+            "static = \"{prefix}={dir}\" serves {file} for {prefix}, where uWSGI without `static-index` calls the application: write a [[location]] with `index = false`"
+        );
+        meaning.say(at, Verdict::Unsupported(advice));
+    } else if let (Some(Verdict::Honoured(text)), "/") = (&mut meaning.verdicts[at], prefix) {
+        text.push_str(" (an index.html in the directory would be served for /, unlike in uWSGI)");
+    }
 }
 
 /// A location of one path. As in uWSGI, the application answers where the file is missing.
@@ -211,7 +228,8 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
     let Some((pattern, seconds)) = value.split_once(' ') else {
         return meaning.say(at, Verdict::Wrong("it needs `PATTERN SECONDS`".to_owned()));
     };
-    let age = super::atoi(seconds.trim()).max(0).to_string();
+    let asked = super::atoi(seconds.trim()).max(0);
+    let age = asked.min(LONGEST_AGE).to_string();
     let is_by_file = matches!(
         &*meaning.items[at].key,
         "static-expires" | "static-expires-mtime"
@@ -243,7 +261,15 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
             meaning.say(at, Verdict::Unsupported(advice));
         }
     }
+    if asked > LONGEST_AGE
+        && let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at]
+    {
+        text.push_str(" (a year, which is the longest)");
+    }
 }
+
+/// Longest time for which clients keep files, in seconds: RFC 2616 advises against more than a year.
+const LONGEST_AGE: i64 = 365 * 86_400;
 
 /// True for a pattern of names that Django's manifest storage makes, `/static/.*\.[a-f0-9]{12,}\.(css|js)`.
 fn names_hashes(pattern: &str) -> bool {

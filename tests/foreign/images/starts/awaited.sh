@@ -1,0 +1,5 @@
+#!/bin/sh
+if [ "$1" = uwsgi ]; then
+    exec "$@" --master
+fi
+exec "$@"
