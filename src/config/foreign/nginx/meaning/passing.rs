@@ -53,6 +53,9 @@ pub fn options_of_application(
         let is_https = (name, value) == ("HTTPS", "on") && listen::has_tls(meaning, at);
         match is_https || is_standard(name, value) {
             _ if (name, value) == SERVER_NAME => note_server_name(meaning, at),
+            true if let Some(text) = other_than_sent((name, value), true) => {
+                meaning.say(at, Verdict::Noted(text.to_owned()));
+            }
             true => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
             false if APPLICATION_PARAMS.contains(&name) => {
@@ -223,6 +226,21 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("HTTPS", "$https if_not_empty"),
 ];
 
+/// What a standard variable has in the place of nginx's value, or the reason for which it is missing; `None` for
+/// one that has that value.
+fn other_than_sent((name, value): (&str, &str), is_application: bool) -> Option<&'static str> {
+    Some(match (name, value) {
+        ("UWSGI_SCHEME", _) => "not there: the scheme is in wsgi.url_scheme and HTTPS",
+        ("DOCUMENT_URI", _) => "not there: the path is in PATH_INFO",
+        ("SERVER_ADDR", _) => "not there: the host is in SERVER_NAME",
+        ("SERVER_SOFTWARE", _) if is_application => "SERVER_SOFTWARE names this server",
+        ("SERVER_SOFTWARE", _) => "not there: it would name nginx",
+        ("DOCUMENT_ROOT", _) if is_application => "not there: an application has no such directory",
+        ("HTTP_HOST", "$host") => "HTTP_HOST is the host as the client names it, with its port",
+        _ => return None,
+    })
+}
+
 /// A variable that is the first name of the server in nginx.
 const SERVER_NAME: (&str, &str) = ("SERVER_NAME", "$server_name");
 
@@ -242,6 +260,10 @@ pub fn uwsgi_options(
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         if (name, value) == SERVER_NAME {
             note_server_name(meaning, at);
+        } else if is_standard(name, value)
+            && let Some(text) = other_than_sent((name, value), false)
+        {
+            meaning.say(at, Verdict::Noted(text.to_owned()));
         } else if is_standard(name, value) {
             meaning.already(at, "sent to the server");
         } else if name.is_empty()
@@ -250,8 +272,10 @@ pub fn uwsgi_options(
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
         {
             meaning.unsupported(at, "no name of a variable");
-        } else if let Some(value) =
-            constant(meaning, context.site, block, value).filter(|value| !value.is_empty())
+        } else if (name, value) == ("SCRIPT_NAME", "") {
+            meaning.already(at, "SCRIPT_NAME is empty");
+        } else if let Some(value) = constant(meaning, context.site, block, value)
+            .filter(|constant| !constant.is_empty() || value.is_empty())
         {
             params.push(format!("{name}={value}"));
             meaning.honoured(at, "uwsgi_param");
