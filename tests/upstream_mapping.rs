@@ -249,11 +249,11 @@ fn settings_of_paths_and_hosts_that_cannot_hold_end_the_start() {
         ),
         (
             "upstream = 'http://a'\nupstream_host = 'a/b'",
-            "neither `client` nor `server` nor a host",
+            "neither `client` nor `server` nor `{host}` nor a host",
         ),
         (
             "upstream = 'http://a'\nupstream_host = 'a:b'",
-            "neither `client` nor `server` nor a host",
+            "neither `client` nor `server` nor `{host}` nor a host",
         ),
         (
             "upstream = ['http://a', 'http://b']\nupstream_host = 'server'",

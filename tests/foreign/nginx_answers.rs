@@ -364,3 +364,61 @@ fn body_of_200(response: &Response) -> String {
         _ => String::new(),
     }
 }
+
+#[test]
+fn bodies_that_try_files_passes_on_have_the_limit_of_the_path_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let text = "server {\n listen LISTEN;\n root DIR/www;\n client_max_body_size 1k;\n\
+        location / { client_max_body_size 5k; try_files $uri @app; }\n\
+        location /one/ { try_files $uri @large; }\n\
+        location @app { proxy_pass http://unix:BACKEND; }\n\
+        location @large { client_max_body_size 5k; proxy_pass http://unix:BACKEND; }\n}";
+    let Some(pair) = Pair::start(text, Some(&behind.socket())) else {
+        return;
+    };
+    for (path, expected) in [("/none", 200), ("/one/none", 413)] {
+        let body = "x".repeat(2000);
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2000\r\n\r\n{body}"
+        );
+        let statuses = pair.responses(&request).map(|response| response.status());
+        assert_eq!(statuses, [expected; 2], "{path}");
+    }
+}
+
+#[test]
+fn pages_of_a_location_replace_those_of_the_server_as_in_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let text = "types { text/html html; }\nserver {\n listen LISTEN;\n root DIR/www;\n error_page 500 /about.html;\n\
+        proxy_intercept_errors on;\n\
+        location / { proxy_pass http://unix:BACKEND; }\n\
+        location = /about.html { internal; }\n\
+        location = /404.html { internal; }\n\
+        location /own/ { error_page 404 =200 /404.html; proxy_pass http://unix:BACKEND:/; }\n}";
+    let Some(pair) = Pair::start(text, Some(&behind.socket())) else {
+        return;
+    };
+    let is_page = |response: &Response| {
+        let text = response.text();
+        let page = ["about", "nothing"].map(|word| text.contains(&format!("<p>{word}</p>")));
+        format!("{} {page:?}", response.status())
+    };
+    let requests = ["/status/500", "/own/status/500", "/own/status/404"];
+    pair.agree(&requests, is_page);
+}
+
+#[test]
+fn a_cache_control_beside_expires_is_the_only_other_one() {
+    let text = "types { text/plain txt; }\nserver {\n listen LISTEN;\n\
+        location / { alias DIR/www/media/; expires 30d; add_header Cache-Control private; }\n}";
+    let Some(pair) = Pair::start(text, None) else {
+        return;
+    };
+    pair.agree(&["/b.txt"], |response| {
+        response.headers("Cache-Control").join(", ")
+    });
+}

@@ -9,7 +9,7 @@ use super::{Files, Line, Place, Reading, Surroundings, Verdict};
 use super::{gunicorn, nginx, supervisord};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
-use crate::config::{HostFacts, adopted, native, settings, values};
+use crate::config::{HostFacts, adopted, htpasswd, native, settings, values};
 
 /// The sources of uWSGI that are in play: files that `ini` names, or those that uWSGI finds by its
 /// variables. Without one, `UWSGI_*` variables mean nothing.
@@ -326,8 +326,19 @@ fn given<'a>(
             .filter(|seconds| *seconds > 0),
         is_dir,
         is_dir_here,
+        bad_passwords: &bad_passwords,
         variable,
     }
+}
+
+/// The entries of a password file that the start would refuse.
+fn bad_passwords(path: &Path) -> Option<Vec<String>> {
+    let (bytes, _) = htpasswd::read(path).ok()?;
+    let (_, bad) = htpasswd::parse(&bytes);
+    let texts = bad
+        .into_iter()
+        .map(|entry| format!("line {}: {}", entry.line, entry.problem));
+    Some(texts.collect())
 }
 
 /// The words behind the name of the program, if that is `name`: a link of the name of another server takes its

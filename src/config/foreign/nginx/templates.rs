@@ -4,6 +4,8 @@
 //! file that is only explained, a number takes its place while the file is read ([`StandIns`]): so
 //! the lines around it get the verdicts that they have behind the start.
 
+use std::collections::BTreeSet;
+
 use super::tree::{Directive, Tree};
 use crate::config::foreign::{Reading, Verdict};
 
@@ -65,13 +67,20 @@ impl StandIns {
     pub fn of(tree: &Tree, variable: &dyn Fn(&str) -> Option<String>, has_app: bool) -> Self {
         let mut found: Vec<String> = Vec::new();
         let mut refused: Vec<String> = Vec::new();
+        let mut paths = BTreeSet::new();
         for item in &tree.items {
             for text in item.texts() {
                 for (name, behind) in names_of(text) {
                     if variable(name).is_some() || is_defined(tree, name) {
                         continue;
                     }
-                    let takes_number = !behind.starts_with(|c: char| c.is_ascii_alphanumeric());
+                    if is_path(item, text) {
+                        paths.insert(name.to_owned());
+                    }
+                    let takes_number = match is_path(item, text) {
+                        true => !behind.starts_with(|c: char| c.is_ascii_digit()),
+                        false => !behind.starts_with(|c: char| c.is_ascii_alphanumeric()),
+                    };
                     let list = match takes_number && has_place(item, text, has_app) {
                         true => &mut found,
                         false => &mut refused,
@@ -88,9 +97,11 @@ impl StandIns {
             !items.any(|item| item.text.contains(number.as_str()))
         };
         let mut numbers = (FIRST..=u16::MAX).map(|n| n.to_string()).filter(is_free);
-        let numbers = found
-            .into_iter()
-            .map_while(|name| Some((name, numbers.next()?)));
+        let numbers = found.into_iter().map_while(|name| {
+            let number = numbers.next()?;
+            let slash = if paths.contains(&name) { "/" } else { "" };
+            Some((name, format!("{slash}{number}")))
+        });
         Self {
             numbers: numbers.collect(),
             used: Vec::new(),
@@ -101,9 +112,16 @@ impl StandIns {
     pub fn fill(&mut self, tree: &mut Tree, variable: &dyn Fn(&str) -> Option<String>) {
         for item in &mut tree.items {
             self.used.push(self.first_in(item));
+            let value = |name: &str| variable(name).or_else(|| self.number(name));
             for word in &mut item.args {
-                let value = |name: &str| variable(name).or_else(|| self.number(name));
                 word.text = fill(&word.text, &value);
+            }
+            // A variable alone on its line that is empty leaves the directive behind it.
+            while item.name.starts_with('$') && fill(&item.name, &value).is_empty() {
+                if item.args.is_empty() {
+                    break;
+                }
+                item.name = item.args.remove(0).text;
             }
         }
     }
@@ -161,6 +179,12 @@ pub const APPLICATION: &str = "the application";
 
 /// Lowest number that stands for a variable: a port, as most of them are.
 const FIRST: u16 = 60_001;
+
+/// True for the path of a location that begins with a placeholder, whose value then has the slash.
+fn is_path(item: &Directive, text: &str) -> bool {
+    let is_last = item.args.last().is_some_and(|word| word.text == text);
+    item.name == "location" && is_last && text.starts_with('$')
+}
 
 /// True if the file reads the same for every value of the placeholders in this argument: the address of
 /// a server may name a port or not, or be a URL.

@@ -50,6 +50,7 @@ fn reading_with(
         deadline,
         is_dir,
         is_dir_here: &|path| is_dir(path) && path.extension().is_none(),
+        bad_passwords: &|_| None,
         variable: &|_| None,
     };
     meaning::of(&tree, &given)
@@ -824,4 +825,65 @@ fn the_first_name_of_a_server_is_its_server_name_if_it_is_a_host() {
             ),
         }
     }
+}
+
+#[test]
+fn a_field_of_several_lines_is_sent_as_one() {
+    let text = "server {\nlocation / {\nadd_header X-Policy \"a;\n   b\";\nreturn 200 x;\n}\n}\n";
+    let found = verdict(text, 3);
+    let expected = Verdict::Honoured("header = \"add X-Policy: a; b\"".to_owned());
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_empty_variable_alone_on_its_line_leaves_the_next_directive() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("site.conf");
+    let text = "server {\n$ONE\nserver_name a.example;\nlocation / { return 200 x; }\n}\n";
+    std::fs::write(&path, text).unwrap();
+    let disk = tree::Disk {
+        read: &|path| std::fs::read(path),
+        list: &|_| Vec::new(),
+    };
+    let mut tree = tree::read("site.conf", &path, &disk);
+    let empty = |_: &str| Some(String::new());
+    let mut stand_ins = templates::StandIns::of(&tree, &empty, true);
+    stand_ins.fill(&mut tree, &empty);
+    let names: Vec<_> = tree.items.iter().map(|item| &*item.name).collect();
+    assert_eq!(names, ["server", "server_name", "location", "return"]);
+}
+
+#[test]
+fn a_password_file_with_hashes_that_the_start_refuses_is_not_honoured() {
+    let text = "server {\nauth_basic Site;\nauth_basic_user_file /etc/htp;\nlocation / { proxy_pass http://127.0.0.1:8000; }\n}\n";
+    let tree = tree::read(
+        "site.conf",
+        Path::new("/site.conf"),
+        &tree::Disk {
+            read: &|_| Ok(text.as_bytes().to_vec()),
+            list: &|_| Vec::new(),
+        },
+    );
+    let bad = |path: &Path| {
+        assert_eq!(path, Path::new("/etc/htp"));
+        Some(vec!["line 1: user u: an MD5 hash".to_owned()])
+    };
+    let given = Given {
+        app: true,
+        found_app: None,
+        binds: Vec::new(),
+        sockets: Vec::new(),
+        hosts: Vec::new(),
+        deadline: None,
+        is_dir: &|_| true,
+        is_dir_here: &|_| true,
+        bad_passwords: &bad,
+        variable: &|_| None,
+    };
+    let reading = meaning::of(&tree, &given);
+    let line = reading.lines.iter().find(|line| line.place.line == 3);
+    let Some(Verdict::Unsupported(why)) = line.map(|line| &line.verdict) else {
+        panic!("{line:?}");
+    };
+    assert_eq!(why, "/etc/htp, line 1: user u: an MD5 hash");
 }

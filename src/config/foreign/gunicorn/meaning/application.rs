@@ -16,6 +16,8 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         let paths = listed(&paths.text().unwrap_or_default());
         if !paths.is_empty() {
             meaning.append(at, "pythonpath", &paths);
+            let text = "pythonpath, behind the directory of the application (gunicorn has it before: of two modules of one name, that of chdir is taken here)";
+            meaning.say(at, Verdict::Honoured(text.to_owned()));
         }
     }
     for at in meaning.all("raw_env") {

@@ -1,5 +1,7 @@
 //! `allow`, `deny` and `auth_basic`.
 
+use std::path::Path;
+
 use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
@@ -136,7 +138,12 @@ fn password(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Acces
         beside_nginx_conf(meaning.arg(file, 0)),
     );
     meaning.honoured(realm, format!("basic_auth_realm = {name:?}"));
-    meaning.honoured(file, format!("basic_auth = {path:?}"));
+    let bad = (meaning.given.bad_passwords)(Path::new(&path)).unwrap_or_default();
+    match bad.first() {
+        None => meaning.honoured(file, format!("basic_auth = {path:?}")),
+        // The start ends there.
+        Some(problem) => meaning.unsupported(file, format!("{path}, {problem}")),
+    }
     table.set("basic_auth_realm", name);
     table.set("basic_auth", path);
     Access::Open

@@ -236,6 +236,7 @@ fn behind(
     let mut made = answer(meaning, context, named, path, &mut behind).unwrap_or_default();
     meaning.passing.pop();
     for table in &mut made {
+        rules::passed_body(meaning, outer.at, named, table);
         // nginx checks the access to the location that passes requests on, then that to this one.
         if access::inherit(outer, table) == access::Access::Unknown {
             let why = "its restrictions differ from those of the location that passes requests to it, so it is closed";

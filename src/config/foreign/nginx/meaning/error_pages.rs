@@ -32,12 +32,23 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
             continue;
         }
         meaning.honoured(line, format!("error_page = {value:?}"));
-        let is_for_all = meaning.is_alone && meaning.around(line, "location").is_none();
+        let is_for_all = meaning.is_alone
+            && meaning.around(line, "location").is_none()
+            && !has_own_pages(meaning, context);
         match is_for_all {
             true => meaning.append(line, "error_page", value),
             false => add(table, "error_page", value),
         }
     }
+}
+
+/// True if a location has pages of its own, in the place of those of the server as nginx inherits.
+fn has_own_pages(meaning: &Meaning<'_>, context: &Context<'_>) -> bool {
+    let mut all = context.locations.iter();
+    all.any(|location| {
+        let mut own = meaning.tree.named(Some(location.at), "error_page");
+        own.next().is_some()
+    })
 }
 
 /// `proxy_intercept_errors` and `uwsgi_intercept_errors`.

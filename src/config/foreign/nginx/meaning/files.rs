@@ -73,6 +73,7 @@ pub fn enter(
         // The response to clients.
         Fixed::status("404").enter(table, path);
         rules::enter(meaning, context, at, table);
+        fields_of_internal(meaning, at);
         return Content::Made;
     }
     // Below the prefix of a server, an expression mostly finds no directory.
@@ -339,7 +340,16 @@ fn single(
         table.set("types", format!("{own}={of_path}"));
     }
     if let Some(given) = given {
-        meaning.honoured(given, format!("file = {file:?}"));
+        let last = meaning.args(given).last().copied().unwrap_or_default();
+        match last.starts_with('=') || meaning.args(given).len() < 2 {
+            true => meaning.honoured(given, format!("file = {file:?}")),
+            false => {
+                let text = format!(
+                    "without {file} the path answers 404, and not as {last}: have that file there"
+                );
+                meaning.unsupported(given, text);
+            }
+        }
     }
     meaning.honoured(line, format!("file = {file:?}"));
     rules::enter(meaning, context, at, table);
@@ -436,6 +446,18 @@ fn precompressed(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
                 table.set("precompressed", "yes");
                 meaning.honoured(line, "precompressed = true");
             }
+        }
+    }
+}
+
+/// Header fields of the location of files for X-Accel-Redirect, which here have those of the response that
+/// names them.
+fn fields_of_internal(meaning: &mut Meaning<'_>, at: usize) {
+    for name in ["add_header", "expires"] {
+        let own: Vec<_> = meaning.tree.named(Some(at), name).collect();
+        for line in own {
+            let text = "files for X-Accel-Redirect have the fields of the response that names them: set this one there";
+            meaning.unsupported(line, text);
         }
     }
 }

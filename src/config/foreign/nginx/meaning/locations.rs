@@ -8,6 +8,7 @@ use super::regex::{self, Shape};
 use super::served::Site;
 use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
+use crate::config::foreign::nginx::templates;
 
 /// The paths of a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,15 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
                     parent,
                 }));
                 collect(meaning, at, all);
+            }
+            Err(_)
+                if let Some(name) =
+                    templates::unfilled(meaning.tree, at, meaning.given.variable) =>
+            {
+                let text = format!("{name} is a placeholder, which has to be filled first");
+                meaning.say(at, Verdict::Unset(text));
+                let inside = format!("its location has the placeholder {name}");
+                meaning.say_inside(at, &Verdict::Unset(inside));
             }
             Err(verdict) => {
                 let inside = match &verdict {

@@ -1,4 +1,4 @@
-//! The shapes of `if ($request_method …)` that are understood.
+//! The shapes of `if ($request_method …)` that are understood, and of `if` for requests without TLS.
 
 use super::{Meaning, regex};
 use crate::config::methods::method_name;
@@ -98,5 +98,19 @@ mod tests {
             let expected = expected.map(|all| all.into_iter().map(str::to_owned).collect());
             assert_eq!(compared(text), expected, "{text}");
         }
+    }
+}
+
+/// The one line of an `if` for requests without TLS.
+pub fn of_plain(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
+    let text = meaning.args(at).concat().replace(['"', '\''], "");
+    let is_plain = matches!(
+        &*text,
+        "($scheme=http)" | "($scheme!=https)" | "($https=)" | "($https!=on)"
+    );
+    let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
+    match inside[..] {
+        [line] if is_plain && matches!(meaning.name(line), "return" | "rewrite") => Some(line),
+        _ => None,
     }
 }

@@ -12,6 +12,7 @@ mod access;
 mod answer;
 mod arity;
 mod by_name;
+mod contexts;
 mod error_pages;
 mod files;
 mod forwarding;
@@ -65,6 +66,8 @@ pub struct Given<'a> {
     pub is_dir: &'a dyn Fn(&Path) -> bool,
     /// True if a directory is there on this machine.
     pub is_dir_here: &'a dyn Fn(&Path) -> bool,
+    /// The entries of a password file that cannot be used; `None` for a file that is not there.
+    pub bad_passwords: &'a dyn Fn(&Path) -> Option<Vec<String>>,
     /// The value of an environment variable, for templates.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -93,6 +96,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         site::decide(&mut meaning, &sites);
         meaning.finish_tables();
         arity::check(&mut meaning);
+        contexts::check(&mut meaning);
     }
     rest::decide(&mut meaning);
     meaning.reading()

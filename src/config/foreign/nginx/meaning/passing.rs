@@ -23,34 +23,9 @@ pub fn options_of_application(
         let Some(at) = meaning.scalar(Some(block), &full) else {
             continue;
         };
-        if name != "read_timeout" {
-            meaning.no_effect(at, "the application is in this server");
-        } else {
-            let seconds = numbers::seconds(meaning.arg(at, 0));
-            let deadline = meaning.given.deadline;
-            if let Some(deadline) = deadline.filter(|own| seconds.is_some_and(|time| *own <= time))
-            {
-                let text = format!("the application has {deadline} s by its own settings");
-                meaning.no_effect(at, text);
-                continue;
-            }
-            let own = meaning
-                .layer
-                .entry("request_timeout")
-                .and_then(|entry| entry.values.first())
-                .and_then(|value| value.parse::<u64>().ok());
-            match (seconds, own) {
-                (None, _) => meaning.say(at, Verdict::Wrong("no time".to_owned())),
-                (Some(seconds), Some(own)) if own > seconds => {
-                    meaning.say(
-                        at,
-                        Verdict::Noted(format!(
-                            "the longest of all locations holds: request_timeout = {own}"
-                        )),
-                    );
-                }
-                (Some(seconds), _) => meaning.set(at, "request_timeout", vec![seconds.to_string()]),
-            }
+        match name {
+            "read_timeout" => read_timeout(meaning, at),
+            _ => meaning.no_effect(at, "the application is in this server"),
         }
     }
     for at in meaning.nearest(Some(block), "uwsgi_param") {
@@ -58,6 +33,9 @@ pub fn options_of_application(
         let is_https = (name, value) == ("HTTPS", "on") && listen::has_tls(meaning, at);
         match is_https || is_standard(name, value) {
             _ if (name, value) == SERVER_NAME => note_server_name(meaning, at),
+            true if let Some(text) = other_than_sent((name, value), true) => {
+                meaning.say(at, Verdict::Noted(text.to_owned()));
+            }
             true => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
             false if APPLICATION_PARAMS.contains(&name) => {
@@ -90,6 +68,26 @@ pub fn options_of_application(
                 (false, &mut *table),
             );
         }
+    }
+}
+
+/// The time limit of an application: the longest of all locations, unless its own settings have a shorter one.
+fn read_timeout(meaning: &mut Meaning<'_>, at: usize) {
+    let Some(seconds) = numbers::seconds(meaning.arg(at, 0)) else {
+        return meaning.say(at, Verdict::Wrong("no time".to_owned()));
+    };
+    if let Some(deadline) = meaning.given.deadline.filter(|own| *own <= seconds) {
+        let text = format!("the application has {deadline} s by its own settings");
+        return meaning.no_effect(at, text);
+    }
+    let own = meaning.layer.entry("request_timeout");
+    let own = own.and_then(|entry| entry.values.first()?.parse::<u64>().ok());
+    match own.filter(|own| *own > seconds) {
+        Some(own) => {
+            let text = format!("the longest of all locations holds: request_timeout = {own}");
+            meaning.say(at, Verdict::Noted(text));
+        }
+        None => meaning.set(at, "request_timeout", vec![seconds.to_string()]),
     }
 }
 
@@ -228,6 +226,21 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("HTTPS", "$https if_not_empty"),
 ];
 
+/// What a standard variable has in the place of nginx's value, or the reason for which it is missing; `None` for
+/// one that has that value.
+fn other_than_sent((name, value): (&str, &str), is_application: bool) -> Option<&'static str> {
+    Some(match (name, value) {
+        ("UWSGI_SCHEME", _) => "not there: the scheme is in wsgi.url_scheme and HTTPS",
+        ("DOCUMENT_URI", _) => "not there: the path is in PATH_INFO",
+        ("SERVER_ADDR", _) => "not there: the host is in SERVER_NAME",
+        ("SERVER_SOFTWARE", _) if is_application => "SERVER_SOFTWARE names this server",
+        ("SERVER_SOFTWARE", _) => "not there: it would name nginx",
+        ("DOCUMENT_ROOT", _) if is_application => "not there: an application has no such directory",
+        ("HTTP_HOST", "$host") => "HTTP_HOST is the host as the client names it, with its port",
+        _ => return None,
+    })
+}
+
 /// A variable that is the first name of the server in nginx.
 const SERVER_NAME: (&str, &str) = ("SERVER_NAME", "$server_name");
 
@@ -247,6 +260,10 @@ pub fn uwsgi_options(
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         if (name, value) == SERVER_NAME {
             note_server_name(meaning, at);
+        } else if is_standard(name, value)
+            && let Some(text) = other_than_sent((name, value), false)
+        {
+            meaning.say(at, Verdict::Noted(text.to_owned()));
         } else if is_standard(name, value) {
             meaning.already(at, "sent to the server");
         } else if name.is_empty()
@@ -255,8 +272,10 @@ pub fn uwsgi_options(
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
         {
             meaning.unsupported(at, "no name of a variable");
-        } else if let Some(value) =
-            constant(meaning, context.site, block, value).filter(|value| !value.is_empty())
+        } else if (name, value) == ("SCRIPT_NAME", "") {
+            meaning.already(at, "SCRIPT_NAME is empty");
+        } else if let Some(value) = constant(meaning, context.site, block, value)
+            .filter(|constant| !constant.is_empty() || value.is_empty())
         {
             params.push(format!("{name}={value}"));
             meaning.honoured(at, "uwsgi_param");

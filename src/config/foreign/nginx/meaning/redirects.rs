@@ -102,10 +102,16 @@ pub fn fixed(
                 Some(read) => read,
                 None => continue,
             },
-            "if" => {
-                condition(meaning, at);
-                continue;
-            }
+            "if" => match always(meaning, site, at) {
+                Some(line) => {
+                    meaning.honoured(line, "for all requests: the server has no TLS");
+                    returned(meaning, site, at, line)
+                }
+                None => {
+                    condition(meaning, at);
+                    continue;
+                }
+            },
             _ => continue,
         };
         return match read {
@@ -117,6 +123,13 @@ pub fn fixed(
         };
     }
     None
+}
+
+/// The `return` in an `if` for requests without TLS, of a server that has none.
+fn always(meaning: &Meaning<'_>, site: &Site, at: usize) -> Option<usize> {
+    let is_open = meaning.verdicts[at].is_none() && !site.has_tls();
+    let line = method_conditions::of_plain(meaning, at).filter(|_| is_open)?;
+    (meaning.name(line) == "return").then_some(line)
 }
 
 fn returned(
@@ -267,6 +280,11 @@ fn redirect(
         true => "/".to_owned(),
         false => base,
     };
+    if keep != Keep::Nothing && base.contains(['?', '#']) {
+        return Err(Verdict::Unsupported(
+            "the path of the request in a query: have the application answer".to_owned(),
+        ));
+    }
     if base.is_empty() || (keep == Keep::Target && base.starts_with('/')) {
         return Err(Verdict::Unsupported(
             "a redirect to a path below its own: have the application answer".to_owned(),

@@ -23,6 +23,12 @@ const MOST: usize = 64;
 /// The meaning of `pattern`, if it has a known shape.
 pub fn shape(pattern: &str) -> Option<Shape> {
     let anchored = pattern.strip_prefix('^').unwrap_or(pattern);
+    // The usual recipe for certbot, with a dot that means itself.
+    let escaped = anchored.replacen("/.well-known", r"/\.well-known", 1);
+    let anchored = match anchored.starts_with("/.well-known") {
+        true => &*escaped,
+        false => anchored,
+    };
     if let Some(Shape::Prefixes(all)) = anchored
         .starts_with(r"/\.well-known")
         .then(|| anchored_shape(anchored))

@@ -86,11 +86,19 @@ pub fn expires(meaning: &mut Meaning<'_>, at: usize, is_files: bool, table: &mut
     let Some(age) = age(meaning, line) else {
         return;
     };
-    if is_files && age.seconds() <= LONGEST_AGE {
+    // Another Cache-Control stands beside that of nginx, which has no `public`.
+    let mut fields = meaning.nearest(Some(at), "add_header").into_iter();
+    let has_other = fields.any(|at| meaning.arg(at, 0).eq_ignore_ascii_case("cache-control"));
+    if is_files && age.seconds() <= LONGEST_AGE && !has_other {
         let seconds = age.seconds();
         table.set("max_age", seconds.to_string());
         let with = fixed_expires(age, table);
-        meaning.honoured(line, format!("max_age = {seconds}, {with}"));
+        let public = if seconds > 0 {
+            " (Cache-Control: public)"
+        } else {
+            ""
+        };
+        meaning.honoured(line, format!("max_age = {seconds}{public}, {with}"));
     } else {
         let value = match age {
             Age::NoCache | Age::Epoch => "no-cache".to_owned(),
@@ -99,6 +107,10 @@ pub fn expires(meaning: &mut Meaning<'_>, at: usize, is_files: bool, table: &mut
         let rule = format!("set Cache-Control: {value}");
         add(table, "header", rule.clone());
         let with = fixed_expires(age, table);
+        if age.fixed_expires().is_none() {
+            // That of a server stays away, since nginx has one of its own in its place.
+            add(table, "header", "remove Expires".to_owned());
+        }
         meaning.honoured(line, format!("header = {rule:?}, {with}"));
     }
 }
@@ -138,9 +150,12 @@ pub fn headers(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, tabl
             rule(meaning, line, table, format!("remove {field}"));
         }
     }
+    if is_files {
+        etag(meaning, at, table);
+    }
     for line in meaning.nearest(Some(at), "add_header") {
         let name = meaning.arg(line, 0).to_owned();
-        let given = meaning.arg(line, 1).to_owned();
+        let given = on_one_line(meaning.arg(line, 1));
         // Of a variable that the file decides, the value; others stay.
         let value = constant(meaning, context.site, at, &given).unwrap_or(given);
         let always = match meaning.args(line).get(2) {
@@ -197,6 +212,24 @@ pub fn headers(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, tabl
             table,
             format!("{always}{action} {name}: {value}"),
         );
+    }
+}
+
+/// `etag off` of files.
+fn etag(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    if let Some(line) = meaning.scalar(Some(at), "etag")
+        && meaning.arg(line, 0) == "off"
+    {
+        rule(meaning, line, table, "remove ETag".to_owned());
+    }
+}
+
+/// The value of a field without line breaks (RFC 9112, 5.2).
+fn on_one_line(value: &str) -> String {
+    let parts: Vec<_> = value.split(['\r', '\n']).map(str::trim).collect();
+    match parts.len() {
+        1 => value.to_owned(),
+        _ => parts.join(" "),
     }
 }
 

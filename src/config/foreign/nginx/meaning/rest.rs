@@ -213,7 +213,7 @@ fn map(meaning: &Meaning<'_>, at: usize) -> Verdict {
             true => Verdict::Unsupported(
                 "a value of each request: have the application decide".to_owned(),
             ),
-            false => Verdict::NoEffect("no line uses the variable".to_owned()),
+            false => Verdict::NoEffect("no line that is honoured uses the variable".to_owned()),
         },
     }
 }

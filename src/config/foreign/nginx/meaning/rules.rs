@@ -2,7 +2,7 @@
 //! pages for errors.
 
 use super::error_pages::error_pages;
-use super::locations::Context;
+use super::locations::{Context, Paths};
 use super::response_fields::{expires, headers};
 use super::{Meaning, Table, numbers, site};
 use crate::config::foreign::Verdict;
@@ -28,7 +28,8 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
     if has_server {
         limits(meaning, at, table);
     } else if let Some(line) = own(meaning, at, "client_max_body_size") {
-        meaning.no_effect(line, "no body is read here");
+        let text = "no body is read here: a longer one gets the location's response, and not 413";
+        meaning.say(line, Verdict::Noted(text.to_owned()));
     }
     log(meaning, context, at, table);
 }
@@ -78,6 +79,13 @@ const DEFAULT_MAX_BODY: &str = "1M";
 
 /// Settings of requests that reach an application or server, where the location has its own.
 fn limits(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    max_body(meaning, at, table);
+    times(meaning, at, table);
+    buffers(meaning, at, table);
+}
+
+/// The longest body of the requests of a block.
+fn max_body(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     let line = meaning.scalar(Some(at), "client_max_body_size");
     let is_own = line.is_some_and(|line| meaning.tree.items[line].parent == Some(at));
     let is_other = |bytes: &str| bytes != meaning.max_body;
@@ -93,19 +101,67 @@ fn limits(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             None => meaning.say(line, Verdict::Wrong("no size".to_owned())),
         }
     }
-    // One time limit for both directions: the longer one.
+}
+
+/// The longest body of requests that the location at `outer` passes on to the named one at `named`: nginx
+/// compares the `Content-Length` with that of the location which the path has.
+pub fn passed_body(meaning: &mut Meaning<'_>, outer: usize, named: usize, table: &mut Table) {
+    if table.value("pass").or(table.value("upstream")).is_none() {
+        return;
+    }
+    let inherited = meaning.nearest(Some(outer), "client_max_body_size");
+    if let Some(line) = own(meaning, named, "client_max_body_size")
+        && !inherited.contains(&line)
+    {
+        let is_same =
+            inherited.first().map(|line| meaning.arg(*line, 0)) == Some(meaning.arg(line, 0));
+        let is_noted = matches!(meaning.verdicts[line], Some(Verdict::Noted(_)));
+        meaning.verdicts[line] = Some(match is_same && !is_noted {
+            true => {
+                Verdict::AlreadySo("the limit of the location that passes bodies on".to_owned())
+            }
+            false => {
+                let outer = meaning.tree.items[outer].line;
+                Verdict::Noted(format!(
+                    "bodies have the limit of the location that passes them on (line {outer}), as in nginx if their length is known: it compares this one with others alone"
+                ))
+            }
+        });
+    }
+    if let Some(line) = own(meaning, outer, "client_max_body_size") {
+        // It had one for the files alone.
+        meaning.verdicts[line] = None;
+    }
+    table.entries.retain(|(name, _)| *name != "max_body");
+    max_body(meaning, outer, table);
+}
+
+/// The times that a client may take for a body and a response.
+fn times(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    // One time limit for both directions: the longer one. That of sending ends no upload.
     let pauses = ["client_body_timeout", "send_timeout"].map(|name| {
         let line = own(meaning, at, name)?;
         let seconds = numbers::seconds(meaning.arg(line, 0)).filter(|seconds| *seconds > 0);
         Some((line, seconds?))
     });
     let longest = pauses.iter().flatten().map(|(_, seconds)| *seconds).max();
-    if let Some(seconds) = longest {
+    let reading = site::reading_time(meaning, at);
+    let is_enough = |longest: &u64| pauses[0].is_some() || *longest > reading;
+    if let Some(seconds) = longest.filter(is_enough) {
         table.set("body_timeout", seconds.to_string());
         for (line, _) in pauses.into_iter().flatten() {
-            meaning.honoured(line, format!("body_timeout = {seconds}"));
+            meaning.honoured(
+                line,
+                format!("body_timeout = {seconds}, for reading and sending"),
+            );
         }
+    } else if let Some((line, _)) = pauses[1] {
+        meaning.say(line, site::one_time(reading));
     }
+}
+
+/// Buffers and compression towards a server or the application.
+fn buffers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     for (name, setting) in [
         ("proxy_buffering", "buffering"),
         ("uwsgi_buffering", "buffering"),
@@ -162,6 +218,9 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
             let ends = extensions.iter();
             ends.map(|extension| format!("*.{extension}")).collect()
         }
+        Some(prefix) if meaning.arg(at, meaning.args(at).len() - 1).ends_with('/') => {
+            vec![format!("{}/*", prefix.trim_end_matches('/'))]
+        }
         Some(prefix) => vec![format!("{prefix}*")],
         None if table.value("starts_with").is_some() => vec![format!("{path}*")],
         None => vec![path],
@@ -169,6 +228,13 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     if is_of_some || is_everything && extensions.is_empty() {
         let text = "its requests are logged as well: access_log_skip is for paths of all hosts";
         return meaning.say(line, Verdict::Noted(text.to_owned()));
+    }
+    if let Some(other) = logged_below(meaning, context, at, &skipped) {
+        let other = meaning.tree.items[other].line;
+        let text = format!(
+            "its requests are logged as well: access_log_skip would take those of line {other} too"
+        );
+        return meaning.say(line, Verdict::Noted(text));
     }
     let shown = match &skipped[..] {
         [one] => format!("access_log_skip = {one:?}"),
@@ -178,4 +244,27 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     for skip in skipped {
         meaning.append(line, "access_log_skip", skip);
     }
+}
+
+/// The location whose requests are logged, and that has a path for which an `access_log_skip` holds.
+fn logged_below(
+    meaning: &Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    skipped: &[String],
+) -> Option<usize> {
+    let is_below = |paths: &Paths| match paths {
+        Paths::Exact(path) | Paths::Prefix(path, _) => skipped.iter().any(|skip| {
+            let start = skip.strip_suffix('*');
+            start.is_some_and(|start| path.starts_with(start) && !start.contains('*'))
+        }),
+        _ => false,
+    };
+    let is_logged = |at: usize| {
+        let lines = meaning.nearest(Some(at), "access_log");
+        !lines.iter().any(|line| meaning.arg(*line, 0) == "off")
+    };
+    let mut all = context.locations.iter();
+    all.find(|other| other.at != at && is_below(&other.paths) && is_logged(other.at))
+        .map(|other| other.at)
 }

@@ -128,20 +128,39 @@ fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
     let body = one(meaning, "client_body_timeout", "body_timeout");
     let server = first_with(meaning, servers, "send_timeout");
     if let Some(at) = meaning.scalar(Some(server), "send_timeout") {
-        let other = body.map(|body| meaning.arg(body, 0));
-        match other {
-            None => {
-                one(meaning, "send_timeout", "body_timeout");
+        let reading = reading_time(meaning, body.unwrap_or(at));
+        match seconds(meaning.arg(at, 0)) {
+            None => meaning.say(at, Verdict::Wrong("no time".to_owned())),
+            Some(own) if body.is_some() && own == reading => {
+                meaning.honoured(at, "body_timeout");
             }
-            Some(other) if other == meaning.arg(at, 0) => meaning.honoured(at, "body_timeout"),
-            Some(other) => {
-                let text = format!(
-                    "reading and sending have one time limit, that of client_body_timeout ({other})"
-                );
-                meaning.say(at, Verdict::Noted(text));
+            // It may end no upload that nginx waits for.
+            Some(own) if body.is_some() || own <= reading => meaning.say(at, one_time(reading)),
+            Some(own) => {
+                meaning.set(at, "body_timeout", vec![own.to_string()]);
+                let text = format!("body_timeout = {own}, for reading and sending");
+                meaning.verdicts[at] = Some(Verdict::Honoured(text));
             }
         }
     }
+}
+
+/// Seconds that a client may pause while it sends a body: those of `client_body_timeout` in a block, else of
+/// nginx.
+pub fn reading_time(meaning: &mut Meaning<'_>, at: usize) -> u64 {
+    let line = meaning
+        .nearest(Some(at), "client_body_timeout")
+        .first()
+        .copied();
+    let given = line.and_then(|line| seconds(meaning.arg(line, 0)));
+    given.filter(|seconds| *seconds > 0).unwrap_or(60)
+}
+
+/// The verdict of a time for sending that is not the one for reading.
+pub fn one_time(reading: u64) -> Verdict {
+    Verdict::Noted(format!(
+        "reading and sending have one time limit (body_timeout), that of client_body_timeout ({reading})"
+    ))
 }
 
 fn compression(meaning: &mut Meaning<'_>, server: usize) {

@@ -5,7 +5,7 @@ use super::listen::Listen;
 use super::locations::plain;
 use super::passing::is_standard;
 use super::served::Site;
-use super::{Meaning, Table};
+use super::{Meaning, Table, method_conditions};
 use crate::config::Scheme;
 use crate::config::foreign::Verdict;
 
@@ -169,21 +169,10 @@ fn is_same_host(meaning: &Meaning<'_>, line: usize) -> bool {
 /// The redirect in `if ($scheme = http) { return … }` of a server.
 fn condition(meaning: &Meaning<'_>, server: usize) -> Option<usize> {
     let mut all = meaning.tree.named(Some(server), "if");
-    all.find_map(|at| {
-        let text = meaning.args(at).concat().replace(['"', '\''], "");
-        let is_plain = matches!(
-            &*text,
-            "($scheme=http)" | "($scheme!=https)" | "($https=)" | "($https!=on)"
-        );
-        let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
-        match inside[..] {
-            [line] if is_plain && matches!(meaning.name(line), "return" | "rewrite") => Some(line),
-            _ => None,
-        }
-    })
+    all.find_map(|at| method_conditions::of_plain(meaning, at))
 }
 
-const REDIRECTED: &str = "redirect_to_https = true (the host stays that of the request)";
+const REDIRECTED: &str = "redirect_to_https = true (the host stays that of the request; 308 for other methods than GET and HEAD)";
 
 fn redirect(meaning: &mut Meaning<'_>, site: &Site) {
     meaning.set(site.at, "redirect_to_https", vec!["yes".to_owned()]);

@@ -75,7 +75,8 @@ pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path
     if last.starts_with('@') {
         return match context.named(last) {
             Some(named) => {
-                meaning.honoured(line, "missing = \"app\"");
+                let text = "missing = \"app\", also for other methods than GET and HEAD (nginx: 405 where a file is)";
+                meaning.honoured(line, text);
                 Missing::Location(named)
             }
             None => {

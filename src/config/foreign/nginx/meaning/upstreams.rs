@@ -125,7 +125,11 @@ fn without_prefix(
         match (is_uwsgi, &*to) {
             (false, _) => {
                 table.set("replace_prefix", to.clone());
-                meaning.honoured(line, format!("replace_prefix = {to:?}"));
+                let prefix = plain(path);
+                let text = format!(
+                    "replace_prefix = {to:?} ({prefix} itself is replaced too, and {prefix} is put before the path of the server's redirects)"
+                );
+                meaning.honoured(line, text);
             }
             (true, "/") => {
                 // nginx says nothing of the prefix, which would be in SCRIPT_NAME.

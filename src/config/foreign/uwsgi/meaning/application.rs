@@ -94,7 +94,10 @@ fn interpreter(meaning: &mut Meaning<'_>) {
             false => meaning.honour(at, "venv", vec![given]),
         }
     }
-    for at in meaning.all(&["pythonpath", "python-path", "pp"]) {
+    // uWSGI puts each before those that it has.
+    let mut lines = meaning.all(&["pythonpath", "python-path", "pp"]);
+    lines.reverse();
+    for at in lines {
         let dir = meaning.value(at).to_owned();
         if dir.is_empty() {
             meaning.no_effect(at, "no directory");
@@ -102,10 +105,17 @@ fn interpreter(meaning: &mut Meaning<'_>) {
             let advice = "patterns are not looked up: name the directories";
             meaning.say(at, Verdict::Unsupported(advice.to_owned()));
         } else {
-            meaning.append(at, "pythonpath", dir);
+            meaning.append(at, "pythonpath", dir.clone());
+            meaning.say(
+                at,
+                Verdict::Honoured(format!("pythonpath = {dir:?}, {BEHIND}")),
+            );
         }
     }
 }
+
+/// The place of `pythonpath` in `sys.path`.
+const BEHIND: &str = "behind the directory of the application (uWSGI has it before: of two modules of one name, that of chdir is taken here)";
 
 /// The environment whose interpreter `home = /venv/bin/python3/` names.
 fn environment_of(home: &str) -> &str {
