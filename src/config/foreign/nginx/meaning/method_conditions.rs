@@ -60,6 +60,20 @@ fn compared(text: &str) -> Option<Vec<String>> {
     (!all.is_empty() && all.iter().all(is_method)).then_some(all)
 }
 
+/// The one line of an `if` for requests without TLS.
+pub fn of_plain(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
+    let text = meaning.args(at).concat().replace(['"', '\''], "");
+    let is_plain = matches!(
+        &*text,
+        "($scheme=http)" | "($scheme!=https)" | "($https=)" | "($https!=on)"
+    );
+    let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
+    match inside[..] {
+        [line] if is_plain && matches!(meaning.name(line), "return" | "rewrite") => Some(line),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,19 +112,5 @@ mod tests {
             let expected = expected.map(|all| all.into_iter().map(str::to_owned).collect());
             assert_eq!(compared(text), expected, "{text}");
         }
-    }
-}
-
-/// The one line of an `if` for requests without TLS.
-pub fn of_plain(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
-    let text = meaning.args(at).concat().replace(['"', '\''], "");
-    let is_plain = matches!(
-        &*text,
-        "($scheme=http)" | "($scheme!=https)" | "($https=)" | "($https!=on)"
-    );
-    let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
-    match inside[..] {
-        [line] if is_plain && matches!(meaning.name(line), "return" | "rewrite") => Some(line),
-        _ => None,
     }
 }
