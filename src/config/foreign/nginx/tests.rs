@@ -521,6 +521,30 @@ fn the_shorter_time_of_nginx_and_the_application_holds() {
 }
 
 #[test]
+fn a_redirect_to_https_with_fields_of_the_site_is_a_location_that_has_them() {
+    let text = |field: &str, inside: &str| {
+        format!(
+            "{field} server {{ listen 80; {inside} return 301 https://$host$request_uri; }}\n\
+             server {{ listen 443 ssl; ssl_certificate /c; ssl_certificate_key /k; location / {{ proxy_pass http://a; }} }}\n"
+        )
+    };
+    let field = "add_header X-Frame-Options DENY;";
+    for (text, is_location) in [
+        (text("", ""), false),
+        (text(field, ""), true),
+        (text("", field), true),
+    ] {
+        let reading = reading(&text, false);
+        let is_setting = reading.layer.entry("redirect_to_https").is_some();
+        assert_eq!(is_setting, !is_location, "{text}");
+        let mut tables = reading.layer.locations.iter();
+        let redirect = tables.find(|table| table.entry("redirect").is_some());
+        let header = redirect.map(|table| table.entry("header").is_some());
+        assert_eq!(header, is_location.then_some(true), "{text}");
+    }
+}
+
+#[test]
 fn a_second_location_of_the_same_path_is_wrong_as_in_nginx() {
     for (locations, is_wrong) in [
         ("location = /a {} location = /a {}", true),

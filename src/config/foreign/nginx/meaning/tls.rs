@@ -32,7 +32,9 @@ pub fn decide(meaning: &mut Meaning<'_>, mut sites: Vec<Site>) -> Vec<Site> {
     let has_usual_port = tls
         .filter(|listen| listen.is_tls)
         .all(|listen| listen.port == Some(443));
-    if !plain.is_empty() && has_usual_port && plain.iter().all(redirects) {
+    // Its redirect has no fields of the site.
+    let has_fields = plain.iter().any(|site| has_fields(meaning, site.at));
+    if !plain.is_empty() && has_usual_port && !has_fields && plain.iter().all(redirects) {
         return redirected(meaning, sites);
     }
     let is_split = |site: &&Site| {
@@ -42,6 +44,17 @@ pub fn decide(meaning: &mut Meaning<'_>, mut sites: Vec<Site>) -> Vec<Site> {
         true => by_scheme(meaning, sites),
         false => sites,
     }
+}
+
+/// True if responses of a server, or of a location in it, have fields of the site.
+fn has_fields(meaning: &Meaning<'_>, server: usize) -> bool {
+    let is_field = |name: &str| matches!(name, "add_header" | "expires");
+    let mut all = 0..meaning.tree.items.len();
+    let is_inside =
+        |at: usize| is_field(meaning.name(at)) && meaning.around(at, "server") == Some(server);
+    !meaning.nearest(Some(server), "add_header").is_empty()
+        || !meaning.nearest(Some(server), "expires").is_empty()
+        || all.any(is_inside)
 }
 
 /// True if a line of a server, or one for all, has `$scheme` where a setting here has one value.
