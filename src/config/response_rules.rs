@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::error::{Invalid, invalid};
-use super::native;
+use super::{native, values};
 use crate::os::access::{AccessKind, obstacle};
 
 /// Rules for the responses of one location.
@@ -34,10 +34,9 @@ pub struct ResponseRules {
 /// # Errors
 /// [`Invalid`] for anything but a token (RFC 9110 §8.3.2).
 pub fn charset(text: &str) -> Result<Option<HeaderValue>, Invalid> {
-    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match HeaderValue::from_str(text) {
         _ if text == "no" => Ok(None),
-        Ok(value) if !text.is_empty() && text.bytes().all(is_char) => Ok(Some(value)),
+        Ok(value) if !text.is_empty() && text.bytes().all(values::is_token) => Ok(Some(value)),
         _ => Err(invalid(
             "not the name of a charset",
             "give one as in `utf-8`, or `no`",

@@ -216,6 +216,11 @@ pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Invalid> 
     ))
 }
 
+/// True for a character of a token (RFC 9110 §5.6.2).
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// A level, or a filter directive of the `tracing` crates.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use std::num::NonZeroU64;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
+use crate::config::values;
 use crate::front::body::Body;
 use crate::front::body::limited::LimitedBody;
 use crate::front::response_rules::charset;
@@ -81,8 +82,7 @@ fn rate(value: &HeaderValue) -> Option<NonZeroU64> {
 
 /// RFC 9110 §8.3.2: a charset is a token. nginx accepts only those that its settings name.
 fn is_token(charset: &HeaderValue) -> bool {
-    let is_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !charset.is_empty() && charset.as_bytes().iter().all(is_char)
+    !charset.is_empty() && charset.as_bytes().iter().copied().all(values::is_token)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! and every other reader of RFC 9112 finds the same end. A property test and a fuzz target compare
 //! the three.
 
-use super::head::is_token;
+use crate::config::values::is_token;
 
 /// Bytes of all chunk extensions of a body, and bytes of its trailer section, at which hyper
 /// refuses it.

@@ -14,6 +14,7 @@ use http::Uri;
 
 use super::refused::RefusedHead;
 use super::{BodyRemainder, host_field, target};
+use crate::config::values::is_token;
 use crate::front::error::Rejection;
 use crate::front::header_case::is_title_case;
 use crate::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET, PARSER_LIMIT};
@@ -334,11 +335,6 @@ fn unusual_names(request: &httparse::Request<'_, '_>) -> Vec<Bytes> {
     let names = request.headers.iter().map(|field| field.name.as_bytes());
     let unusual = names.filter(|name| !is_title_case(name));
     unusual.map(Bytes::copy_from_slice).collect()
-}
-
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn refused<'a>(bytes: &[u8], rejection: Rejection, length: usize) -> ParsedHead<'a> {
