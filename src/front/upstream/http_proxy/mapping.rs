@@ -13,21 +13,11 @@ use http::request;
 use crate::config::upstream::{HostPort, HttpSettings, ServerAddress, UpstreamHost};
 use crate::front::context::Client;
 
-/// The value of `Host`.
-#[derive(Debug)]
-enum SentHost {
-    /// The client's.
-    Client,
-    /// The client's without its port.
-    ClientName(HostPort),
-    /// This one.
-    Text(String),
-}
-
 /// The mapping of one location.
 #[derive(Debug)]
 pub struct Mapping {
-    host: SentHost,
+    /// The value of `Host`; the address of a server is a name here.
+    host: UpstreamHost,
     /// The path that replaces the location's prefix, without a slash at its end; `None` to pass
     /// targets as they are.
     by: Option<String>,
@@ -48,16 +38,15 @@ impl Mapping {
         let mut names: Vec<String> = servers.iter().flat_map(names_of).collect();
         let host = match &settings.host {
             // nginx's `$proxy_host` names the first server where there is one alone.
-            UpstreamHost::Server => servers.first().and_then(|server| names_of(server).pop()),
-            UpstreamHost::Name(name) => Some(name.clone()),
-            UpstreamHost::Client | UpstreamHost::ClientName(_) => None,
+            UpstreamHost::Server => {
+                let name = servers.first().and_then(|server| names_of(server).pop());
+                name.map_or(UpstreamHost::Client, UpstreamHost::Name)
+            }
+            host => host.clone(),
         };
-        names.extend(host.iter().map(|host| host.to_ascii_lowercase()));
-        let host = match (&settings.host, host) {
-            (UpstreamHost::ClientName(port), _) => SentHost::ClientName(*port),
-            (_, Some(host)) => SentHost::Text(host),
-            (_, None) => SentHost::Client,
-        };
+        if let UpstreamHost::Name(name) = &host {
+            names.push(name.to_ascii_lowercase());
+        }
         let replacement = settings.replacement.as_ref();
         Self {
             host,
@@ -73,11 +62,11 @@ impl Mapping {
     /// The value of `Host` for a request of a client.
     pub fn host<'a>(&'a self, client: &'a Client) -> Cow<'a, str> {
         let port = match &self.host {
-            SentHost::Client => return Cow::Borrowed(&client.host),
-            SentHost::Text(host) => return Cow::Borrowed(host),
-            SentHost::ClientName(HostPort::Absent) => None,
-            SentHost::ClientName(HostPort::Connected) => Some(client.server_port),
-            SentHost::ClientName(HostPort::Number(port)) => Some(*port),
+            UpstreamHost::Client | UpstreamHost::Server => return Cow::Borrowed(&client.host),
+            UpstreamHost::Name(host) => return Cow::Borrowed(host),
+            UpstreamHost::ClientName(HostPort::Absent) => None,
+            UpstreamHost::ClientName(HostPort::Connected) => Some(client.server_port),
+            UpstreamHost::ClientName(HostPort::Number(port)) => Some(*port),
         };
         let name = client.host_name();
         Cow::Owned(match port {
