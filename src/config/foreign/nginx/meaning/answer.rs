@@ -43,11 +43,7 @@ fn closed_to_clients(
     path: &str,
     table: &mut Table,
 ) -> Option<Table> {
-    let has = |meaning: &Meaning<'_>, is_it: &dyn Fn(&str) -> bool| {
-        let mut children = meaning.tree.children(Some(at));
-        children.any(|child| is_it(meaning.name(child)))
-    };
-    if has(meaning, &|name| name.ends_with("_pass")) {
+    if meaning.has(at, |name| name.ends_with("_pass")) {
         let why = "no client may reach it, and files alone can be sent by X-Accel-Redirect";
         meaning.unsupported(line, "files alone can be internal");
         refuse(meaning, context, (at, path), table, ("404", why));
@@ -59,7 +55,7 @@ fn closed_to_clients(
     let has_root = ["root", "alias"]
         .iter()
         .any(|name| !meaning.nearest(Some(at), name).is_empty());
-    if is_own && has_root && !has(meaning, &is_other) {
+    if is_own && has_root && !meaning.has(at, is_other) {
         return None;
     }
     Fixed::status("404").enter(table, path);

@@ -14,10 +14,7 @@ pub fn dotfiles(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize) {
         return;
     }
     let inside = Verdict::AlreadySo("hidden files are never served".to_owned());
-    let passes = |location: &Location| {
-        let mut children = meaning.tree.children(Some(location.at));
-        children.any(|child| meaning.name(child) == "proxy_pass")
-    };
+    let passes = |location: &Location| meaning.has(location.at, |name| name == "proxy_pass");
     match context.locations.iter().any(passes) {
         true => meaning.say(
             at,

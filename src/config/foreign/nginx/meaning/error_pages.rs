@@ -45,10 +45,7 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
 /// True if a location has pages of its own, in the place of those of the server as nginx inherits.
 fn has_own_pages(meaning: &Meaning<'_>, context: &Context<'_>) -> bool {
     let mut all = context.locations.iter();
-    all.any(|location| {
-        let mut own = meaning.tree.named(Some(location.at), "error_page");
-        own.next().is_some()
-    })
+    all.any(|location| meaning.has(location.at, |name| name == "error_page"))
 }
 
 /// `proxy_intercept_errors` and `uwsgi_intercept_errors`.
@@ -176,15 +173,11 @@ fn page_text(
     let Some(block) = location_of(context, page).map(|location| location.at) else {
         return Ok(None);
     };
-    let is = |meaning: &Meaning<'_>, wanted: &str| {
-        let mut children = meaning.tree.children(Some(block));
-        children.any(|child| meaning.name(child) == wanted)
-    };
-    if !is(meaning, "return") {
+    if !meaning.has(block, |name| name == "return") {
         return Ok(None);
     }
     let why = "a page for an error is a file, or a text that a location of the same server returns";
-    if is(meaning, "if") || is(meaning, "rewrite") {
+    if meaning.has(block, |name| matches!(name, "if" | "rewrite")) {
         return Err(why.to_owned());
     }
     let Some((line, Some(fixed))) = redirects::fixed(meaning, context.site, block) else {
@@ -246,11 +239,7 @@ pub fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Op
     }
     let best = location_of(context, page);
     let block = best.map_or(context.site.at, |location| location.at);
-    let has_server = meaning
-        .tree
-        .children(Some(block))
-        .any(|child| meaning.name(child).ends_with("_pass") || meaning.name(child) == "return");
-    if has_server {
+    if answers(meaning, block) {
         return None;
     }
     if let Some(alias) = meaning.tree.named(Some(block), "alias").next() {
@@ -271,6 +260,11 @@ pub fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Op
     is_plain.then(|| format!("{}{page}", dir.trim_end_matches('/')))
 }
 
+/// True if a server or a `return` answers in a block.
+fn answers(meaning: &Meaning<'_>, block: usize) -> bool {
+    meaning.has(block, |name| name.ends_with("_pass") || name == "return")
+}
+
 /// The verdict of a page that no file is.
 fn page_of_server(
     meaning: &Meaning<'_>,
@@ -279,10 +273,7 @@ fn page_of_server(
     codes: &[&str],
 ) -> Verdict {
     let unsupported = "a page for an error is a file, which a location of the same server has";
-    let has_server = |location: &Location| {
-        let mut children = meaning.tree.children(Some(location.at));
-        children.any(|child| meaning.name(child).ends_with("_pass"))
-    };
+    let has_server = |location: &Location| meaning.has(location.at, |name| name.ends_with("_pass"));
     let found = location_of(context, page);
     let mut items = meaning.tree.items.iter();
     let intercepts =
@@ -319,11 +310,7 @@ fn is_of_nginx(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> bool
     let mut all = context.locations.iter();
     let exact = all.find(|location| is_exact(&location.paths));
     let root = exact.and_then(|exact| meaning.nearest(Some(exact.at), "root").first().copied());
-    let answers = exact.is_some_and(|exact| {
-        let mut children = meaning.tree.children(Some(exact.at));
-        children
-            .any(|child| meaning.name(child).ends_with("_pass") || meaning.name(child) == "return")
-    });
+    let answers = exact.is_some_and(|exact| answers(meaning, exact.at));
     exact.is_some() && !answers && root.is_none_or(|root| !meaning.arg(root, 0).starts_with('/'))
 }
 

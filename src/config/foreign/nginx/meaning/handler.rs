@@ -141,15 +141,15 @@ fn path_or_prefix(
     }
     let made = answer(meaning, context, at, path, &mut table);
     let Some(made) = made else { return };
-    let is_whole_segment = name == "path" || path.ends_with('/') || shown == "/";
-    let is_below = name == "prefix" && path.ends_with('/') && shown != "/";
-    let (made, note) = match is_whole_segment {
-        true if is_below && starts::are_for(&made, location.is_regex) => {
+    let is_part = name == "prefix" && shown != "/";
+    let is_below = is_part && path.ends_with('/');
+    let (made, note) = match (is_below, is_part) {
+        (true, _) if starts::are_for(&made, location.is_regex) => {
             (starts::with(meaning, at, &made, path), "")
         }
-        true => (made, ""),
-        false if locations::is_restricted(meaning, at) => starts::of(meaning, at, made),
-        false => (made, " (whole segments: not what only begins so)"),
+        (true, _) | (_, false) => (made, ""),
+        (false, true) if locations::is_restricted(meaning, at) => starts::of(meaning, at, made),
+        (false, true) => (made, starts::WHOLE_SEGMENTS),
     };
     let text = made.first().map(|table| format!("{}{note}", table.shown()));
     for table in made {
@@ -252,8 +252,7 @@ fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Locatio
 
 /// True if a location has a fixed response, or passes its requests to a server, and to no files.
 fn is_server(meaning: &Meaning<'_>, location: &Location) -> bool {
-    let names: Vec<_> = meaning.tree.children(Some(location.at)).collect();
-    let has = |wanted: &[&str]| names.iter().any(|at| wanted.contains(&meaning.name(*at)));
+    let has = |wanted: &[&str]| meaning.has(location.at, |name| wanted.contains(&name));
     has(&["uwsgi_pass", "proxy_pass", "return"]) && !has(&["try_files", "rewrite", "location"])
 }
 

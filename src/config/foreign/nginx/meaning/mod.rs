@@ -37,6 +37,7 @@ mod starts;
 mod tls;
 mod try_files;
 mod upstreams;
+mod uwsgi_params;
 
 use std::path::Path;
 
@@ -238,6 +239,12 @@ impl<'a> Meaning<'a> {
 
     fn unsupported(&mut self, at: usize, text: impl Into<String>) {
         self.say(at, Verdict::Unsupported(text.into()));
+    }
+
+    /// True if a block has a directive of such a name.
+    fn has(&self, block: usize, is_such: impl Fn(&str) -> bool) -> bool {
+        let mut children = self.tree.children(Some(block));
+        children.any(|child| is_such(self.name(child)))
     }
 
     /// Gives everything in a block this verdict, where it has none.

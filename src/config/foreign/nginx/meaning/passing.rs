@@ -5,7 +5,7 @@ use super::forwarding::{
 };
 use super::locations::Context;
 use super::redirects::{constant, expanded, variable};
-use super::{Meaning, Table, listen, numbers};
+use super::{Meaning, Table, listen, numbers, uwsgi_params};
 use crate::config::foreign::{Verdict, secrets};
 use crate::config::request_headers;
 use crate::config::upstream::{environ_variable, upstream_host};
@@ -31,19 +31,16 @@ pub fn options_of_application(
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         let is_https = (name, value) == ("HTTPS", "on") && listen::has_tls(meaning, at);
-        match is_https || is_standard(name, value) {
-            _ if (name, value) == SERVER_NAME => note_server_name(meaning, at),
-            true if let Some(text) = other_than_sent((name, value), true) => {
-                meaning.say(at, Verdict::Noted(text.to_owned()));
-            }
-            true => meaning.already(at, "in the environ of the application"),
+        match uwsgi_params::verdict((name, value), true) {
+            Some(verdict) => meaning.say(at, verdict),
+            None if is_https => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
-            false if APPLICATION_PARAMS.contains(&name) => {
+            None if APPLICATION_PARAMS.contains(&name) => {
                 meaning.no_effect(at, "the application is that of its own settings");
             }
-            false if is_field(meaning, at, (context, block), table) => {}
-            false if is_variable(meaning, at, (context, block), table) => {}
-            false => meaning.unsupported(at, format!("the environ of the application has no {name} of its own: set it in the application")),
+            None if is_field(meaning, at, (context, block), table) => {}
+            None if is_variable(meaning, at, (context, block), table) => {}
+            None => meaning.unsupported(at, format!("the environ of the application has no {name} of its own: set it in the application")),
         }
     }
     for name in ["uwsgi_modifier1", "uwsgi_modifier2"] {
@@ -195,60 +192,6 @@ fn request_value(
     })
 }
 
-/// True for the variables of nginx's `uwsgi_params`, and those that frameworks read with a usual value.
-pub fn is_standard(name: &str, value: &str) -> bool {
-    STANDARD_PARAMS.contains(&(name, value))
-}
-
-const STANDARD_PARAMS: &[(&str, &str)] = &[
-    ("QUERY_STRING", "$query_string"),
-    ("QUERY_STRING", "$args"),
-    ("REQUEST_METHOD", "$request_method"),
-    ("CONTENT_TYPE", "$content_type"),
-    ("CONTENT_LENGTH", "$content_length"),
-    ("REQUEST_URI", "$request_uri"),
-    ("PATH_INFO", "$document_uri"),
-    ("PATH_INFO", "$uri"),
-    ("SERVER_PROTOCOL", "$server_protocol"),
-    ("REQUEST_SCHEME", "$scheme"),
-    ("HTTPS", "$https"),
-    ("REMOTE_ADDR", "$remote_addr"),
-    ("REMOTE_PORT", "$remote_port"),
-    ("SERVER_PORT", "$server_port"),
-    ("SERVER_NAME", "$host"),
-    ("HTTP_HOST", "$host"),
-    ("HTTP_HOST", "$http_host"),
-    ("UWSGI_SCHEME", "$scheme"),
-    ("DOCUMENT_ROOT", "$document_root"),
-    ("DOCUMENT_URI", "$document_uri"),
-    ("SERVER_SOFTWARE", "nginx/$nginx_version"),
-    ("SERVER_ADDR", "$server_addr"),
-    ("HTTPS", "$https if_not_empty"),
-];
-
-/// What a standard variable has in the place of nginx's value, or the reason for which it is missing; `None` for
-/// one that has that value.
-fn other_than_sent((name, value): (&str, &str), is_application: bool) -> Option<&'static str> {
-    Some(match (name, value) {
-        ("UWSGI_SCHEME", _) => "not there: the scheme is in wsgi.url_scheme and HTTPS",
-        ("DOCUMENT_URI", _) => "not there: the path is in PATH_INFO",
-        ("SERVER_ADDR", _) => "not there: the host is in SERVER_NAME",
-        ("SERVER_SOFTWARE", _) if is_application => "SERVER_SOFTWARE names this server",
-        ("SERVER_SOFTWARE", _) => "not there: it would name nginx",
-        ("DOCUMENT_ROOT", _) if is_application => "not there: an application has no such directory",
-        ("HTTP_HOST", "$host") => "HTTP_HOST is the host as the client names it, with its port",
-        _ => return None,
-    })
-}
-
-/// A variable that is the first name of the server in nginx.
-const SERVER_NAME: (&str, &str) = ("SERVER_NAME", "$server_name");
-
-fn note_server_name(meaning: &mut Meaning<'_>, at: usize) {
-    let text = "SERVER_NAME is the host that the client asks for; nginx's is the first name of the server for every host";
-    meaning.say(at, Verdict::Noted(text.to_owned()));
-}
-
 pub fn uwsgi_options(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
@@ -258,14 +201,8 @@ pub fn uwsgi_options(
     let mut params = Vec::new();
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
-        if (name, value) == SERVER_NAME {
-            note_server_name(meaning, at);
-        } else if is_standard(name, value)
-            && let Some(text) = other_than_sent((name, value), false)
-        {
-            meaning.say(at, Verdict::Noted(text.to_owned()));
-        } else if is_standard(name, value) {
-            meaning.already(at, "sent to the server");
+        if let Some(verdict) = uwsgi_params::verdict((name, value), false) {
+            meaning.say(at, verdict);
         } else if name.is_empty()
             || !name
                 .bytes()

@@ -2,7 +2,7 @@
 
 use super::numbers::{bytes, seconds};
 use super::served::Site;
-use super::{Meaning, tls};
+use super::{Meaning, forwarding, tls};
 use crate::config::Trust;
 use crate::config::foreign::Verdict;
 
@@ -351,11 +351,7 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
 
 /// The `real_ip` module.
 fn proxies(meaning: &mut Meaning<'_>, server: usize) {
-    let trusts = |name: &str| {
-        let mut items = meaning.tree.items.iter();
-        items.any(|item| item.name == name)
-    };
-    if !trusts("set_real_ip_from") {
+    if !forwarding::has_real_ip(meaning) {
         let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
         for at in (0..meaning.tree.items.len())
             .filter(is_it)
@@ -396,25 +392,25 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
         meaning.unsupported(*wrong, "no network or address");
         return;
     }
-    let text = format!("trust = {values:?}, trust_fields = \"for\"");
     if header == "proxy_protocol" {
-        let text = "proxy_protocol: connections of others are closed";
-        match meaning.layer.entry("proxy_protocol").is_some() {
-            true => meaning.set(first, "proxy_protocol", values),
-            false => meaning.no_effect(first, "no listen has proxy_protocol"),
+        let is_read = meaning.layer.entry("proxy_protocol").is_some();
+        if is_read {
+            meaning.set(first, "proxy_protocol", values);
         }
-        let verdict = meaning.verdicts[first].clone();
         for at in all.into_iter().chain(line) {
-            meaning.verdicts[at] = match &verdict {
-                Some(Verdict::Honoured(_)) => Some(Verdict::Honoured(text.to_owned())),
-                other => other.clone(),
-            };
+            meaning.verdicts[at] = Some(match is_read {
+                true => {
+                    Verdict::Honoured("proxy_protocol: connections of others are closed".to_owned())
+                }
+                false => Verdict::NoEffect("no listen has proxy_protocol".to_owned()),
+            });
         }
         if let Some(at) = meaning.scalar(Some(server), "real_ip_recursive") {
             meaning.no_effect(at, "a PROXY header has one address");
         }
         return;
     }
+    let text = format!("trust = {values:?}, trust_fields = \"for\"");
     meaning.set(first, "trust", values);
     meaning.set(first, "trust_fields", vec!["for".to_owned()]);
     for at in all {

@@ -7,6 +7,9 @@
 use super::redirects::Fixed;
 use super::{Meaning, Table};
 
+/// The note of a location that has whole segments alone.
+pub const WHOLE_SEGMENTS: &str = " (whole segments: not what only begins so)";
+
 /// The tables of a restricted location, for all paths that begin as its prefix does, and what its line
 /// says about them.
 pub fn of(meaning: &mut Meaning<'_>, at: usize, made: Vec<Table>) -> (Vec<Table>, &'static str) {
@@ -20,7 +23,7 @@ pub fn of(meaning: &mut Meaning<'_>, at: usize, made: Vec<Table>) -> (Vec<Table>
     all.extend(made.iter().filter_map(guard));
     match made.iter().any(has_access) {
         true => (all, " (what only begins so is as restricted, and 404)"),
-        false => (all, " (whole segments: not what only begins so)"),
+        false => (all, WHOLE_SEGMENTS),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::access::beside_nginx_conf;
 use super::listen::Listen;
 use super::locations::plain;
-use super::passing::is_standard;
 use super::served::Site;
+use super::uwsgi_params::is_standard;
 use super::{Meaning, Table, method_conditions};
 use crate::config::Scheme;
 use crate::config::foreign::Verdict;
@@ -48,13 +48,14 @@ pub fn decide(meaning: &mut Meaning<'_>, mut sites: Vec<Site>) -> Vec<Site> {
 
 /// True if responses of a server, or of a location in it, have fields of the site.
 fn has_fields(meaning: &Meaning<'_>, server: usize) -> bool {
-    let is_field = |name: &str| matches!(name, "add_header" | "expires");
-    let mut all = 0..meaning.tree.items.len();
-    let is_inside =
-        |at: usize| is_field(meaning.name(at)) && meaning.around(at, "server") == Some(server);
-    !meaning.nearest(Some(server), "add_header").is_empty()
-        || !meaning.nearest(Some(server), "expires").is_empty()
-        || all.any(is_inside)
+    let is_field = |at: usize| matches!(meaning.name(at), "add_header" | "expires");
+    (0..meaning.tree.items.len()).any(|at| is_field(at) && concerns(meaning, at, server))
+}
+
+/// True if a line stands in a server, or around all of them.
+fn concerns(meaning: &Meaning<'_>, at: usize, server: usize) -> bool {
+    let around = meaning.around(at, "server");
+    around.is_none_or(|around| around == server)
 }
 
 /// True if a line of a server, or one for all, has `$scheme` where a setting here has one value.
@@ -65,13 +66,10 @@ fn says_scheme(meaning: &Meaning<'_>, server: usize) -> bool {
             "uwsgi_param" => !is_standard(meaning.arg(at, 0), meaning.arg(at, 1)),
             name => name.ends_with("_pass"),
         };
-        let is_inside = meaning
-            .around(at, "server")
-            .is_none_or(|around| around == server);
         let args = meaning.args(at);
         let mut args = args.iter();
         is_fixed
-            && is_inside
+            && concerns(meaning, at, server)
             && args.any(|arg| arg.contains("$scheme") || arg.contains("${scheme}"))
     })
 }
