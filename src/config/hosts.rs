@@ -62,7 +62,7 @@ pub struct Scope {
     pub scheme: Option<Scheme>,
     /// Its hosts; none for every host.
     pub hosts: Vec<HostPattern>,
-    /// What its path says about the paths of requests.
+    /// The paths that its path stands for.
     pub extent: Extent,
     /// True if its path is compared without regard to the case of ASCII letters.
     pub ignore_case: bool,

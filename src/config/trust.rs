@@ -15,7 +15,7 @@ const MOST_HOPS: usize = 50;
 pub struct Trust {
     networks: Vec<IpNet>,
     unix: bool,
-    /// What they may say; none for everything.
+    /// Facts that are read from them; none for all.
     fields: Vec<ForwardedFact>,
     /// Most of the addresses that they list that are looked at; `None` for all.
     hops: Option<usize>,

@@ -194,7 +194,7 @@ pub fn of(arguments: &str, is_final: bool) -> Base {
     }
 }
 
-/// Why pyserve does not run in an image of this name, if so.
+/// The reason for which pyserve does not run in an image of this name, if there is one.
 fn unfit(name: &str) -> Option<&'static str> {
     let base = name.rsplit('/').next().unwrap_or(name);
     if name.contains("tiangolo/meinheld") || name.contains("tiangolo/uvicorn") {

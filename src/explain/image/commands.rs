@@ -310,7 +310,7 @@ impl<'a> Conversion<'a> {
         Became::Pyserve(words)
     }
 
-    /// The file of the image's directory that gunicorn reads without being told.
+    /// The file of the image's directory that gunicorn reads without an option.
     fn own_file(&self) -> Option<String> {
         const NAME: &str = "gunicorn.conf.py";
         let name = format!("{}{NAME}", self.placement.directory());

@@ -108,7 +108,7 @@ pub fn of_included(path: &str) -> Option<Verdict> {
     })
 }
 
-/// What to do about files of the base image that are replaced or started.
+/// The advice for files of the base image that are replaced or started.
 pub const NOT_HERE: &str = "it is about files of the base image, which are not here: start pyserve with the same settings, and run the rest with --before-start";
 
 /// True for a path at which the base image has files of its own.

@@ -164,7 +164,7 @@ impl Declared {
         }
     }
 
-    /// What the peers may say of it.
+    /// The declarations that the settings read.
     fn believed(self, trust: &Trust) -> Self {
         let may = |fact| trust.believes(fact);
         Self {

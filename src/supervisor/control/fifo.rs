@@ -110,7 +110,7 @@ struct Ignored {
 }
 
 impl CommandFifo {
-    /// Opens the FIFO at `path`, and makes it if it is missing. Nobody has to write to it for that. A
+    /// Opens the FIFO at `path`, and makes it if it is missing, without waiting for a writer. A
     /// successor shares it with its predecessor.
     ///
     /// # Errors
@@ -258,7 +258,7 @@ impl Ignored {
 /// True if no other server has the FIFO. The lock ends with the descriptor.
 fn lock(file: impl AsFd) -> bool {
     let lock = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
-    // Where there are no locks, nobody is kept out.
+    // A file system without locks excludes no server.
     lock != Err(Errno::WOULDBLOCK)
 }
 

@@ -12,7 +12,7 @@ pub struct Start<'a> {
     conversion: &'a Conversion<'a>,
     /// The replacement of entry point and command, if they make one command line of a server.
     whole: Option<Became>,
-    /// What entry point or command becomes, if either starts a server by itself.
+    /// The entry point or the command, converted, if either starts a server by itself.
     became: Option<Became>,
     has_command: bool,
     /// Words before the server of both together, such as `gosu web`.

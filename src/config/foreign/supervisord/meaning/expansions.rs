@@ -1,4 +1,4 @@
-//! What `%(name)s` stands for in an option: facts of its program, and variables.
+//! Values of `%(name)s` in an option: facts of its program, and variables.
 
 use super::Meaning;
 use crate::config::foreign::supervisord::reader::{expand, pairs};

@@ -95,7 +95,7 @@ const NEEDED: &[&str] = &[
     "gid",
 ];
 
-/// What a part for a template engine needs.
+/// The advice for a part that a template engine replaces.
 const TEMPLATE: &str = "a template: fill it in first";
 
 /// A part of a value that was not filled in.
