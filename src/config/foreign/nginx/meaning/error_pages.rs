@@ -116,7 +116,7 @@ fn value(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) -> Optio
     let verdict = match is_of_nginx(meaning, context, page) {
         true => {
             let text = "a page of nginx's installation: the built-in page is sent".to_owned();
-            Verdict::Noted(text)
+            Verdict::Differs(text)
         }
         false => page_of_server(meaning, context, page, &codes),
     };
@@ -289,14 +289,14 @@ fn page_of_server(
     addresses.dedup();
     if codes.iter().all(|code| code.starts_with('5')) && addresses.len() == 1 {
         let text = "the server that fails would have the page: the built-in page is sent";
-        return Verdict::Noted(text.to_owned());
+        return Verdict::Differs(text.to_owned());
     }
     let mut items = (0..meaning.tree.items.len())
         .filter(|at| meaning.around(*at, "server") == Some(context.site.at));
     let has_files =
         items.any(|at| matches!(meaning.name(at), "alias" | "root" | "deny" | "return"));
     match has_files {
-        true => Verdict::Noted(
+        true => Verdict::Differs(
             "the server has the page, for missing files alone: these get the built-in page"
                 .to_owned(),
         ),

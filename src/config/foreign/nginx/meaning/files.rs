@@ -382,7 +382,7 @@ fn without_root(
     }
     meaning.say(
         at,
-        Verdict::Noted(
+        Verdict::Differs(
             "no directory and no server: nginx looks in a directory of its own, here it is 404"
                 .to_owned(),
         ),

@@ -52,7 +52,7 @@ pub fn stated(meaning: &Meaning<'_>, at: usize, name: &str, value: &str) -> Opti
     let already = |text: &str| Some(Verdict::AlreadySo(text.to_owned()));
     let set = "set from the connection, or by a proxy of --trust";
     match (name, value) {
-        ("x-forwarded-for", "$remote_addr") if has_real_ip(meaning) => Some(Verdict::Noted(
+        ("x-forwarded-for", "$remote_addr") if has_real_ip(meaning) => Some(Verdict::Differs(
             "behind a proxy of set_real_ip_from, a server gets the client's address with those of the proxies behind it, where nginx sends the first alone".to_owned(),
         )),
         ("x-forwarded-for", "$proxy_add_x_forwarded_for" | "$remote_addr")
@@ -66,9 +66,9 @@ pub fn stated(meaning: &Meaning<'_>, at: usize, name: &str, value: &str) -> Opti
             already("the host that the client asks for, or that a proxy of --trust names")
         }
         // nginx's variable has no port.
-        ("x-forwarded-host", "$host") => already(
-            "the host that the client asks for, with its port, or that a proxy of --trust names",
-        ),
+        ("x-forwarded-host", "$host") => Some(Verdict::Differs(
+            "the host that the client asks for, with its port, which nginx leaves out, or that a proxy of --trust names".to_owned(),
+        )),
         ("x-forwarded-for", "$proxy_protocol_addr") => Some(Verdict::Unsupported(
             "without proxy_protocol at the listen the variable is empty, and nginx sends no such field: a server gets the address of the connection here, as by $proxy_add_x_forwarded_for".to_owned(),
         )),

@@ -511,7 +511,7 @@ fn rank(verdict: &Verdict) -> u8 {
         Verdict::NoEffect(_) => 0,
         Verdict::AlreadySo(_) => 1,
         Verdict::Honoured(_) | Verdict::Read(_) => 2,
-        Verdict::Noted(_) | Verdict::Incomplete(_) => 3,
+        Verdict::Noted(_) | Verdict::Differs(_) | Verdict::Incomplete(_) => 3,
         Verdict::Unknown(_) | Verdict::Ignored(_) => 4,
         Verdict::Dangerous(_) => 5,
         Verdict::Unsupported(_) => 6,

@@ -82,7 +82,7 @@ fn read_timeout(meaning: &mut Meaning<'_>, at: usize) {
     match own.filter(|own| *own > seconds) {
         Some(own) => {
             let text = format!("the longest of all locations holds: request_timeout = {own}");
-            meaning.say(at, Verdict::Noted(text));
+            meaning.say(at, Verdict::Differs(text));
         }
         None => meaning.set(at, "request_timeout", vec![seconds.to_string()]),
     }
@@ -351,9 +351,9 @@ fn host_of_application(meaning: &mut Meaning<'_>, at: usize, value: &str) {
         "$http_host" => meaning.already(at, text),
         "$host" | "$host:$server_port" | "$host:$proxy_port" | "$http_host:$server_port" => {
             let port = "as it is, with its port, which nginx would leave out or replace";
-            meaning.already(at, format!("{text} {port}"));
+            meaning.say(at, Verdict::Differs(format!("{text} {port}")));
         }
-        "$proxy_host" => meaning.say(at, Verdict::Noted(text.to_owned())),
+        "$proxy_host" => meaning.say(at, Verdict::Differs(text.to_owned())),
         _ => meaning.unsupported(at, format!("{text}: have it take all names of the site")),
     }
 }
@@ -378,7 +378,7 @@ fn header(
         "x-request-id" if value == "$request_id" => meaning.already(at, "sent to every server"),
         "x-request-id" if value.starts_with("$http_") => meaning.say(
             at,
-            Verdict::Noted(
+            Verdict::Differs(
                 "a server gets the id of the request, which a client of --trust alone may name"
                     .to_owned(),
             ),

@@ -33,6 +33,7 @@ pub fn decide(meaning: &mut Meaning<'_>) {
             Some(
                 Verdict::Honoured(_)
                     | Verdict::Noted(_)
+                    | Verdict::Differs(_)
                     | Verdict::Wrong(_)
                     | Verdict::Unset(_)
                     | Verdict::Unsupported(_)
@@ -158,7 +159,7 @@ fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
         found.unwrap_or_else(|| match item.name.contains("real_ip") {
             // Whose word counts about the address of a client.
             true => Verdict::Unsupported(text.to_owned()),
-            false => Verdict::Noted(text.to_owned()),
+            false => Verdict::Differs(text.to_owned()),
         }),
     )
 }
@@ -244,6 +245,7 @@ fn is_variable_used(meaning: &Meaning<'_>, at: usize, name: &str) -> bool {
                 Some(
                     Verdict::NoEffect(_)
                         | Verdict::Noted(_)
+                        | Verdict::Differs(_)
                         | Verdict::Unsupported(_)
                         | Verdict::Dangerous(_)
                         | Verdict::AlreadySo(_)

@@ -21,7 +21,7 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
             "on" => meaning.already(line, "files are compressed"),
             _ => meaning.say(
                 line,
-                Verdict::Noted("files are compressed for clients that accept it".to_owned()),
+                Verdict::Differs("files are compressed for clients that accept it".to_owned()),
             ),
         }
     }
@@ -29,7 +29,7 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
         limits(meaning, at, table);
     } else if let Some(line) = own(meaning, at, "client_max_body_size") {
         let text = "no body is read here: a longer one gets the location's response, and not 413";
-        meaning.say(line, Verdict::Noted(text.to_owned()));
+        meaning.say(line, Verdict::Differs(text.to_owned()));
     }
     log(meaning, context, at, table);
 }
@@ -115,14 +115,17 @@ pub fn passed_body(meaning: &mut Meaning<'_>, outer: usize, named: usize, table:
     {
         let is_same =
             inherited.first().map(|line| meaning.arg(*line, 0)) == Some(meaning.arg(line, 0));
-        let is_noted = matches!(meaning.verdicts[line], Some(Verdict::Noted(_)));
+        let is_noted = matches!(
+            meaning.verdicts[line],
+            Some(Verdict::Noted(_) | Verdict::Differs(_))
+        );
         meaning.verdicts[line] = Some(match is_same && !is_noted {
             true => {
                 Verdict::AlreadySo("the limit of the location that passes bodies on".to_owned())
             }
             false => {
                 let outer = meaning.tree.items[outer].line;
-                Verdict::Noted(format!(
+                Verdict::Differs(format!(
                     "bodies have the limit of the location that passes them on (line {outer}), as in nginx if their length is known: it compares this one with others alone"
                 ))
             }

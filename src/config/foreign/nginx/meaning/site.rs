@@ -158,7 +158,7 @@ pub fn reading_time(meaning: &mut Meaning<'_>, at: usize) -> u64 {
 
 /// The verdict of a time for sending that is not the one for reading.
 pub fn one_time(reading: u64) -> Verdict {
-    Verdict::Noted(format!(
+    Verdict::Differs(format!(
         "reading and sending have one time limit (body_timeout), that of client_body_timeout ({reading})"
     ))
 }
@@ -182,7 +182,7 @@ fn compression(meaning: &mut Meaning<'_>, server: usize) {
         if types.iter().any(|kind| kind == "*") {
             meaning.say(
                 at,
-                Verdict::Noted("media types that compress well are compressed".to_owned()),
+                Verdict::Differs("media types that compress well are compressed".to_owned()),
             );
             return;
         }
@@ -224,7 +224,7 @@ pub fn log_target(meaning: &mut Meaning<'_>, at: usize) {
         }
         _ => meaning.say(
             at,
-            Verdict::Noted("requests are logged on standard output (--access-log)".to_owned()),
+            Verdict::Differs("requests are logged on standard output (--access-log)".to_owned()),
         ),
     }
 }
