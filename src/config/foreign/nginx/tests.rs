@@ -446,6 +446,49 @@ proptest! {
 }
 
 #[test]
+fn a_prefix_that_comes_before_expressions_takes_the_requests_of_one_below_it() {
+    let check = |lines: &str, hidden: bool| {
+        let text = format!(
+            "server {{\nlocation ~ ^/(a|c)/ {{ if ($request_method = POST) {{ return 405; }} }}\n{lines}\n}}\n"
+        );
+        let reading = reading(&text, false);
+        let starts = reading.layer.locations.iter();
+        let of_a = starts.filter(|table| {
+            let method = table.entry("method").map(|entry| &*entry.values[0]);
+            let starts = table.entry("starts_with").map(|entry| &*entry.values[0]);
+            (starts, method) == (Some("/a/"), Some("POST"))
+        });
+        assert_eq!(of_a.count(), usize::from(!hidden), "{lines}");
+        assert_eq!(reading.exit_code(), 0, "{lines}");
+    };
+    check(
+        "location ^~ /a/ { if ($request_method != GET) { return 418; } }",
+        true,
+    );
+    check("location ^~/a/ { return 418; }", true);
+    check("location /b { location ^~ /b/a/ { return 418; } }", false);
+    check(
+        "location ^~ / { return 418; } location /a/ { return 404; }",
+        false,
+    );
+}
+
+#[test]
+fn conditions_of_two_locations_for_one_method_of_the_same_paths_are_not_supported() {
+    let post = "if ($request_method = POST) { return 405; }";
+    for lines in [
+        "location / { if ($request_method != GET) { return 418; } try_files $uri @app; }",
+        "location / { limit_except GET { deny all; } try_files $uri @app; }",
+    ] {
+        let text = format!("server {{\nlocation @app {{ {post} }}\n{lines}\n}}\n");
+        assert_eq!(reading(&text, false).exit_code(), 1, "{lines}");
+    }
+    let other = "location / { limit_except GET POST { deny all; } try_files $uri @app; }";
+    let text = format!("server {{\nlocation @app {{ {post} }}\n{other}\n}}\n");
+    assert_eq!(reading(&text, false).exit_code(), 0);
+}
+
+#[test]
 fn a_directory_that_is_missing_leaves_its_paths_to_the_server_behind_it() {
     for handed_on in [
         "try_files $uri @b;",
