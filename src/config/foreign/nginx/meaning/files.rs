@@ -5,7 +5,7 @@ use std::path::Path;
 use super::locations::{Context, Paths, plain};
 use super::redirects::{self, Fixed, expanded, variable};
 use super::try_files::{Missing, handler, missing, tries_directories, tries_html, without_file};
-use super::{Meaning, Table, rewrites, rules};
+use super::{Meaning, Table, rewrites, rules, try_files};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
 
@@ -135,6 +135,9 @@ fn with_directory(
     precompressed(meaning, at, table);
     listing(meaning, at, table);
     let missing = missing(meaning, context, at, path);
+    if table.value("listing").is_none() {
+        try_files::note_directories(meaning, at, &missing);
+    }
     if let Some(line) = tries_html(meaning, at) {
         table.set("html", "yes");
         meaning.honoured(line, "html = true");
@@ -163,7 +166,7 @@ fn directory(
     (dir, is_alias): (&str, bool),
 ) -> String {
     // `rewrite ^/prefix(/.*)$ $1 break`, by which a root is what an alias is.
-    let moved = rewrites::replaced(meaning, at, path).filter(|_| !is_alias);
+    let moved = rewrites::directory(meaning, at, path).filter(|_| !is_alias);
     if let Some((line, to)) = moved {
         let target = format!("{}{to}", dir.trim_end_matches('/'));
         let target = plain(&target).to_owned();
@@ -264,6 +267,13 @@ fn note_alias(
             "the directory of the locations without one of their own",
         );
         return;
+    }
+    if let Some(rewrite) = rewrites::unknown(meaning, at) {
+        let rewrite = meaning.tree.items[rewrite].line;
+        let text = format!(
+            "files are looked for by the paths that clients ask for, below {target}, as the rewrite of line {rewrite} is not supported"
+        );
+        return meaning.unsupported(line, text);
     }
     let has_slash = path.ends_with('/') || !is_alias;
     let verdict = match (has_slash, dir.ends_with('/')) {
@@ -419,9 +429,18 @@ fn index(meaning: &mut Meaning<'_>, at: usize) {
     let Some(line) = meaning.scalar(Some(at), "index") else {
         return;
     };
-    match meaning.args(line).contains(&"index.html") {
-        true => meaning.already(line, "index.html of a directory"),
-        false => meaning.unsupported(line, "the index of a directory is index.html"),
+    match &meaning.args(line)[..] {
+        ["index.html"] => meaning.already(line, "index.html of a directory"),
+        names if names.contains(&"index.html") => {
+            let others = names.iter().filter(|name| **name != "index.html");
+            let others: Vec<_> = others.copied().collect();
+            let text = format!(
+                "index.html of a directory, and no other file: {} is not looked for",
+                others.join(", ")
+            );
+            meaning.say(line, Verdict::Differs(text));
+        }
+        _ => meaning.unsupported(line, "the index of a directory is index.html"),
     }
 }
 
