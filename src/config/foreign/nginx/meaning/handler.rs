@@ -1,5 +1,7 @@
 //! The tables of each server and location.
 
+use std::path::Path;
+
 use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
@@ -123,6 +125,12 @@ fn path_or_prefix(
         "prefix" => plain(path),
         _ => path,
     };
+    if is_expression(path) {
+        let text = "without ~ before it, it is no regular expression but the beginning of paths, which no request has";
+        meaning.no_effect(at, text);
+        let inside = Verdict::NoEffect("its location gets no request".to_owned());
+        return meaning.say_inside(at, &inside);
+    }
     if !is_plain(path) {
         meaning.unsupported(at, "a path with characters that no location has here");
         meaning.say_inside(
@@ -200,13 +208,24 @@ fn is_plain(path: &str) -> bool {
         && !path.contains("/../")
 }
 
+/// True for a path that was meant as a regular expression.
+fn is_expression(path: &str) -> bool {
+    let signs = ["(.", "([", ".*", ".+", "[^", "[0-9", "[a-z", "\\."];
+    signs.iter().any(|sign| path.contains(sign))
+}
+
 /// The path of a prefix without its slash, which belongs to another location in nginx: where a location
-/// with a fixed response, or a regular expression, would take it here.
+/// with a fixed response, with a directory that is not there, or a regular expression, would take it here.
 fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Location, path: &str) {
     let is_of = |table: &&Table| table.value("prefix") == Some(path) && table.at == own.at;
     let is_fixed = |table: &Table| table.value("redirect").or(table.value("respond")).is_some();
+    // Where there is no directory, nothing is redirected to the slash.
+    let is_absent = |table: &Table| {
+        let dir = table.value("static");
+        dir.is_some_and(|dir| !(meaning.given.is_dir)(Path::new(dir)))
+    };
     let mut tables = meaning.tables.iter().filter(is_of);
-    if !tables.any(|table| own.is_regex || is_fixed(table)) {
+    if !tables.any(|table| own.is_regex || is_fixed(table) || is_absent(table)) {
         return;
     }
     let prefix = |other: &Location| match &other.paths {

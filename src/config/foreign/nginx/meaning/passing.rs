@@ -106,8 +106,10 @@ fn is_field(
     }
     // CGI variables have no dashes: nginx sends this one under a name that nothing looks for.
     if value.starts_with('$') && (name.contains('-') || name == "Host") {
-        let text = "fields of requests are in the environ under names like HTTP_HOST, which applications read";
-        meaning.say(at, Verdict::Noted(text.to_owned()));
+        let text = format!(
+            "the environ has no {name}, which nginx would put there beside the fields of the request: those are under names like HTTP_HOST, and the client is in REMOTE_ADDR"
+        );
+        meaning.say(at, Verdict::Differs(text));
         return true;
     }
     if !name.starts_with("HTTP_") || value.is_empty() {
@@ -277,7 +279,10 @@ pub fn http_options(
             text => constant(meaning, context.site, block, text).filter(|text| !text.is_empty()),
         };
         match &host {
-            Some(text) => meaning.honoured(at, format!("upstream_host = {text:?}")),
+            Some(text) => {
+                let note = without_host(meaning, (context, block), text);
+                meaning.honoured(at, format!("upstream_host = {text:?}{note}"));
+            }
             None => meaning.unsupported(at, "a Host with variables: client, server, or a text"),
         }
     }
@@ -295,7 +300,10 @@ pub fn http_options(
                 table.set("upstream_redirects", "no");
                 meaning.honoured(at, "upstream_redirects = false");
             }
-            ("default", _) => meaning.already(at, "redirects that name the server are mapped back"),
+            ("default", _) => {
+                let text = "redirects that name the server are mapped back, also by an address of its upstream, and for paths outside of that of proxy_pass";
+                meaning.say(at, Verdict::Differs(text.to_owned()));
+            }
             _ => meaning.unsupported(
                 at,
                 "redirects that name the server are mapped back, and no others",
@@ -310,6 +318,23 @@ pub fn http_options(
             }
             _ => meaning.unsupported(at, "paths of cookies are replaced only where the prefix is"),
         }
+    }
+}
+
+/// The difference of an `upstream_host` for a request that names no host, for which nginx's `$host` is the first name
+/// of the server (`ngx_http_variable_host`).
+fn without_host(
+    meaning: &Meaning<'_>,
+    (context, block): (&Context<'_>, usize),
+    host: &str,
+) -> String {
+    let hosts = &context.site.hosts;
+    let is_default = hosts.is_empty() || hosts.iter().any(|host| host == "*");
+    let is_concerned = is_default && host.starts_with("{host}");
+    let name = variable(meaning, context.site, block, "server_name");
+    match name.filter(|name| is_concerned && !name.is_empty()) {
+        Some(name) => format!(" (for HTTP/1.0 without Host, nginx sends {name})"),
+        None => String::new(),
     }
 }
 
@@ -426,6 +451,9 @@ fn stated(
     let is_open = value.starts_with('$') || value.is_empty();
     if is_open && !to_server && !is_name {
         return meaning.no_effect(at, IN_THE_ENVIRON);
+    }
+    if name == "x-forwarded-proto" && forwarding::is_scheme_of_all(meaning, context.site, value) {
+        return meaning.already(at, "set from the connection, or by a proxy of --trust");
     }
     if let Some(verdict) = forwarding::stated(meaning, at, &name, value) {
         return meaning.say(at, verdict);

@@ -1,6 +1,6 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
-use super::Meaning;
+use super::{Meaning, size};
 use super::redirects::{self, REWRITTEN};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
@@ -69,6 +69,10 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             Include::Read(0) => Verdict::NoEffect("no file has such a name".to_owned()),
             Include::Read(1) => Verdict::Read("the file".to_owned()),
             Include::Read(number) => Verdict::Read(format!("{number} files")),
+            Include::Standard if item.arg(0).ends_with("mime.types") => Verdict::AlreadySo(
+                "media types are built in (.js is text/javascript, with nginx application/javascript)"
+                    .to_owned(),
+            ),
             Include::Standard => {
                 Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
             }
@@ -91,6 +95,12 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         let text = "a location stands in a server: explain the file that includes this one";
         return Verdict::Wrong(text.to_owned());
     }
+    if is_part(meaning) {
+        return match at {
+            0 => Verdict::Wrong(PART.to_owned()),
+            _ => Verdict::NoEffect("it is for the site that includes this file".to_owned()),
+        };
+    }
     if item.name == "rewrite" {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }
@@ -99,6 +109,9 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     }
     if item.name == "if" && redirects::sets_alone(meaning, at) {
         return condition(meaning, at);
+    }
+    if item.name == "client_max_body_size" && is_limit_of_all(meaning, at) {
+        return Verdict::AlreadySo("the limit of the whole site".to_owned());
     }
     if item.name == "set" {
         let is_used =
@@ -164,6 +177,15 @@ fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
     )
 }
 
+/// True for lines of a server or a location without the blocks around them.
+fn is_part(meaning: &Meaning<'_>) -> bool {
+    let mut blocks = meaning.tree.children(None);
+    !blocks.any(|at| meaning.tree.items[at].is_block && meaning.name(at) != "location")
+}
+
+const PART: &str =
+    "a part of a site, with no server around it: explain the file that includes this one";
+
 /// Directives that `site` reads for the first server alone.
 const FOR_ALL: &[&str] = &[
     "keepalive_timeout",
@@ -217,6 +239,12 @@ fn map(meaning: &Meaning<'_>, at: usize) -> Verdict {
             false => Verdict::NoEffect("no line that is honoured uses the variable".to_owned()),
         },
     }
+}
+
+/// True for the longest body of a server, or of what is around it, that is the one for all.
+fn is_limit_of_all(meaning: &Meaning<'_>, at: usize) -> bool {
+    let is_in_location = meaning.around(at, "location").is_some();
+    !is_in_location && size(meaning.arg(at, 0)).is_some_and(|bytes| bytes == meaning.max_body)
 }
 
 /// True if a directory that is served has the variable, perhaps in a safer meaning.
