@@ -357,6 +357,19 @@ fn directories_that_are_made_later_are_served_as_by_nginx() {
     pair.agree(&requests, seen);
 }
 
+#[test]
+fn a_prefix_without_its_directory_leaves_the_path_without_the_slash_to_others_as_in_nginx() {
+    let text = "types { text/plain txt; }\nserver {\n listen LISTEN;\n root DIR/none;\n\
+                location / { return 200 other; }\n\
+                location /x/ { expires 1d; }\n\
+                location /y/ { alias DIR/none/y/; }\n}";
+    let Some(pair) = Pair::start(text, None) else {
+        return;
+    };
+    let seen = |response: &Response| format!("{} {}", response.status(), body_of_200(response));
+    pair.agree(&["/x", "/x/a", "/y", "/y/a", "/z"], seen);
+}
+
 /// The body of a file; the pages of errors are each server's own.
 fn body_of_200(response: &Response) -> String {
     match response.status() {

@@ -322,6 +322,8 @@ fn a_page_before_a_status_takes_the_place_of_missing_files_as_by_nginx() {
         text: "server {\n listen LISTEN;\n root DIR/www;\n\
                location / { try_files $uri $uri/ /index.html =404; }\n\
                location /o/ { alias DIR/other/; try_files $uri /x.html =404; }\n\
+               location /p/ { alias DIR/other/; try_files $uri /p/x.html =404; }\n\
+               location /q/ { alias DIR/other/; try_files $uri $uri/ /q/x.html; }\n\
                location /static/ { try_files $uri /static/sub/index.html =404; }\n\
                location /media/ { try_files $uri /media/none.html =404; }\n}",
         requests: &[
@@ -330,6 +332,9 @@ fn a_page_before_a_status_takes_the_place_of_missing_files_as_by_nginx() {
             "/about.html",
             "/o/b.txt",
             "/o/users/7",
+            "/p/b.txt",
+            "/p/users/7",
+            "/q/users/7",
             "/static/a.css",
             "/static/sub/",
             "/static/users/7",
@@ -426,6 +431,8 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
                location /static/ { proxy_set_header Host $http_host; if (!-f $request_filename) { proxy_pass http://app; break; } }\n\
                location ~ ^/(admin|api)(/|$) { proxy_pass http://app; proxy_set_header Host $host; }\n\
                location ^~ /moved/ { root DIR/www; rewrite ^/moved(/.*)$ $1 break; }\n\
+               location ^~ /from { root DIR/www; rewrite ^/from(.*) /$1 break; }\n\
+               location ^~ /below { root DIR/www; rewrite ^/below(.*)$ /static/$1 break; }\n\
                location ~ ^/robots.txt$ { alias DIR/www/robots.txt; }\n\
                location ~* .(png|js)$ { expires 1d; }\n\
                location @app { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://app; }\n}",
@@ -445,6 +452,11 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
             "/administrator",
             "/moved/about.html",
             "/moved/none",
+            "/from/about.html",
+            "/from/static/sub/",
+            "/from/none",
+            "/below/a.css",
+            "/below/about.html",
             "/robots.txt",
             "/x.js",
             "/none.png",
@@ -818,6 +830,7 @@ fn prefixes_are_replaced_as_by_nginx() {
                location /one/ { proxy_pass http://unix:BACKEND:/; }\n\
                location /two/ { proxy_pass http://unix:BACKEND:/base/; }\n\
                location /three/ { proxy_pass http://unix:BACKEND; }\n\
+               location /slip { proxy_pass http://unix:BACKEND:/; }\n\
                location ~ ^/(four|five)/ { proxy_pass http://unix:BACKEND; }\n\
                location / { return 404; }\n}",
         requests: &[
@@ -831,9 +844,11 @@ fn prefixes_are_replaced_as_by_nginx() {
             "/five/",
             "/four",
             "/six/x",
+            "/slip",
+            "/slip/x",
         ],
         fields: &["Location"],
-        differences: &[],
+        differences: &[("/slip/x", "nginx sends //x")],
     };
     check("prefixes", &case, Some(&behind.socket()), None);
 }

@@ -209,7 +209,7 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     }
     if table.value("segment").is_some() {
         let text = "the access log has a line for these requests as well";
-        return meaning.say(line, Verdict::Noted(text.to_owned()));
+        return meaning.say(line, Verdict::Differs(text.to_owned()));
     }
     let is_everything = path == "/" && table.value("prefix").is_some();
     let extensions = table.values("extension");
@@ -235,14 +235,14 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     };
     if is_of_some || is_everything && extensions.is_empty() {
         let text = "its requests are logged as well: access_log_skip is for paths of all hosts";
-        return meaning.say(line, Verdict::Noted(text.to_owned()));
+        return meaning.say(line, Verdict::Differs(text.to_owned()));
     }
     if let Some(other) = logged_below(meaning, context, at, &skipped) {
         let other = meaning.tree.items[other].line;
         let text = format!(
             "its requests are logged as well: access_log_skip would take those of line {other} too"
         );
-        return meaning.say(line, Verdict::Noted(text));
+        return meaning.say(line, Verdict::Differs(text));
     }
     let shown = match &skipped[..] {
         [one] => format!("access_log_skip = {one:?}"),
