@@ -72,7 +72,9 @@ mod tests {
     fn statuses_and_paths_choose_the_requests_with_a_line() {
         let all = AccessLogFilter::default();
         assert!(all.is_logged(b"/a", 200));
-        let skipped = ["/health", "/probe/*", "*.css", "/w/*.js"].map(str::to_owned).to_vec();
+        let skipped = ["/health", "/probe/*", "*.css", "/w/*.js"]
+            .map(str::to_owned)
+            .to_vec();
         let errors = AccessLogFilter::new(Some(vec![(400, 499), (502, 502)]), skipped);
         for (target, status, expected) in [
             ("/a", 200, false),

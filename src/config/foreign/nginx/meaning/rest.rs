@@ -1,7 +1,7 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
-use super::{Meaning, size};
 use super::redirects::{self, REWRITTEN};
+use super::{Meaning, size};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;

@@ -271,19 +271,21 @@ fn logged_below(
     skipped: &[String],
 ) -> Option<usize> {
     let is_below = |paths: &Paths| {
-        skipped.iter().any(|skip| match (skip.split_once('*'), paths) {
-            (Some((start, "")), Paths::Exact(path) | Paths::Prefix(path, _)) => {
-                path.starts_with(start)
-            }
-            (Some((start, end)), Paths::Exact(path)) => {
-                path.starts_with(start) && path.ends_with(end)
-            }
-            // It keeps its requests from the expression.
-            (Some((start, _)), Paths::Prefix(path, true)) => {
-                path.starts_with(start) && path.len() > start.len()
-            }
-            _ => false,
-        })
+        skipped
+            .iter()
+            .any(|skip| match (skip.split_once('*'), paths) {
+                (Some((start, "")), Paths::Exact(path) | Paths::Prefix(path, _)) => {
+                    path.starts_with(start)
+                }
+                (Some((start, end)), Paths::Exact(path)) => {
+                    path.starts_with(start) && path.ends_with(end)
+                }
+                // It keeps its requests from the expression.
+                (Some((start, _)), Paths::Prefix(path, true)) => {
+                    path.starts_with(start) && path.len() > start.len()
+                }
+                _ => false,
+            })
     };
     let is_logged = |at: usize| {
         let lines = meaning.nearest(Some(at), "access_log");
