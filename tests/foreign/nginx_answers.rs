@@ -422,3 +422,53 @@ fn a_cache_control_beside_expires_is_the_only_other_one() {
         response.headers("Cache-Control").join(", ")
     });
 }
+
+#[test]
+fn the_client_is_read_from_the_field_that_real_ip_header_names() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    for (lines, name) in [
+        ("", "X-Real-IP"),
+        ("real_ip_recursive on;", "X-Real-IP"),
+        ("real_ip_header CF-Connecting-IP;", "CF-Connecting-IP"),
+        ("real_ip_header X-Forwarded-For;", "X-Forwarded-For"),
+    ] {
+        let text = format!(
+            "server {{\n listen LISTEN;\n set_real_ip_from 127.0.0.1;\n set_real_ip_from 10.0.0.0/8;\n {lines}\n\
+             location / {{ proxy_pass http://unix:BACKEND; proxy_set_header X-Client $remote_addr;\n\
+             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }}\n\
+             location /one {{ proxy_pass http://unix:BACKEND; proxy_set_header X-Client $remote_addr;\n\
+             proxy_set_header X-Forwarded-For $remote_addr; }}\n\
+             location /none {{ proxy_pass http://unix:BACKEND; proxy_set_header X-Client $remote_addr;\n\
+             proxy_set_header X-Forwarded-For \"\"; }}\n}}"
+        );
+        let Some(pair) = Pair::start(&text, Some(&behind.socket())) else {
+            return;
+        };
+        for fields in [
+            format!("{name}: 203.0.113.9\r\n"),
+            format!("{name}: 2001:db8::9\r\n"),
+            format!("{name}: 192.0.2.7, 10.1.2.3\r\n"),
+            format!("{name}: 192.0.2.7 10.1.2.3 ,\r\n"),
+            format!("{name}: 203.0.113.9:81\r\n"),
+            format!("{name}: unknown\r\n"),
+            format!("{name}: 192.0.2.7, unknown\r\n"),
+            format!("{name}:\r\n"),
+            String::new(),
+            "X-Forwarded-For: 198.51.100.1\r\n".to_owned(),
+            format!("{name}: 203.0.113.9\r\nX-Forwarded-For: 198.51.100.1\r\n"),
+            "X-Real-IP: 198.51.100.1\r\nForwarded: for=198.51.100.2\r\n".to_owned(),
+        ] {
+            for path in ["/", "/one", "/none"] {
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n{fields}\r\n"
+                );
+                let [theirs, ours] = pair.responses(&request).map(|response| {
+                    ["HTTP_X_CLIENT", "HTTP_X_FORWARDED_FOR"].map(|name| variable(&response, name))
+                });
+                assert_eq!(theirs, ours, "{lines} {path} {fields}");
+            }
+        }
+    }
+}

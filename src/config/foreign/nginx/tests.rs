@@ -473,6 +473,12 @@ fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
         };
         let found = ["trust", "trust_fields", "trust_hops", "proxy_protocol"].map(value);
         assert_eq!(found, expected, "{lines}");
+        let field = lines.split("real_ip_header ").nth(1);
+        let field = field.and_then(|rest| rest.split(';').next());
+        let field = field.filter(|name| !matches!(*name, "X-Forwarded-For" | "proxy_protocol"));
+        let is_default = lines.contains("real_ip_from") && !lines.contains("real_ip_header");
+        let field = field.or(is_default.then_some("X-Real-IP"));
+        assert_eq!(value("trust_header"), field.unwrap_or_default(), "{lines}");
         assert_eq!(reading.exit_code(), code, "{lines}");
     };
     let net = "set_real_ip_from 10.0.0.0/8;";
@@ -485,6 +491,12 @@ fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
     check(
         &format!("{net} {by_for} real_ip_recursive on;"),
         ["10.0.0.0/8", "for", "", ""],
+        0,
+    );
+    check(net, ["10.0.0.0/8", "for", "1", ""], 0);
+    check(
+        &format!("{net} real_ip_header CF-Connecting-IP;"),
+        ["10.0.0.0/8", "for", "1", ""],
         0,
     );
     check(

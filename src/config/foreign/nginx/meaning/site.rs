@@ -3,8 +3,8 @@
 use super::numbers::{bytes, seconds};
 use super::served::Site;
 use super::{Meaning, forwarding, tls};
-use crate::config::Trust;
 use crate::config::foreign::Verdict;
+use crate::config::{Trust, trust};
 
 /// Sets what the servers, and the blocks around them, say about everything.
 pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
@@ -369,9 +369,8 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
         .unwrap_or("X-Real-IP")
         .to_ascii_lowercase();
     let line = meaning.scalar(Some(server), "real_ip_header");
-    if !matches!(&*header, "x-forwarded-for" | "proxy_protocol") {
-        let text =
-            "the client of a trusted proxy is read from X-Forwarded-For: have the balancer set it";
+    if header != "proxy_protocol" && trust::client_field(&header).is_err() {
+        let text = "the client of a trusted proxy is read from another field: have the balancer set X-Forwarded-For or X-Real-IP";
         for at in all {
             meaning.unsupported(at, text);
         }
@@ -416,8 +415,15 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
     for at in all {
         meaning.honoured(at, text.clone());
     }
-    if let Some(line) = line {
-        meaning.already(line, "X-Forwarded-For of trusted proxies");
+    match line {
+        Some(line) if header == "x-forwarded-for" => {
+            meaning.already(line, "X-Forwarded-For of trusted proxies");
+        }
+        Some(line) => {
+            let name = meaning.arg(line, 0).to_owned();
+            meaning.set(line, "trust_header", vec![name]);
+        }
+        None => meaning.imply("trust_header", "X-Real-IP", "nginx's real_ip_header"),
     }
     let recursive = meaning.scalar(Some(server), "real_ip_recursive");
     match recursive.map(|at| (at, meaning.arg(at, 0))) {
