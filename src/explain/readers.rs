@@ -50,7 +50,8 @@ pub struct Context<'a> {
     pub around: Surroundings<'a>,
     /// The machine.
     pub host: &'a HostFacts,
-    /// Settings of the command line and the environment: they choose the interpreter that evaluates files of gunicorn.
+    /// Settings of the command line and the environment: they choose the interpreter that evaluates files of gunicorn, and
+    /// the application that a file of nginx means.
     pub chosen: &'a [Layer],
 }
 
@@ -121,7 +122,10 @@ const NGINX: Reader = Reader {
     programs: &[],
     files_of: |words| (Vec::new(), words.to_vec()),
     read: |source, beside, around| match source {
-        Source::File(name) => explain_nginx(name, &beside.iter().collect::<Vec<_>>(), around),
+        Source::File(name) => {
+            let layers: Vec<_> = around.chosen.iter().chain(beside).collect();
+            explain_nginx(name, &layers, around)
+        }
         Source::Words(_) => Reading::default(),
     },
 };

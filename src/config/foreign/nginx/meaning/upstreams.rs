@@ -73,6 +73,9 @@ pub fn enter(
             ", uwsgi_insecure = true (a client that reaches this port controls the application)",
         );
     }
+    if is_uwsgi && !meaning.has_app() {
+        shown.push_str(" (with --app, or its uWSGI file beside this one, the application)");
+    }
     meaning.honoured(pass, shown.clone());
     if target.is_sticky {
         table.set("balance", "address");
