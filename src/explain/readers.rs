@@ -7,13 +7,16 @@
 use std::ops::Deref;
 
 use crate::config::HostFacts;
-use crate::config::foreign::found::{explain_nginx, form_of, read_gunicorn, read_supervisord};
+use crate::config::foreign::found::{
+    explain_nginx, form_of, passes_to_application, read_gunicorn, read_supervisord,
+};
 use crate::config::foreign::gunicorn::{self, is_gunicorn};
 use crate::config::foreign::nginx::is_nginx;
 use crate::config::foreign::supervisord::is_supervisord;
 use crate::config::foreign::uwsgi::{self, Form, Sources, is_uwsgi};
 use crate::config::foreign::{Reading, Surroundings};
 use crate::config::layers::Layer;
+use crate::config::settings;
 
 /// The place of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,11 +127,23 @@ const NGINX: Reader = Reader {
     read: |source, beside, around| match source {
         Source::File(name) => {
             let layers: Vec<_> = around.chosen.iter().chain(beside).collect();
-            explain_nginx(name, &layers, around)
+            with_app(explain_nginx(name, &layers, around), around.chosen)
         }
         Source::Words(_) => Reading::default(),
     },
 };
+
+/// Adds the application of the command line or the environment to a site that passes requests to it.
+fn with_app(mut reading: Reading, chosen: &[Layer]) -> Reading {
+    let given = chosen.iter().find_map(|layer| layer.entry("app"));
+    if let (Some(entry), Some(setting)) = (given, settings::named("app"))
+        && passes_to_application(&reading.layer)
+    {
+        let (values, origin) = (entry.values.clone(), entry.origin.clone());
+        reading.layer.insert(setting, values, origin);
+    }
+    reading
+}
 
 /// The reader of a file, by its name and its text.
 pub fn of_file(name: &str, text: &str) -> Option<&'static Reader> {

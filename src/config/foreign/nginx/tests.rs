@@ -551,7 +551,8 @@ fn a_redirect_to_https_with_fields_of_the_site_is_a_location_that_has_them() {
         assert_eq!(is_setting, !is_location, "{text}");
         let mut tables = reading.layer.locations.iter();
         let redirect = tables.find(|table| table.entry("redirect").is_some());
-        let header = redirect.map(|table| table.entry("header").is_some());
+        let is_for_all = reading.layer.entry("header").is_some();
+        let header = redirect.map(|table| is_for_all || table.entry("header").is_some());
         assert_eq!(header, is_location.then_some(true), "{text}");
     }
 }

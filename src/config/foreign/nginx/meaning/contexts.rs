@@ -43,7 +43,10 @@ const CONTEXTS: &[(&[&str], &[&str])] = &[
         ],
         &["http"],
     ),
-    (&["worker_connections", "multi_accept", "accept_mutex"], &["events"]),
+    (
+        &["worker_connections", "multi_accept", "accept_mutex"],
+        &["events"],
+    ),
     (&["server"], &["http", "upstream"]),
     (
         &[
@@ -174,7 +177,13 @@ const CONTEXTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["access_log"],
-        &["http", "server", "location", "if in location", "limit_except"],
+        &[
+            "http",
+            "server",
+            "location",
+            "if in location",
+            "limit_except",
+        ],
     ),
     (&["error_log"], &["main", "http", "server", "location"]),
     (&["ip_hash", "least_conn"], &["upstream"]),

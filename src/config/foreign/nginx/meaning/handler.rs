@@ -4,7 +4,7 @@ use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, methods, rewrites, rules, starts};
+use super::{Meaning, Table, by_name, circles, methods, rewrites, rules, starts};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -143,6 +143,18 @@ fn path_or_prefix(
     let Some(made) = made else { return };
     let is_part = name == "prefix" && shown != "/";
     let is_below = is_part && path.ends_with('/');
+    let has_slash_location = context.locations.iter().any(
+        |other| matches!(&other.paths, Paths::Prefix(other, _) if *other == format!("{shown}/")),
+    );
+    let mut made = made;
+    if !location.is_regex && has_slash_location {
+        // The location of `/x/` has what `/x` redirects to.
+        for table in &mut made {
+            if let Some(path) = circles::slashless(table) {
+                circles::only_path(table, path);
+            }
+        }
+    }
     let (made, note) = match (is_below, is_part) {
         (true, _) if starts::are_for(&made, location.is_regex) => {
             (starts::with(meaning, at, &made, path), "")
@@ -171,7 +183,7 @@ fn path_or_prefix(
         let has_exact = context
             .locations
             .iter()
-            .any(|other| matches!(&other.paths, Paths::Exact(exact) if exact == shown));
+            .any(|other| matches!(&other.paths, Paths::Exact(own) | Paths::Prefix(own, _) if own == shown));
         if is_directory && !has_exact {
             let mut redirect = Table {
                 at,

@@ -109,7 +109,7 @@ pub fn expires(meaning: &mut Meaning<'_>, at: usize, is_files: bool, table: &mut
         let with = fixed_expires(age, table);
         if age.fixed_expires().is_none() {
             // That of a server stays away, since nginx has one of its own in its place.
-            add(table, "header", "remove Expires".to_owned());
+            add(table, "header", "success remove Expires".to_owned());
         }
         meaning.honoured(line, format!("header = {rule:?}, {with}"));
     }

@@ -163,12 +163,22 @@ pub fn one_time(reading: u64) -> Verdict {
     ))
 }
 
+/// True if nothing is compressed for the first server of which the file says it.
+pub fn is_uncompressed(meaning: &mut Meaning<'_>, sites: &[Site]) -> bool {
+    let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
+    let server = first_with(meaning, &blocks, "gzip");
+    !sites.is_empty() && meaning.scalar_value(Some(server), "gzip") == Some("off")
+}
+
 fn compression(meaning: &mut Meaning<'_>, server: usize) {
     let Some(at) = meaning.scalar(Some(server), "gzip") else {
         return;
     };
     if meaning.arg(at, 0) == "off" {
-        meaning.set(at, "compress", vec!["no".to_owned()]);
+        for setting in ["static_compress", "compress"] {
+            meaning.insert(at, setting, vec!["no".to_owned()]);
+        }
+        meaning.honoured(at, "compress = \"no\", static_compress = \"no\"");
         return;
     }
     meaning.already(at, "text is compressed, by zstd, brotli or gzip");
