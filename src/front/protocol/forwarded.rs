@@ -139,8 +139,8 @@ impl Declared {
             return None;
         }
         let (address, hop) = match trust.client_field() {
-            Some(field) => walk(in_first(headers, field).map(node), trust),
-            None => walk(from_the_right(headers, &FOR).map(node), trust),
+            Some(field) if *field != FOR => walk(in_first(headers, field).map(node), trust),
+            _ => walk(from_the_right(headers, &FOR).map(node), trust),
         };
         Some(Self {
             address,

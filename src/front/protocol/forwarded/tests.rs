@@ -79,6 +79,16 @@ fn the_client_is_read_from_the_one_field_of_the_settings() {
     check(&[(own.0, "192.0.2.1 10.0.0.7, ")], true, "192.0.2.1");
     check(&[(own.0, "2001:db8::1")], true, "2001:db8::1");
     check(&[(own.0, "unknown"), by_for], true, "10.0.0.1 4000");
+
+    let mut trust = trust(&["10.0.0.0/8"]);
+    trust.read_client_from(FOR);
+    for (field, expected) in [
+        (by_for, "192.0.2.1"),
+        (("forwarded", "for=192.0.2.1"), "10.0.0.1 4000"),
+    ] {
+        let client = resolve(&mut headers(&[field]), None, &ends(true), &trust);
+        assert_eq!(address_of(&client), expected);
+    }
 }
 
 #[test]

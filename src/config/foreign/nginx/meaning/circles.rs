@@ -19,10 +19,17 @@ pub fn end(meaning: &mut Meaning<'_>, tables: &mut [Table]) {
             );
             meaning.say(line, Verdict::Dangerous(text));
             only_path(table, path);
+            if line != at && matches!(meaning.verdicts[at], Some(Verdict::Honoured(_))) {
+                meaning.verdicts[at] = Some(Verdict::Honoured(table.shown()));
+            }
             continue;
         }
         let text = "it leads back to its own location, so clients go round in circles: redirect to a path that another location answers (here it is 508)";
         meaning.unsupported(line, text);
+        if line != at {
+            let text = "its redirect leads back to it, so the location answers 508";
+            meaning.unsupported(at, text);
+        }
         table.clear();
         Fixed::status("508").enter(table, "");
     }

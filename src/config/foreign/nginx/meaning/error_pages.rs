@@ -6,7 +6,6 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::locations::{self, Context, Location, Paths, plain};
 use super::redirects::{self, Fixed};
-use super::response_fields::add;
 use super::{Meaning, Table, try_files, types};
 use crate::config::foreign::Verdict;
 use crate::config::response_rules::ErrorPage;
@@ -50,7 +49,7 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
             && !has_own_pages(meaning, context);
         match is_for_all {
             true => meaning.append(line, "error_page", value),
-            false => add(table, "error_page", value),
+            false => table.append("error_page", value),
         }
     }
 }

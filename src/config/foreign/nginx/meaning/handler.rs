@@ -143,18 +143,7 @@ fn path_or_prefix(
     let Some(made) = made else { return };
     let is_part = name == "prefix" && shown != "/";
     let is_below = is_part && path.ends_with('/');
-    let has_slash_location = context.locations.iter().any(
-        |other| matches!(&other.paths, Paths::Prefix(other, _) if *other == format!("{shown}/")),
-    );
-    let mut made = made;
-    if !location.is_regex && has_slash_location {
-        // The location of `/x/` has what `/x` redirects to.
-        for table in &mut made {
-            if let Some(path) = circles::slashless(table) {
-                circles::only_path(table, path);
-            }
-        }
-    }
+    let made = to_the_slash(meaning, context, (location, shown), made);
     let (made, note) = match (is_below, is_part) {
         (true, _) if starts::are_for(&made, location.is_regex) => {
             (starts::with(meaning, at, &made, path), "")
@@ -202,6 +191,27 @@ fn path_or_prefix(
     if is_below {
         without_slash(meaning, context, location, shown);
     }
+}
+
+/// Leaves a redirect from `/x` to `/x/` to the path itself, where another location has what begins with `/x/`.
+fn to_the_slash(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (location, path): (&Location, &str),
+    mut made: Vec<Table>,
+) -> Vec<Table> {
+    let below = format!("{path}/");
+    let is_it = |other: &Location| matches!(&other.paths, Paths::Prefix(own, _) if *own == below);
+    if !location.is_regex && context.locations.iter().any(is_it) {
+        for table in &mut made {
+            if let Some(path) = circles::slashless(table) {
+                let place = |name: &str| format!("[[location]] {name} = {path:?}");
+                meaning.say_otherwise(location.at, &place("prefix"), &place("path"));
+                circles::only_path(table, path);
+            }
+        }
+    }
+    made
 }
 
 /// True for a path that a location has here.

@@ -151,6 +151,15 @@ impl Table {
         entry.map_or(&[], |(_, values)| values)
     }
 
+    /// Adds a value to a setting that may have several, unless it has it.
+    fn append(&mut self, name: &'static str, value: String) {
+        match self.entries.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, values)) if !values.contains(&value) => values.push(value),
+            Some(_) => {}
+            None => self.entries.push((name, vec![value])),
+        }
+    }
+
     /// True if both say the same, in whatever order.
     fn has_the_entries_of(&self, other: &Self) -> bool {
         let mut own = self.entries.iter();

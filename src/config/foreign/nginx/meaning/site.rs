@@ -22,6 +22,7 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     let server = first_with(meaning, &blocks, "gzip");
     compression(meaning, server);
     logging(meaning, first.at);
+    without_proxies(meaning);
     proxies(meaning, first.at);
     rates(meaning, sites);
     types(meaning, first.at);
@@ -359,17 +360,22 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
     }
 }
 
+/// Lines that say from which field a client is read, where no proxy is trusted.
+fn without_proxies(meaning: &mut Meaning<'_>) {
+    if forwarding::has_real_ip(meaning) {
+        return;
+    }
+    let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
+    for at in (0..meaning.tree.items.len())
+        .filter(is_it)
+        .collect::<Vec<_>>()
+    {
+        meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
+    }
+}
+
 /// The `real_ip` module.
 fn proxies(meaning: &mut Meaning<'_>, server: usize) {
-    if !forwarding::has_real_ip(meaning) {
-        let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
-        for at in (0..meaning.tree.items.len())
-            .filter(is_it)
-            .collect::<Vec<_>>()
-        {
-            meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
-        }
-    }
     let all = meaning.nearest(Some(server), "set_real_ip_from");
     let Some(first) = all.first().copied() else {
         return;
@@ -426,9 +432,6 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
         meaning.honoured(at, text.clone());
     }
     match line {
-        Some(line) if header == "x-forwarded-for" => {
-            meaning.already(line, "X-Forwarded-For of trusted proxies");
-        }
         Some(line) => {
             let name = meaning.arg(line, 0).to_owned();
             meaning.set(line, "trust_header", vec![name]);

@@ -3,7 +3,6 @@
 //! nginx takes the extension of the request's path (`ngx_http_set_content_type`), else `default_type`. A file that
 //! `http` includes has the lines of its packages around it: `mime.types`, and `application/octet-stream`.
 
-use super::response_fields::add;
 use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
 
@@ -125,7 +124,7 @@ pub fn of_files(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) {
     if let Some(line) = line {
         meaning.honoured(line, format!("types = {entry:?}"));
     }
-    add(table, "types", entry);
+    table.append("types", entry);
 }
 
 /// True if a file in the place of an error would have another type in the location that nginx takes it from.
