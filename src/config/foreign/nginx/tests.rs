@@ -989,12 +989,6 @@ fn gzip_of_a_location_or_another_server_differs_from_that_for_all() {
     let codings = |text: &str| Some(text.to_owned());
     assert_eq!(
         found,
-        [
-            codings("br gzip"),
-            None,
-            None,
-            codings("zstd br gzip"),
-            None
-        ]
+        [codings("br gzip"), None, codings("zstd br gzip"), None]
     );
 }
