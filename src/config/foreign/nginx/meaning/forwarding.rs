@@ -52,9 +52,8 @@ pub fn stated(meaning: &Meaning<'_>, at: usize, name: &str, value: &str) -> Opti
     let already = |text: &str| Some(Verdict::AlreadySo(text.to_owned()));
     let set = "set from the connection, or by a proxy of --trust";
     match (name, value) {
-        ("x-forwarded-for", "$remote_addr") if has_real_ip(meaning) => Some(Verdict::Differs(
-            "behind a proxy of set_real_ip_from, a server gets the client's address with those of the proxies behind it, where nginx sends the first alone".to_owned(),
-        )),
+        // nginx sends the address that it has found, and not that of the connection.
+        ("x-forwarded-for", "$proxy_add_x_forwarded_for" | "$remote_addr") if has_real_ip(meaning) => None,
         ("x-forwarded-for", "$proxy_add_x_forwarded_for" | "$remote_addr")
         | ("x-forwarded-proto", "$scheme")
         | ("x-forwarded-port", "$server_port") => already(set),

@@ -184,6 +184,7 @@ fn request_value(
         "server_port" => Some("{port}".to_owned()),
         "request_uri" => Some("{target}".to_owned()),
         "request_id" => Some("{request_id}".to_owned()),
+        "proxy_add_x_forwarded_for" => Some("{forwarded_for}".to_owned()),
         "proxy_protocol_addr" | "realip_remote_addr" if is_of_client(meaning, name) => {
             Some("{client}".to_owned())
         }
@@ -332,16 +333,22 @@ fn fields_of_requests(meaning: &Meaning<'_>, block: usize) -> (Vec<usize>, Optio
 /// The fields of Debian's `proxy_params`: `Host` and those of [`STATED`] are sent anyway, `X-Real-IP` is
 /// not.
 fn standard_fields(meaning: &mut Meaning<'_>, at: usize, headers: &[usize], table: &mut Table) {
-    let mut own = headers.iter().map(|header| meaning.arg(*header, 0));
-    if own.any(|name| name.eq_ignore_ascii_case("x-real-ip")) {
-        return;
+    let is_own = |field: &str| {
+        let mut own = headers.iter().map(|header| meaning.arg(*header, 0));
+        own.any(|name| name.eq_ignore_ascii_case(field))
+    };
+    let mut rules = Vec::new();
+    if !is_own("x-real-ip") {
+        rules.push("set X-Real-IP: {client}");
     }
-    let rule = "set X-Real-IP: {client}".to_owned();
-    meaning.honoured(
-        at,
-        format!("request_header = {rule:?}; its other fields are sent anyway"),
-    );
-    add(table, "request_header", rule);
+    if forwarding::has_real_ip(meaning) && !is_own("x-forwarded-for") {
+        rules.push("set X-Forwarded-For: {forwarded_for}");
+    }
+    for rule in rules {
+        let text = format!("request_header = {rule:?}; its other fields are sent anyway");
+        meaning.honoured(at, text);
+        add(table, "request_header", rule.to_owned());
+    }
 }
 
 /// The `Host` of requests for an application of this server.

@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use super::redirects::{self, REWRITTEN};
+use super::types;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;
@@ -95,7 +96,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }
     if item.name == "default_type" {
-        return default_type(meaning, at);
+        return types::unused(meaning, at);
     }
     if item.name == "if" && redirects::sets_alone(meaning, at) {
         return condition(meaning, at);
@@ -175,20 +176,6 @@ const FOR_ALL: &[&str] = &[
     "real_ip_header",
     "real_ip_recursive",
 ];
-
-/// The type of files whose name has no known extension; the application names its own.
-fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
-    match meaning.arg(at, 0) {
-        "application/octet-stream" => {
-            Verdict::AlreadySo("the type of files with an unknown extension".to_owned())
-        }
-        _ if meaning.has_files => Verdict::Unsupported(
-            "files with an unknown extension are application/octet-stream: --types NAME=TYPE"
-                .to_owned(),
-        ),
-        _ => Verdict::NoEffect("no file is served".to_owned()),
-    }
-}
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]

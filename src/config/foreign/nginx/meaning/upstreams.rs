@@ -49,7 +49,9 @@ pub fn enter(
         };
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     // `$document_uri` is the PATH_INFO of uwsgi_params; a path in the address replaces the normal form.
-    if is_uwsgi || target.path.is_some() {
+    let server = Some(context.site.server);
+    let merges = meaning.scalar_value(server, "merge_slashes") != Some("off");
+    if merges && (is_uwsgi || target.path.is_some()) {
         table.set("normal_path", "yes");
     }
     if is_app
@@ -72,6 +74,9 @@ pub fn enter(
         shown.push_str(
             ", uwsgi_insecure = true (a client that reaches this port controls the application)",
         );
+    }
+    if is_uwsgi && !meaning.has_app() {
+        shown.push_str(" (with --app, or its uWSGI file beside this one, the application)");
     }
     meaning.honoured(pass, shown.clone());
     if target.is_sticky {
