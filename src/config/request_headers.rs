@@ -79,7 +79,7 @@ const FACTS: [(&str, RequestFact); 8] = [
 ];
 
 /// Fields that frame a message, belong to one connection, or say who the client is.
-const REFUSED: [HeaderName; 14] = [
+const REFUSED: [HeaderName; 12] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,
@@ -91,8 +91,6 @@ const REFUSED: [HeaderName; 14] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-request-id"),
 ];
 
@@ -101,6 +99,20 @@ pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host
 
 /// The addresses that servers get.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The scheme that servers get.
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The port that servers get.
+pub const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// The fields that every server gets in any case, so that they have one value.
+const STATED: [HeaderName; 4] = [
+    FORWARDED_HOST,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_PORT,
+];
 
 const REMEDY: &str = "give `NAME: VALUE`, `add NAME: VALUE` or `remove NAME`";
 
@@ -129,7 +141,7 @@ pub fn parse(text: &str) -> Result<RequestHeaderRule, Invalid> {
         .split_once(':')
         .ok_or_else(|| invalid("no `:` between name and value", REMEDY))?;
     let (name, value) = (name(field.trim())?, value(given.trim())?);
-    if action == "add" && [FORWARDED_HOST, FORWARDED_FOR].contains(&name) {
+    if action == "add" && STATED.contains(&name) {
         return Err(invalid(format!("{name} has one value"), "remove `add`"));
     }
     Ok(RequestHeaderRule {
@@ -206,6 +218,8 @@ mod tests {
             "X-Forwarded-Host: a.example",
             "X-Forwarded-For: {forwarded_for}",
             "remove X-Forwarded-For",
+            "X-Forwarded-Proto: {scheme}",
+            "X-Forwarded-Port: 443",
             "remove Upgrade",
         ] {
             assert!(parse(text).is_ok(), "{text}");
@@ -218,7 +232,7 @@ mod tests {
             "remove Host",
             "Host: x",
             "add X-Forwarded-For: 1.2.3.4",
-            "X-Forwarded-Proto: https",
+            "add X-Forwarded-Proto: https",
             "add X-Forwarded-Host: a",
             "Upgrade: websocket",
             "a b: c",

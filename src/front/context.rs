@@ -205,6 +205,10 @@ pub struct Stated {
     pub host: bool,
     /// So is `X-Forwarded-For`.
     pub addresses: bool,
+    /// So is `X-Forwarded-Proto`.
+    pub scheme: bool,
+    /// So is `X-Forwarded-Port`.
+    pub port: bool,
 }
 
 /// The facts about a request that an upstream gets beyond its head.

@@ -4,8 +4,8 @@
 use http::{Extensions, HeaderMap, HeaderValue};
 
 use crate::config::request_headers::{
-    FORWARDED_FOR, FORWARDED_HOST, RequestFact, RequestHeaderChange, RequestHeaderRule,
-    RequestValue, ValuePart,
+    FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO, RequestFact,
+    RequestHeaderChange, RequestHeaderRule, RequestValue, ValuePart,
 };
 use crate::front::context::{Client, RequestLabel, Stated};
 
@@ -20,8 +20,8 @@ pub struct Facts<'a> {
     target: &'a str,
 }
 
-/// Applies the rules in order, and marks requests whose `X-Forwarded-Host` or `X-Forwarded-For` one
-/// of them sets.
+/// Applies the rules in order, and marks requests of which one of them sets a field that servers get in
+/// any case.
 pub fn change(
     rules: &[RequestHeaderRule],
     facts: Facts<'_>,
@@ -50,9 +50,14 @@ pub fn change(
         }
     }
     let has = |name| rules.iter().any(|rule| rule.name == name);
-    let (host, addresses) = (has(FORWARDED_HOST), has(FORWARDED_FOR));
-    if host || addresses {
-        extensions.insert(Stated { host, addresses });
+    let stated = Stated {
+        host: has(FORWARDED_HOST),
+        addresses: has(FORWARDED_FOR),
+        scheme: has(FORWARDED_PROTO),
+        port: has(FORWARDED_PORT),
+    };
+    if stated.host || stated.addresses || stated.scheme || stated.port {
+        extensions.insert(stated);
     }
 }
 

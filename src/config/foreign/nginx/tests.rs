@@ -46,6 +46,7 @@ fn reading_with(
         found_app: None,
         binds: vec!["127.0.0.1:8000".to_owned()],
         sockets: Vec::new(),
+        trusts: false,
         hosts: Vec::new(),
         deadline,
         is_dir,
@@ -953,6 +954,7 @@ fn a_password_file_with_hashes_that_the_start_refuses_is_not_honoured() {
         found_app: None,
         binds: Vec::new(),
         sockets: Vec::new(),
+        trusts: false,
         hosts: Vec::new(),
         deadline: None,
         is_dir: &|_| true,
@@ -1034,4 +1036,29 @@ fn gzip_of_a_location_or_another_server_differs_from_that_for_all() {
         found,
         [codings("br gzip"), None, codings("zstd br gzip"), None]
     );
+}
+
+#[test]
+fn values_that_nginx_reads_in_another_way_are_not_honoured_as_they_stand() {
+    let check = |line: &str, expected: &str| {
+        let text = format!(
+            "server {{ listen 443 ssl; ssl_certificate /c; ssl_certificate_key /k;\n{line}\n}}"
+        );
+        let reading = reading(&text, false);
+        let found = reading
+            .lines
+            .iter()
+            .find(|line| line.place.line == 2)
+            .unwrap();
+        assert_eq!(found.verdict.word(), expected, "{line}: {}", found.verdict);
+    };
+    check("ssl_protocols TLSv1.2 TLSv1.3;", "already_so");
+    check("ssl_protocols TLSv1.3;", "honoured");
+    check("ssl_protocols TLSv1.2;", "differs");
+    check("ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;", "differs");
+    let text =
+        "server { listen 443 ssl;\nssl_certificate /c/$host.pem;\nssl_certificate_key /k;\n}";
+    let reading = reading(text, false);
+    assert_eq!(reading.exit_code(), 1);
+    assert!(reading.layer.entry("tls_cert").is_none());
 }

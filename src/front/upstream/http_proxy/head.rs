@@ -100,22 +100,27 @@ pub fn build(
     }
     push(&mut head, &REQUEST_ID, facts.request_id.as_bytes());
     let stated = asked.extensions.get::<Stated>();
-    match stated.is_some_and(|stated| stated.addresses) {
+    let is_stated = |of: fn(&Stated) -> bool| stated.is_some_and(of);
+    match is_stated(|stated| stated.addresses) {
         true => push(&mut head, &FOR, value(asked, &FOR)),
         false => push(&mut head, &FOR, &forwarded_for(asked, facts)),
     }
-    push(&mut head, &PROTO, client.scheme.as_str().as_bytes());
-    let host = match stated.is_some_and(|stated| stated.host) {
+    let scheme = match is_stated(|stated| stated.scheme) {
+        true => value(asked, &PROTO),
+        false => client.scheme.as_str().as_bytes(),
+    };
+    push(&mut head, &PROTO, scheme);
+    let host = match is_stated(|stated| stated.host) {
         true => value(asked, &HOST_ASKED),
         false => client.host.as_bytes(),
     };
     push(&mut head, &HOST_ASKED, host);
     let mut number = itoa::Buffer::new();
-    push(
-        &mut head,
-        &PORT,
-        number.format(client.server_port).as_bytes(),
-    );
+    let port = match is_stated(|stated| stated.port) {
+        true => value(asked, &PORT),
+        false => number.format(client.server_port).as_bytes(),
+    };
+    push(&mut head, &PORT, port);
     // RFC 9110 §8.6: a GET without content has no `Content-Length`. WebSocket servers take one for
     // the announcement of a body, and wait for it or refuse it.
     let is_plain_upgrade = protocols.is_some() && asked.method == Method::GET;

@@ -28,9 +28,8 @@ pub const STATED: [&str; 4] = [
     "x-forwarded-port",
 ];
 
-/// The reason for which an application needs none of [`STATED`].
-pub const IN_THE_ENVIRON: &str =
-    "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme";
+/// The difference for an application that does not get a field of [`STATED`].
+pub const IN_THE_ENVIRON: &str = "a value of each request, which the application does not get: it finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme";
 
 /// The verdict of a line that believes every client.
 pub const BELIEVED: &str =

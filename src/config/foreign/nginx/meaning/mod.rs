@@ -64,6 +64,8 @@ pub struct Given<'a> {
     pub sockets: Vec<String>,
     /// Names by which nginx, on another machine, reaches the server of that application.
     pub hosts: Vec<String>,
+    /// True if the settings of the application trust a proxy, as gunicorn trusts those of its machine.
+    pub trusts: bool,
     /// Seconds that the settings of the application give a request; `None` for no limit.
     pub deadline: Option<u64>,
     /// True if a directory is there; a file that is only explained may be of another machine.
@@ -370,10 +372,14 @@ impl<'a> Meaning<'a> {
 
     /// Sets what follows from a default of nginx.
     fn imply(&mut self, name: &'static str, value: &str, reason: &str) {
+        self.imply_all(name, vec![value.to_owned()], reason);
+    }
+
+    /// As [`Self::imply`], for a setting with several values, or none.
+    fn imply_all(&mut self, name: &'static str, values: Vec<String>, reason: &str) {
         let (Some(setting), Some(first)) = (settings::named(name), self.tree.items.first()) else {
             return;
         };
-        let values = vec![value.to_owned()];
         self.implied
             .push((equivalent::assignment(setting, &values), reason.to_owned()));
         self.layer.insert(

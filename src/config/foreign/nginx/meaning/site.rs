@@ -372,6 +372,11 @@ fn without_proxies(meaning: &mut Meaning<'_>) {
     {
         meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
     }
+    // The proxy that settings of the application trust was nginx.
+    if meaning.given.trusts {
+        let reason = "nginx trusts no proxy without a set_real_ip_from, and the application's own settings trusted nginx";
+        meaning.imply_all("trust", Vec::new(), reason);
+    }
 }
 
 /// The `real_ip` module.
