@@ -112,11 +112,25 @@ fn users(meaning: &mut Meaning<'_>) {
             continue;
         };
         match meaning.around.is_root {
-            true => meaning.set(at, setting, value.texts()),
+            true => {
+                meaning.set(at, setting, value.texts());
+                if name == "user" {
+                    let note = match meaning.given("group") {
+                        Some(_) => AS_THAT_USER.to_owned(),
+                        None => format!(
+                            "and its own group, where gunicorn keeps that of root; {AS_THAT_USER}"
+                        ),
+                    };
+                    meaning.note(at, &note);
+                }
+            }
             false => meaning.no_effect(at, "only root can become another user"),
         }
     }
 }
+
+/// The differences for an application that runs as another user.
+const AS_THAT_USER: &str = "HOME, USER and LOGNAME follow, which gunicorn leaves as they are; without supplementary groups";
 
 fn trusted(meaning: &mut Meaning<'_>) {
     scheme::decide(meaning);

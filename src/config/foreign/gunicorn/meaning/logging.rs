@@ -210,6 +210,7 @@ fn translated(given: &str) -> (String, Vec<String>) {
         }
         match known.map(|(_, ours)| *ours) {
             Some("${uri}") => note(format!("{name} is the path as it was sent, not decoded")),
+            Some("[${time_local}]") => note("times in UTC".to_owned()),
             Some("${request_id}") => {
                 note("X-Request-ID has a value for every request".to_owned());
             }
@@ -287,7 +288,7 @@ mod tests {
         check(
             "%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s",
             "${remote_addr} - ${remote_user} [${time_local}] \"${request}\" ${status} ${body_bytes_sent}",
-            &[],
+            &["times in UTC"],
         );
         check(
             "%(T)s %(L)s %(D)d%% %(M).3fms \"%(U)s\" '%(q)s'",
@@ -308,7 +309,7 @@ mod tests {
         check(
             "{\"q\": \"%(q)s\", \"f\": \"%(f)s\", \"s\": %(s)s, \"t\": \"%(t)s\"}",
             "{\"q\": \"${args:-}\", \"f\": \"${http_referer:--}\", \"s\": ${status}, \"t\": \"[${time_local}]\"}",
-            &[],
+            &["times in UTC"],
         );
         check("100% %(unclosed", "100% %(unclosed", &[]);
     }

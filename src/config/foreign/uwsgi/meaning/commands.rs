@@ -1,10 +1,12 @@
 //! Programs that uWSGI runs before the application and beside it.
 
+use std::path::{Path, PathBuf};
+
 use super::Meaning;
 use super::companions::{companion, quoted};
 use crate::config::foreign::uwsgi::magic;
 use crate::config::foreign::{Verdict, equivalent, origin};
-use crate::config::settings;
+use crate::config::{native, settings};
 
 /// The phases of a start, in order.
 const PHASES: &[&[&str]] = &[
@@ -85,6 +87,7 @@ fn variables_of_files(meaning: &mut Meaning<'_>, at: usize) {
 
 /// All commands of the start as one line for the shell, which ends at the first that fails.
 fn before_start(meaning: &mut Meaning<'_>) {
+    outside_jails(meaning);
     let mut commands = Vec::new();
     for phase in PHASES {
         for at in meaning.all(phase) {
@@ -94,7 +97,7 @@ fn before_start(meaning: &mut Meaning<'_>) {
                 false => Some(value),
             };
             match command.filter(|command| !command.trim().is_empty()) {
-                Some(command) => commands.push((at, command)),
+                Some(command) => commands.push((at, in_directory(meaning, at, command))),
                 None => {
                     let advice = "run it by `before_start`".to_owned();
                     meaning.say(at, Verdict::Unsupported(advice));
@@ -120,14 +123,93 @@ fn before_start(meaning: &mut Meaning<'_>) {
     meaning.draft.layer.insert(setting, vec![line], origin);
     for (at, command) in commands {
         let text = equivalent::assignment(setting, &[command]);
-        let runs_as_root = ["exec-asap", "hook-asap", "exec-as-root", "exec-pre-jail"]
-            .contains(&&*meaning.items[at].key);
-        let drops = meaning.draft.layer.entry("uid").is_some();
-        let note = match runs_as_root && drops {
-            true => " (as the user of `uid`, not as root)",
-            false => "",
+        let notes = differences(meaning, &meaning.items[at].key);
+        let text = match notes.is_empty() {
+            true => text,
+            false => format!("{text} ({})", notes.join("; ")),
         };
-        meaning.say(at, Verdict::Honoured(format!("{text}{note}")));
+        meaning.say(at, Verdict::Honoured(text));
+    }
+}
+
+/// The differences between a command of uWSGI and `before_start`, which runs once.
+fn differences(meaning: &Meaning<'_>, key: &str) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    let runs_as_root = [
+        "exec-asap",
+        "hook-asap",
+        "exec-as-root",
+        "exec-pre-jail",
+        "exec-in-jail",
+    ];
+    if runs_as_root.contains(&key) && meaning.draft.layer.entry("uid").is_some() {
+        notes.push("as the user of `uid`, not as root");
+    }
+    let lazy = meaning.draft.layer.entry("preload").is_some();
+    match key {
+        "exec-pre-jail" => {}
+        "exec-pre-app" | "hook-pre-app" if lazy => {
+            notes.push("once, where uWSGI runs it for each worker");
+        }
+        "exec-as-root" | "exec-as-user" | "hook-as-user" => {
+            notes.push(
+                "once, where uWSGI runs it in several of its processes, and again at each reload",
+            );
+        }
+        _ => notes.push("once, where uWSGI runs it again at each reload"),
+    }
+    notes
+}
+
+/// The command in the directory in which uWSGI runs it: but for those before the application, that of the start,
+/// since it follows `chdir` later.
+fn in_directory(meaning: &Meaning<'_>, at: usize, command: String) -> String {
+    let is_behind_chdir = matches!(&*meaning.items[at].key, "exec-pre-app" | "hook-pre-app");
+    let start = meaning.around.current_dir;
+    let chdir = meaning.draft.layer.entry("chdir");
+    let chdir = chdir.and_then(|entry| entry.values.first());
+    match chdir {
+        Some(dir)
+            if !is_behind_chdir
+                && names_relative_path(&command)
+                && !same_directory(&start.join(dir), start) =>
+        {
+            format!(
+                "cd {} && {command}",
+                quoted(&native::text(start.as_os_str()))
+            )
+        }
+        _ => command,
+    }
+}
+
+/// False for a command whose words are options and absolute paths alone, `mkdir -p /run/site`.
+fn names_relative_path(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let is_option = |word: &&str| word.starts_with('-');
+    // A user, or a mode, stands before the paths of these.
+    let others = usize::from(["chown", "chmod", "chgrp"].contains(&name));
+    let mut operands = words.filter(|word| !is_option(word)).skip(others);
+    program.contains('/') && !program.starts_with('/')
+        || operands.any(|word| !word.starts_with('/'))
+        || command.contains(['$', '`', ';', '&', '|', '<', '>', '(', '"', '\''])
+}
+
+fn same_directory(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| path.components().collect::<PathBuf>();
+    plain(one) == plain(other)
+}
+
+/// `exec-post-jail` where there is no jail.
+fn outside_jails(meaning: &mut Meaning<'_>) {
+    let jails = ["jail", "jail2", "ns", "ns-net", "linux-ns", "linux-ns-net"];
+    if meaning.items.iter().any(|item| jails.contains(&&*item.key)) {
+        return;
+    }
+    for at in meaning.all(&["exec-post-jail"]) {
+        meaning.no_effect(at, "uWSGI runs it in a jail or a namespace alone");
     }
 }
 
@@ -176,5 +258,26 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
         (Some(command), Some(dir)) => Ok(format!("cd {} && exec {command}", quoted(dir))),
         (Some(command), None) => Ok(command.to_owned()),
         (None, _) => Err(Verdict::Wrong("it needs `cmd=COMMAND`".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_absolute_paths_need_no_directory() {
+        for (command, expected) in [
+            ("true", false),
+            ("mkdir -p /run/site", false),
+            ("/bin/chown -R www-data:www-data /run/site", false),
+            ("./start.sh", true),
+            ("bin/start", true),
+            ("python manage.py migrate", true),
+            ("mkdir -p run", true),
+            ("sh -c 'mkdir run'", true),
+        ] {
+            assert_eq!(names_relative_path(command), expected, "{command}");
+        }
     }
 }

@@ -69,9 +69,20 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         };
         match file.is_empty() {
             true => meaning.no_effect(at, "no file"),
-            false => meaning.honour(at, "pidfile", vec![file]),
+            false if vacuum(meaning) => meaning.honour(at, "pidfile", vec![file]),
+            false => {
+                let note = "removed at the end, which uWSGI does with `vacuum` alone";
+                meaning.honour_with_note(at, "pidfile", vec![file], note);
+            }
         }
     }
+}
+
+/// True if the file removes what the server has made.
+fn vacuum(meaning: &Meaning<'_>) -> bool {
+    let mut items = meaning.items.iter();
+    let last = items.rfind(|item| item.key == "vacuum" && !item.is_placeholder);
+    last.is_some_and(|item| super::super::numbers::flag(item.value.as_deref()))
 }
 
 /// The FIFO with commands; of several, uWSGI opens the first, and another one at a digit.
@@ -153,6 +164,14 @@ fn serve(
         let advice = format!("one directory for a prefix: another line has {prefix}");
         return meaning.say(at, Verdict::Unsupported(advice));
     }
+    let mounts = meaning.stripped_mounts();
+    let is_in = |mount: &String| is_below(prefix, mount);
+    if let Some(mount) = mounts.iter().find(|mount| is_in(mount)) {
+        let why = format!(
+            "uWSGI takes the mount point {mount} off the path before it compares, so that no path begins so"
+        );
+        return meaning.no_effect(at, &why);
+    }
     if is_single_file(meaning, prefix, dir) {
         served.push((prefix.to_owned(), dir.to_owned()));
         return one_file(meaning, at, prefix, dir);
@@ -161,6 +180,20 @@ fn serve(
     let is_code = meaning.is_at_or_above_code(dir);
     meaning.append(at, "static_missing", format!("{prefix}=app"));
     meaning.append(at, "static", format!("{prefix}={dir}"));
+    // Paths of mounted applications, which have lost their mount points, are compared too.
+    let also: Vec<_> = mounts.iter().filter(|_| prefix != "/").collect();
+    for mount in &also {
+        meaning.append(at, "static_missing", format!("{mount}{prefix}=app"));
+        meaning.append(at, "static", format!("{mount}{prefix}={dir}"));
+        served.push((format!("{mount}{prefix}"), dir.to_owned()));
+    }
+    if !also.is_empty() {
+        let prefixes = also.iter().map(|mount| format!("{mount}{prefix}={dir}"));
+        let prefixes: Vec<_> = std::iter::once(format!("{prefix}={dir}"))
+            .chain(prefixes)
+            .collect();
+        meaning.say(at, Verdict::Honoured(format!("static = {prefixes:?}")));
+    }
     if is_code {
         let why = format!(
             "the directory holds the code: static = \"{prefix}={dir}\" without dotfiles, Python's files, databases and backups"
@@ -172,6 +205,12 @@ fn serve(
     if meaning.all(&["static-index"]).is_empty() {
         without_index(meaning, at, prefix, dir);
     }
+}
+
+/// True if the path is `dir`, or below it.
+fn is_below(path: &str, dir: &str) -> bool {
+    let rest = path.strip_prefix(dir);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Without `static-index`, uWSGI leaves a directory to the application, and its index.html is a file like others.
@@ -242,15 +281,25 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
             .is_some_and(|plain| subject.trim_end_matches('/') == plain)
     };
     let start = pattern.trim_start_matches('^');
-    let is_below = |(prefix, _): &&(String, String)| !is_by_file && start.starts_with(&**prefix);
+    let is_inside = |(prefix, _): &&(String, String)| !is_by_file && start.starts_with(&**prefix);
     let below = served
         .iter()
-        .find(is_below)
+        .find(is_inside)
         .map(|(prefix, _)| prefix.clone());
-    let place = served.iter().find(covers).map(|(prefix, _)| prefix.clone());
-    match (plain.as_deref(), place) {
+    let places = served.iter().filter(covers);
+    let places: Vec<_> = places.map(|(prefix, _)| prefix.clone()).collect();
+    match (plain.as_deref(), &places[..]) {
         (Some(""), _) => meaning.append(at, "static_max_age", age),
-        (_, Some(prefix)) => meaning.append(at, "static_max_age", format!("{prefix}={age}")),
+        (_, [_, ..]) => {
+            for prefix in &places {
+                meaning.append(at, "static_max_age", format!("{prefix}={age}"));
+            }
+            if places.len() > 1 {
+                let ages = places.iter().map(|prefix| format!("{prefix}={age}"));
+                let text = format!("static_max_age = {:?}", ages.collect::<Vec<_>>());
+                meaning.say(at, Verdict::Honoured(text));
+            }
+        }
         // Names with a content hash, for which that setting is made.
         _ if names_hashes(pattern) => match below {
             Some(prefix) => meaning.append(at, "static_immutable", format!("{prefix}=auto")),
@@ -261,10 +310,11 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
             meaning.say(at, Verdict::Unsupported(advice));
         }
     }
-    if asked > LONGEST_AGE
-        && let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at]
-    {
-        text.push_str(" (a year, which is the longest)");
+    if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] {
+        text.push_str(match asked > LONGEST_AGE {
+            true => " (a year, which is the longest; as Cache-Control, without Expires)",
+            false => " (as Cache-Control, without Expires)",
+        });
     }
 }
 

@@ -213,6 +213,19 @@ impl Meaning<'_> {
         }
     }
 
+    /// The mount points that uWSGI takes off the path before it compares it with anything (`manage-script-name`).
+    fn stripped_mounts(&self) -> Vec<String> {
+        let mut items = self.items.iter();
+        let manages = items.rfind(|item| item.key == "manage-script-name" && !item.is_placeholder);
+        if !manages.is_some_and(|item| super::numbers::flag(item.value.as_deref())) {
+            return Vec::new();
+        }
+        let tables = self.draft.layer.locations.iter();
+        let apps = tables.filter(|table| table.entry("app").is_some());
+        let prefixes = apps.filter_map(|table| table.entry("prefix")?.values.first().cloned());
+        prefixes.collect()
+    }
+
     /// A table with these settings, which the line makes.
     fn table(
         &self,
