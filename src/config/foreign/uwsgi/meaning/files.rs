@@ -23,8 +23,8 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&["static-index"]) {
         match meaning.value(at) {
             "index.html" => {
-                let so = "index.html is the index of a directory".to_owned();
-                meaning.say(at, Verdict::AlreadySo(so));
+                let so = "index.html is the index of a directory, for paths with a slash at the end (uWSGI serves it without one, too)";
+                meaning.say(at, Verdict::AlreadySo(so.to_owned()));
             }
             _ => {
                 let advice = "index.html alone is the index of a directory".to_owned();
@@ -54,28 +54,45 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         }
     }
     fifo(meaning);
-    if let Some(at) = meaning.last(&["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"]) {
-        let file = meaning.value(at).to_owned();
-        // uWSGI writes the first kind before it changes the directory.
-        let is_before_chdir = meaning.items[at].key == "pidfile"
-            && !file.starts_with('/')
-            && meaning.draft.layer.entry("chdir").is_some();
-        let file = match is_before_chdir {
-            true => {
-                let path = meaning.around.current_dir.join(&file);
-                crate::config::native::text(path.as_os_str())
-            }
-            false => file,
-        };
-        match file.is_empty() {
-            true => meaning.no_effect(at, "no file"),
-            false if vacuum(meaning) => meaning.honour(at, "pidfile", vec![file]),
-            false => {
-                let note = "removed at the end, which uWSGI does with `vacuum` alone";
-                meaning.honour_with_note(at, "pidfile", vec![file], note);
-            }
-        }
+    pidfile(meaning);
+}
+
+/// The file with the process id, of which uWSGI writes up to four.
+fn pidfile(meaning: &mut Meaning<'_>) {
+    let kinds = ["safe-pidfile2", "safe-pidfile", "pidfile2", "pidfile"];
+    let last = kinds.map(|kind| meaning.last(&[kind]));
+    let mut last = last.into_iter().flatten();
+    let Some(at) = last.next() else {
+        return;
+    };
+    for other in last {
+        let advice = format!("one file: that of {}", meaning.items[at].key);
+        meaning.say(other, Verdict::Unsupported(advice));
     }
+    let file = meaning.value(at).to_owned();
+    // uWSGI writes the first kind before it changes the directory.
+    let is_before_chdir = meaning.items[at].key == "pidfile"
+        && !file.starts_with('/')
+        && meaning.draft.layer.entry("chdir").is_some();
+    let file = match is_before_chdir {
+        true => {
+            let path = meaning.around.current_dir.join(&file);
+            crate::config::native::text(path.as_os_str())
+        }
+        false => file,
+    };
+    if file.is_empty() {
+        return meaning.no_effect(at, "no file");
+    }
+    // Without the rights of root uWSGI does not try (core/uwsgi.c, `vacuum`).
+    let is_after_drop = meaning.items[at].key.ends_with('2');
+    let drops = meaning.draft.layer.entry("uid").is_some();
+    let note = match vacuum(meaning) {
+        true if is_after_drop || !drops => return meaning.honour(at, "pidfile", vec![file]),
+        true => "removed at the end, which uWSGI does not do with `uid`",
+        false => "removed at the end, which uWSGI does with `vacuum` alone",
+    };
+    meaning.honour_with_note(at, "pidfile", vec![file], note);
 }
 
 /// True if the file removes what the server has made.

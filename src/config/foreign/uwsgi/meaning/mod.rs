@@ -193,6 +193,11 @@ impl Meaning<'_> {
     /// As [`Self::honour`], with something to know behind it.
     fn honour_with_note(&mut self, at: usize, setting: &str, values: Vec<String>, note: &str) {
         self.honour(at, setting, values);
+        self.note(at, note);
+    }
+
+    /// Adds something to know to the verdict of a line that is honoured.
+    fn note(&mut self, at: usize, note: &str) {
         if let Some(Verdict::Honoured(text)) = &mut self.verdicts[at] {
             text.push_str(&format!(" ({note})"));
         }

@@ -39,9 +39,37 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             Some(_) => Err(Verdict::Unsupported(STRIPPED.to_owned())),
             None => Err(no_counterpart()),
         };
-        if let Err(verdict) = result {
-            meaning.say(at, verdict);
+        match result {
+            Ok(()) => differences(meaning, at, pattern, (name, argument)),
+            Err(verdict) => meaning.say(at, verdict),
         }
+    }
+}
+
+/// Says how the requests and the responses of a route that is honoured differ.
+fn differences(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    pattern: &str,
+    (name, argument): (&str, &str),
+) {
+    let areas = areas(pattern).unwrap_or_default();
+    let below = areas.iter().find_map(|area| match area {
+        Area::Below(path) => Some(path),
+        _ => None,
+    });
+    let has_own = ["(/", "(?:/"].iter().any(|group| pattern.contains(group));
+    if let Some(path) = below.filter(|_| !has_own && name != "donotlog") {
+        meaning.note(at, &format!("also for {path} itself"));
+    }
+    let is_of_path = argument.contains("${PATH_INFO}")
+        || argument.contains("$1") && meaning.items[at].key == "route";
+    if name.starts_with("redirect") && is_of_path {
+        meaning.note(at, "with the query, which uWSGI leaves out");
+    }
+    let is_for_all = areas == [Area::All] && name.ends_with("header");
+    if is_for_all {
+        meaning.note(at, "also for files and redirects");
     }
 }
 
