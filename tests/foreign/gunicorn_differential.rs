@@ -16,7 +16,7 @@ use crate::support::server::{Pyserve, Server};
 use crate::support::{python, temp_dir, write_files};
 
 const APP: &str = r#"
-import json, os
+import json, os, sys
 def application(environ, start_response):
     body = environ["wsgi.input"].read()
     path = environ["PATH_INFO"]
@@ -26,7 +26,8 @@ def application(environ, start_response):
     names = ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "CONTENT_LENGTH", "CONTENT_TYPE",
              "HTTP_HOST", "HTTP_X_OWN", "wsgi.url_scheme", "wsgi.multithread", "SERVER_PROTOCOL"]
     found = {name: environ.get(name) for name in names}
-    found.update(greeting=os.environ.get("GREETING"), cwd=os.getcwd(), body=body.decode())
+    found.update(greeting=os.environ.get("GREETING"), cwd=os.getcwd(), body=body.decode(),
+                 program=os.path.basename(sys.argv[0]))
     answer = json.dumps(found, sort_keys=True).encode()
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(answer))), ("X-App", "yes"),
                             ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])

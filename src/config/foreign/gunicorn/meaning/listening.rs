@@ -201,6 +201,8 @@ fn proxy_protocol(meaning: &mut Meaning<'_>) {
             true => meaning.set(at, "proxy_protocol", networks.clone()),
             false => meaning.already(at, "it is off"),
         }
+        let note = "these peers have to send it on every connection, where gunicorn also takes requests without it";
+        meaning.note(at, note);
     }
     if let Some((at, _)) = allowed {
         match (is_on, is_any) {
