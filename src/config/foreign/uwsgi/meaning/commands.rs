@@ -37,7 +37,17 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
                 let advice = "pyserve is the front server itself: give nginx's file with `--nginx`";
                 meaning.say(at, Verdict::Unsupported(advice.to_owned()));
             }
-            Ok(command) => companion(meaning, at, &command, &[], &mut names),
+            Ok(command) => {
+                let signal = stop_signal(meaning.value(at));
+                let is_smart = is_smart(&meaning.items[at].key, meaning.value(at));
+                let mut settings = Vec::new();
+                settings.extend(is_smart.then(|| ("restart_on_reload", "no".to_owned())));
+                settings.extend(signal.map(|name| ("stop_signal", name.to_owned())));
+                companion(meaning, at, &command, &settings, &mut names);
+                if is_smart {
+                    meaning.note(at, "it ends with the server, where uWSGI leaves it running");
+                }
+            }
             Err(verdict) => meaning.say(at, verdict),
         }
     }
@@ -238,6 +248,34 @@ fn is_nginx(command: &str) -> bool {
     program.rsplit('/').next() == Some("nginx")
 }
 
+/// True for a daemon with a pid file, which uWSGI leaves alone at a reload and at its end.
+fn is_smart(key: &str, value: &str) -> bool {
+    let has_pidfile = || value.split(',').any(|pair| pair.starts_with("pidfile="));
+    key == "smart-attach-daemon" || key == "attach-daemon2" && has_pidfile()
+}
+
+/// The signal of `attach-daemon2` that ends the daemon, if it is another than SIGTERM.
+fn stop_signal(value: &str) -> Option<&'static str> {
+    let mut pairs = value.split(',').filter_map(|pair| pair.split_once('='));
+    let given = pairs.find(|(key, _)| matches!(*key, "stopsignal" | "stop_signal"));
+    let name = given.and_then(|(_, number)| signal_of(number));
+    name.filter(|name| *name != "TERM")
+}
+
+/// The name of a signal by its number (signal(7), x86 and ARM).
+fn signal_of(number: &str) -> Option<&'static str> {
+    Some(match number {
+        "1" => "HUP",
+        "2" => "INT",
+        "3" => "QUIT",
+        "9" => "KILL",
+        "10" => "USR1",
+        "12" => "USR2",
+        "15" => "TERM",
+        _ => return None,
+    })
+}
+
 /// `cmd=...,chdir=...` of `attach-daemon2`.
 fn keyed_daemon(value: &str) -> Result<String, Verdict> {
     let (mut command, mut dir) = (None, None);
@@ -247,7 +285,7 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
             Some(("chdir", text)) => dir = Some(text),
             // A pid file, and the pace of restarts, are pyserve's own business.
             Some(("pidfile" | "freq" | "max_throttle" | "touch" | "stdin" | "control", _)) => {}
-            Some(("stopsignal" | "stop_signal", "15")) => {}
+            Some(("stopsignal" | "stop_signal", number)) if signal_of(number).is_some() => {}
             _ => {
                 let advice = format!("write a [[companion]]: there is no counterpart of {pair:?}");
                 return Err(Verdict::Unsupported(advice));

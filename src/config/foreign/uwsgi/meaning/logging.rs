@@ -232,16 +232,24 @@ fn which_requests(meaning: &mut Meaning<'_>) {
     let off = meaning.last(&["disable-logging"]);
     let is_off = off.is_some_and(|at| meaning.flag(at));
     let mut exceptions = Vec::new();
-    for at in meaning.all(&["log-4xx", "log-5xx", "log-slow", "log-big"]) {
+    for at in meaning.all(&[
+        "log-4xx",
+        "log-5xx",
+        "log-slow",
+        "log-big",
+        "log-zero",
+        "log-sendfile",
+        "log-ioerror",
+    ]) {
         let key = meaning.items[at].key.clone();
         let class = match &*key {
             "log-4xx" => "4xx".to_owned(),
             "log-5xx" => "5xx".to_owned(),
             _ => String::new(),
         };
-        let is_on = match class.is_empty() {
-            true => meaning.number(at).is_some_and(|number| number > 0),
-            false => meaning.flag(at),
+        let is_on = match &*key {
+            "log-slow" | "log-big" => meaning.number(at).is_some_and(|number| number > 0),
+            _ => meaning.flag(at),
         };
         if meaning.verdicts[at].is_some() {
             continue;
