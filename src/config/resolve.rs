@@ -293,7 +293,12 @@ impl Resolver<'_> {
     ) -> Result<Vec<PathBuf>, ConfigError> {
         let is_foreign = self.is_foreign(name);
         let mut missing = Vec::new();
-        let dirs = self.many(name, |text| directory(text, base, is_foreign, &mut missing))?;
+        let dirs = self.many(name, |text| match name {
+            "pythonpath" if is_archive(&base.join(native::path(text))) => {
+                Ok(base.join(native::path(text)))
+            }
+            _ => directory(text, base, is_foreign, &mut missing),
+        })?;
         self.warn_of_missing(name, &missing);
         Ok(dirs.unwrap_or_default())
     }
@@ -383,6 +388,12 @@ fn listed_choice<T: Copy>(text: &str, choices: &[(&str, T)], listed: usize) -> R
     values::choice(text, choices).or_else(|_| values::choice(text, &choices[..listed]))
 }
 
+/// True for a file from which Python imports modules as from a directory (`zipimport`).
+fn is_archive(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    matches!(ending, Some("zip" | "egg" | "whl" | "pyz")) && path.is_file()
+}
+
 /// As [`existing_directory`]; a directory that a foreign file names may be missing, as other servers do not
 /// look at the start. It becomes one of the `missing`.
 fn directory(
@@ -392,7 +403,7 @@ fn directory(
     missing: &mut Vec<PathBuf>,
 ) -> Result<PathBuf, Invalid> {
     let dir: PathBuf = base.join(native::path(text)).components().collect();
-    match is_foreign && !text.is_empty() && !dir.exists() {
+    match is_foreign && !text.is_empty() && !dir.is_dir() {
         true => {
             missing.push(dir.clone());
             Ok(dir)

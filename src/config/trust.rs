@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use http::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
 
 use super::error::{Invalid, invalid};
+use super::response_rules::header_name;
 use super::values;
 
 /// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
@@ -19,6 +21,8 @@ pub struct Trust {
     fields: Vec<ForwardedFact>,
     /// Most of the addresses that they list that are looked at; `None` for all.
     hops: Option<usize>,
+    /// The field in which they name their client; `None` for `X-Forwarded-For` and `Forwarded`.
+    client_field: Option<HeaderName>,
 }
 
 /// A fact about a request that proxies forward.
@@ -67,11 +71,39 @@ impl ForwardedFact {
     }
 }
 
+/// Reads the name of the field in which proxies name their client.
+///
+/// # Errors
+/// [`Invalid`] for a field that no request has, or that is no list of addresses.
+pub fn client_field(text: &str) -> Result<HeaderName, Invalid> {
+    let remedy = "give one such as X-Real-IP";
+    let name = header_name(text, remedy)?;
+    if name.as_str().contains('_') {
+        let problem = "requests with such a field are read without it: its name has an underscore";
+        return Err(invalid(problem, "give it a dash"));
+    }
+    if name == FORWARDED {
+        let problem = "Forwarded has elements with names, which are read by default";
+        return Err(invalid(problem, remedy));
+    }
+    Ok(name)
+}
+
 impl Trust {
     /// Limits what the peers may say, and the number of addresses that are looked at.
     pub fn limit(&mut self, fields: Vec<ForwardedFact>, hops: Option<usize>) {
         self.fields = fields;
         self.hops = hops;
+    }
+
+    /// Has the client's address read from this field alone.
+    pub fn read_client_from(&mut self, field: HeaderName) {
+        self.client_field = Some(field);
+    }
+
+    /// The one field in which the peers name their client; `None` for `X-Forwarded-For`, else `Forwarded`.
+    pub fn client_field(&self) -> Option<&HeaderName> {
+        self.client_field.as_ref()
     }
 
     /// True if trusted peers may say this.
@@ -189,6 +221,20 @@ mod tests {
         check(&["2001:db8::/32"], "2001:db8:1::1", true);
         check(&["2001:db8::/32"], "2001:db9::1", false);
         check(&["192.168.0.0/16", "::1"], "::1", true);
+    }
+
+    #[test]
+    fn the_field_of_the_client_is_one_that_requests_have() {
+        for (text, is_one) in [
+            ("X-Real-IP", true),
+            ("cf-connecting-ip", true),
+            ("X_Real_IP", false),
+            ("Forwarded", false),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(client_field(text).is_ok(), is_one, "{text}");
+        }
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub enum Verdict {
     NoEffect(String),
     /// As [`Self::NoEffect`], but an operator may look for the effect: a start logs it.
     Noted(String),
+    /// Something is done in its place that a client, the application or an operator can tell from what the
+    /// line asks for; the text is the difference.
+    Differs(String),
     /// The line asks for something that this server does not do; the text is the advice.
     Unsupported(String),
     /// The literal meaning is dangerous; the text says why, and which safe meaning is served.
@@ -89,6 +92,7 @@ impl Verdict {
             Self::Honoured(_) | Self::Read(_) => "honoured",
             Self::AlreadySo(_) => "already_so",
             Self::NoEffect(_) | Self::Noted(_) => "no_effect",
+            Self::Differs(_) => "differs",
             Self::Unsupported(_) => "unsupported",
             Self::Dangerous(_) => "dangerous",
             Self::Unknown(_) | Self::Ignored(_) => "unknown",
@@ -106,6 +110,7 @@ impl Verdict {
             Self::AlreadySo(_) => Self::AlreadySo,
             Self::NoEffect(_) => Self::NoEffect,
             Self::Noted(_) => Self::Noted,
+            Self::Differs(_) => Self::Differs,
             Self::Unsupported(_) => Self::Unsupported,
             Self::Dangerous(_) => Self::Dangerous,
             Self::Unknown(_) => Self::Unknown,
@@ -127,6 +132,7 @@ impl Verdict {
             | Self::AlreadySo(text)
             | Self::NoEffect(text)
             | Self::Noted(text)
+            | Self::Differs(text)
             | Self::Unsupported(text)
             | Self::Dangerous(text)
             | Self::Unknown(text)
@@ -149,6 +155,7 @@ impl Verdict {
         matches!(
             self,
             Self::Noted(_)
+                | Self::Differs(_)
                 | Self::Incomplete(_)
                 | Self::Unfilled(_)
                 | Self::Unsupported(_)
@@ -167,6 +174,7 @@ impl fmt::Display for Verdict {
             Self::Read(_) => "read:",
             Self::AlreadySo(_) => "already so:",
             Self::NoEffect(_) | Self::Noted(_) => "no effect here:",
+            Self::Differs(_) => "differs here:",
             Self::Unsupported(_) => "not supported:",
             Self::Dangerous(_) => "dangerous:",
             Self::Unknown(_) | Self::Ignored(_) => "unknown:",

@@ -54,6 +54,16 @@ pub(super) static LISTENING: &[Setting] = &[
         default: Default::Computed("all but `ssl` and `protocol`"),
     },
     Setting {
+        name: "trust_header",
+        value_name: "NAME",
+        heading: HEADING,
+        help: "The header in which the proxies of --trust name their client, such as X-Real-IP or \
+               CF-Connecting-IP (nginx: `real_ip_header`); the addresses in X-Forwarded-For and Forwarded \
+               then count for nothing, and other peers' headers of the name are removed",
+        repeatable: false,
+        default: Default::Computed("X-Forwarded-For, else Forwarded"),
+    },
+    Setting {
         name: "trust_hops",
         value_name: "N",
         heading: HEADING,

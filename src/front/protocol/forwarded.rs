@@ -6,6 +6,7 @@
 //!
 //! 1. `X-Forwarded-*` take precedence over `Forwarded` (RFC 7239), which is then removed: nearly
 //!    every proxy writes the former, and passes on a client's own `Forwarded`.
+//!    With `trust_header`, the client's address is read from that field, and from no other.
 //! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that is not
 //!    trusted: that is the client. An element that is not an address ends the walk at its proxy.
 //! 3. Scheme, host, port and prefix are taken from the same position of their lists, or from the
@@ -82,13 +83,16 @@ pub fn resolve(
 ) -> Client {
     let mut client = Client::direct(ends);
     // Most requests have none of these headers: one test per name instead of a search for each.
-    if !headers.keys().any(is_noticed) {
+    if !headers.keys().any(|name| is_noticed(name, trust)) {
         return client;
     }
     // httpoxy: CGI programs take HTTP_PROXY for the proxy to use.
     headers.remove("proxy");
     if !ends.trusted {
         for name in FORWARDING {
+            headers.remove(name);
+        }
+        if let Some(name) = trust.client_field() {
             headers.remove(name);
         }
         return client;
@@ -110,13 +114,12 @@ pub fn resolve(
 }
 
 /// True if a header of this name is honoured or removed.
-pub fn is_noticed(name: &HeaderName) -> bool {
+pub fn is_noticed(name: &HeaderName, trust: &Trust) -> bool {
+    let is_of_client = trust.client_field() == Some(name);
     let name = name.as_str();
-    // All of them begin so, and few others.
-    if !name.starts_with(['f', 'p', 'x']) {
-        return false;
-    }
-    name == "proxy" || FORWARDING.contains(&name)
+    // All of the others begin so, and few beside them.
+    is_of_client
+        || name.starts_with(['f', 'p', 'x']) && (name == "proxy" || FORWARDING.contains(&name))
 }
 
 /// An address in a chain of proxies, with its port if declared.
@@ -142,10 +145,14 @@ impl Declared {
         let is_rare_one = |(name, fact): &(HeaderName, ForwardedFact)| {
             trust.believes(*fact) && headers.contains_key(name)
         };
-        if !fields.iter().any(|name| headers.contains_key(name)) && !rare.iter().any(is_rare_one) {
+        let mut fields = fields.iter().chain(trust.client_field());
+        if !fields.any(|name| headers.contains_key(name)) && !rare.iter().any(is_rare_one) {
             return None;
         }
-        let (address, hop) = walk(from_the_right(headers, &FOR).map(node), trust);
+        let (address, hop) = match trust.client_field() {
+            Some(field) if *field != FOR => walk(in_first(headers, field).map(node), trust),
+            _ => walk(from_the_right(headers, &FOR).map(node), trust),
+        };
         Some(Self {
             address,
             scheme: declared_scheme(headers, hop, trust),
@@ -168,7 +175,7 @@ impl Declared {
             return Self::default();
         };
         Self {
-            address,
+            address: address.filter(|_| trust.client_field().is_none()),
             scheme: element
                 .proto
                 .as_deref()
@@ -241,6 +248,14 @@ fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterato
         .rev()
         .flat_map(members)
         .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// The addresses in the first field of this name, the last first, as nginx separates them
+/// (`ngx_http_get_forwarded_addr_internal`).
+fn in_first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let line = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    line.rsplit(|byte| matches!(byte, b',' | b' '))
         .filter(|member| !member.is_empty())
 }
 

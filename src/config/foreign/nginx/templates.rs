@@ -163,7 +163,10 @@ impl StandIns {
             // The application needs no address.
             let is_needed = match &line.verdict {
                 Verdict::Honoured(text) => text != APPLICATION,
-                Verdict::Read(_) | Verdict::Noted(_) | Verdict::Dangerous(_) => true,
+                Verdict::Read(_)
+                | Verdict::Noted(_)
+                | Verdict::Differs(_)
+                | Verdict::Dangerous(_) => true,
                 _ => false,
             };
             if is_needed {

@@ -278,7 +278,7 @@ impl Meaning<'_> {
             let is_device = file.starts_with("/dev/") || file.starts_with("/proc/");
             let verdict = match is_device {
                 true => Verdict::AlreadySo(goes_to.to_owned()),
-                false => Verdict::Noted(goes_to.to_owned()),
+                false => Verdict::Differs(goes_to.to_owned()),
             };
             self.say(self.find(section, key), verdict);
         }

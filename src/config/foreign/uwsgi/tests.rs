@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::{Form, Sources, read};
-use crate::config::Environment;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Files, Reading, Surroundings};
+use crate::config::{Environment, HostFacts};
 
 /// Calls `ask` where these files are, below `/srv/app`, and nothing else.
 pub(super) fn with_files<T>(
@@ -503,4 +503,105 @@ proptest! {
         let (_, mistake) = crate::config::file::layer(Path::new("x"), &written);
         prop_assert!(mistake.is_none(), "{written}: {mistake:?}");
     }
+}
+
+/// Values that files have, for one option or another.
+const VALUES: &[&str] = &[
+    "",
+    "0",
+    "1",
+    "true",
+    "-1",
+    "60",
+    "99999999999",
+    "5M",
+    "/tmp",
+    "/tmp/gone",
+    "gone",
+    "/=/tmp",
+    "/a=/tmp",
+    "/a=/tmp/gone",
+    "/a=hello:app",
+    "/=hello.py",
+    "hello.py",
+    "127.0.0.1:8000",
+    ":0",
+    "web:80",
+    "127.0.0.1:9,a.crt,a.key",
+    "unix:/tmp/s",
+    "/tmp/a.sock",
+    "A=b",
+    "X-A: b c",
+    "/tmp 3600",
+    "text/html 600",
+    "^/a 60",
+    "^/a/ addheader:A: b",
+    "^/(a|b)$ donotlog:",
+    "^/c redirect:/d",
+    "^/c/(.*) redirect-permanent:/d/$1",
+    "^/e$ break:403 Forbidden",
+    "a.test donotlog:",
+    "*",
+    "-1 -1 -1 -1 -1 echo x",
+    "5 * * * * true",
+    "60 echo/",
+    "/",
+    "www-data",
+    "666",
+    "%(method) %(uri) %(status)",
+    "[%(ltime)] %(x) %(size)",
+    "/tmp/404.html",
+    "file:/tmp/l",
+    "exec:true",
+    "http",
+    "a b",
+];
+
+/// Names of the application and its directories: the start says that something is not there.
+const OF_THE_APPLICATION: &[&str] = &[
+    "module",
+    "wsgi",
+    "wsgi-file",
+    "file",
+    "callable",
+    "home",
+    "virtualenv",
+    "venv",
+    "pyhome",
+    "chdir",
+];
+
+#[test]
+fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
+    let table = include_str!("options.txt");
+    let honoured = table
+        .split("\n[")
+        .filter(|group| group.starts_with("honoured]"));
+    let lines = honoured.flat_map(|group| group.lines().skip(1));
+    let names = lines.flat_map(str::split_whitespace);
+    let names = names.map(|name| name.split(['.', '?', '=']).next().unwrap_or_default());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hello.py"), "").unwrap();
+    let host = HostFacts {
+        current_dir: dir.path().to_owned(),
+        ..HostFacts::of_this_process()
+    };
+    let sources = Sources {
+        files: vec![("uwsgi.ini".to_owned(), Form::Ini)],
+        ..Sources::default()
+    };
+    let mut found = Vec::new();
+    for name in names.filter(|name| !OF_THE_APPLICATION.contains(name)) {
+        for value in VALUES {
+            let text = format!("[uwsgi]\nmodule = hello:app\n{name} = {value}\n");
+            let read = reading(&[("uwsgi.ini", &text), ("hello.py", "")], &[], &sources);
+            if read.lines.iter().any(|line| line.verdict.is_fatal()) {
+                continue;
+            }
+            if let Err(problem) = crate::config::resolve::resolve(&[read.layer], None, &host) {
+                found.push(format!("{name} = {value}: {problem}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -57,6 +57,41 @@ fn fields_of_untrusted_peers_are_removed_and_change_nothing() {
 }
 
 #[test]
+fn the_client_is_read_from_the_one_field_of_the_settings() {
+    let check = |fields: &[(&str, &str)], is_trusted: bool, expected: &str| {
+        let mut headers = headers(fields);
+        let mut trust = trust(&["10.0.0.0/8"]);
+        trust.read_client_from(HeaderName::from_static("cf-connecting-ip"));
+        let client = resolve(&mut headers, None, &ends(is_trusted), &trust);
+        assert_eq!(address_of(&client), expected, "{fields:?}");
+        let is_kept = headers.contains_key("cf-connecting-ip");
+        assert!(!is_kept || is_trusted, "{fields:?}");
+    };
+    let own = ("cf-connecting-ip", "203.0.113.9");
+    let by_for = ("x-forwarded-for", "192.0.2.1");
+    check(&[own, by_for], true, "203.0.113.9");
+    check(&[own], false, "10.0.0.1 4000");
+    check(&[by_for], true, "10.0.0.1 4000");
+    check(&[("forwarded", "for=192.0.2.1")], true, "10.0.0.1 4000");
+    // nginx 1.22: the first field of the name, the last address of a list that is not trusted.
+    check(&[own, (own.0, "192.0.2.2")], true, "203.0.113.9");
+    check(&[(own.0, "192.0.2.1, 192.0.2.2")], true, "192.0.2.2");
+    check(&[(own.0, "192.0.2.1 10.0.0.7, ")], true, "192.0.2.1");
+    check(&[(own.0, "2001:db8::1")], true, "2001:db8::1");
+    check(&[(own.0, "unknown"), by_for], true, "10.0.0.1 4000");
+
+    let mut trust = trust(&["10.0.0.0/8"]);
+    trust.read_client_from(FOR);
+    for (field, expected) in [
+        (by_for, "192.0.2.1"),
+        (("forwarded", "for=192.0.2.1"), "10.0.0.1 4000"),
+    ] {
+        let client = resolve(&mut headers(&[field]), None, &ends(true), &trust);
+        assert_eq!(address_of(&client), expected);
+    }
+}
+
+#[test]
 fn peers_say_no_more_than_the_settings_read_from_them() {
     use ForwardedFact::{For, Host, Proto};
     let fields = [

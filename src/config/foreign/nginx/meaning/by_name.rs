@@ -15,18 +15,12 @@ pub fn dotfiles(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize) {
     }
     let inside = Verdict::AlreadySo("hidden files are never served".to_owned());
     let passes = |location: &Location| meaning.has(location.at, |name| name == "proxy_pass");
-    match context.locations.iter().any(passes) {
-        true => meaning.say(
-            at,
-            Verdict::Noted(
-                "hidden files are never served; a server of proxy_pass gets such paths".to_owned(),
-            ),
-        ),
-        false => meaning.already(
-            at,
-            "hidden files are never served (404); an application gets such paths",
-        ),
-    }
+    let others = match context.locations.iter().any(passes) {
+        true => "a server of proxy_pass",
+        false => "an application",
+    };
+    let text = format!("hidden files are never served (404); {others} gets such paths");
+    meaning.say(at, Verdict::Differs(text));
     meaning.say_inside(at, &inside);
 }
 

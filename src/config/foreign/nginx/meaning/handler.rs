@@ -4,7 +4,7 @@ use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, methods, rewrites, rules, starts};
+use super::{Meaning, Table, by_name, circles, methods, rewrites, rules, starts};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -143,6 +143,7 @@ fn path_or_prefix(
     let Some(made) = made else { return };
     let is_part = name == "prefix" && shown != "/";
     let is_below = is_part && path.ends_with('/');
+    let made = to_the_slash(meaning, context, (location, shown), made);
     let (made, note) = match (is_below, is_part) {
         (true, _) if starts::are_for(&made, location.is_regex) => {
             (starts::with(meaning, at, &made, path), "")
@@ -168,11 +169,7 @@ fn path_or_prefix(
             );
             return;
         }
-        let has_exact = context
-            .locations
-            .iter()
-            .any(|other| matches!(&other.paths, Paths::Exact(exact) if exact == shown));
-        if is_directory && !has_exact {
+        if is_directory && !has_own(context, shown) {
             let mut redirect = Table {
                 at,
                 entries: Vec::new(),
@@ -190,6 +187,36 @@ fn path_or_prefix(
     if is_below {
         without_slash(meaning, context, location, shown);
     }
+}
+
+/// True if a location begins with this path, which has no slash at its end.
+fn has_own(context: &Context<'_>, path: &str) -> bool {
+    let is_it = |other: &Location| match &other.paths {
+        Paths::Exact(own) | Paths::Prefix(own, _) => own == path,
+        _ => false,
+    };
+    context.locations.iter().any(is_it)
+}
+
+/// Leaves a redirect from `/x` to `/x/` to the path itself, where another location has what begins with `/x/`.
+fn to_the_slash(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (location, path): (&Location, &str),
+    mut made: Vec<Table>,
+) -> Vec<Table> {
+    let below = format!("{path}/");
+    let is_it = |other: &Location| matches!(&other.paths, Paths::Prefix(own, _) if *own == below);
+    if !location.is_regex && context.locations.iter().any(is_it) {
+        for table in &mut made {
+            if let Some(path) = circles::slashless(table) {
+                let place = |name: &str| format!("[[location]] {name} = {path:?}");
+                meaning.say_otherwise(location.at, &place("prefix"), &place("path"));
+                circles::only_path(table, path);
+            }
+        }
+    }
+    made
 }
 
 /// True for a path that a location has here.

@@ -4,6 +4,7 @@
 //! prefix has no `^~`. Here the longest prefix wins, so a prefix that a regular expression hides is
 //! left out.
 
+use super::methods;
 use super::regex::{self, Shape};
 use super::served::Site;
 use super::{Meaning, Table};
@@ -59,14 +60,22 @@ pub fn of(meaning: &mut Meaning<'_>, server: usize) -> Vec<Location> {
     collect(meaning, server, &mut all);
     let hidden = hidden(&all);
     let mut kept = Vec::new();
+    let seen = all.iter().zip(&hidden).filter(|(_, by)| by.is_none());
+    let seen: Vec<usize> = seen.map(|(location, _)| location.at).collect();
     for (location, by) in all.into_iter().zip(hidden) {
         match by {
             None => kept.push(location),
+            // Other paths of the expression have requests.
+            Some(_) if seen.contains(&location.at) => {}
             Some(by) => {
                 let line = meaning.tree.items[by].line;
+                let kind = match meaning.arg(by, 0).get(..2).unwrap_or_default() {
+                    "^~" => "location with ^~",
+                    _ => "regular expression",
+                };
                 meaning.no_effect(
                     location.at,
-                    format!("the regular expression of line {line} takes its requests"),
+                    format!("the {kind} of line {line} takes its requests"),
                 );
                 meaning.say_inside(
                     location.at,
@@ -220,11 +229,35 @@ fn hidden(all: &[Location]) -> Vec<Option<usize>> {
                 _ => None,
             })
             .next()
+            .or_else(|| final_prefix(all, location, path))
     };
     all.iter()
         .enumerate()
         .map(|(number, location)| hides(number, location))
         .collect()
+}
+
+/// The prefix with `^~` that takes all requests of `path`, a regular expression's, before it.
+fn final_prefix(all: &[Location], expression: &Location, path: &str) -> Option<usize> {
+    let plain = all.iter().filter(|other| !other.is_regex);
+    let siblings = plain.filter(|other| expression.is_regex && other.parent == expression.parent);
+    let prefixes: Vec<_> = siblings
+        .filter_map(|other| match &other.paths {
+            Paths::Prefix(prefix, is_final) => Some((&**prefix, *is_final, other.at)),
+            _ => None,
+        })
+        .collect();
+    let is_inside = |(prefix, is_final, _): &(&str, bool, usize)| {
+        !is_final && prefix.len() > path.len() && expression.begins(prefix, path)
+    };
+    if prefixes.iter().any(is_inside) || expression.ignores_case {
+        return None;
+    }
+    let around = prefixes
+        .iter()
+        .filter(|(prefix, ..)| path.starts_with(prefix));
+    let longest = around.max_by_key(|(prefix, ..)| prefix.len())?;
+    longest.1.then_some(longest.2)
 }
 
 /// The prefix without a slash at its end; `/` for everything.
@@ -279,11 +312,15 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     }
     let is_files = |table: &Table| table.value("static").or(table.value("file")).is_some();
     let is_open = |table: &Table| table.value("missing") == Some("app");
+    let are_shared = |one: &[String], other: &[String]| match one.is_empty() || other.is_empty() {
+        true => one == other,
+        false => methods::is_shared(one, other),
+    };
     let is_same = |other: &&Table| {
         other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
             && other.value("starts_with") == table.value("starts_with")
-            && other.values("method") == table.values("method")
+            && are_shared(other.values("method"), table.values("method"))
             && other.values("segment").is_empty() == table.values("segment").is_empty()
             && other.value("scheme") == table.value("scheme")
             && other.values("host") == table.values("host")

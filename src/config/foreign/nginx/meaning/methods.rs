@@ -173,7 +173,8 @@ fn set(values: &[String]) -> Methods {
     Methods::of(named.collect()).unwrap_or_default()
 }
 
-fn is_shared(one: &[String], other: &[String]) -> bool {
+/// True if a method is in both of two settings.
+pub fn is_shared(one: &[String], other: &[String]) -> bool {
     set(one).overlap(&set(other))
 }
 
@@ -185,6 +186,11 @@ fn refuse(meaning: &mut Meaning<'_>, block: usize, text: &str) {
     meaning.unsupported(block, text);
     let inside = Verdict::Unsupported("its condition is not supported".to_owned());
     meaning.say_inside(block, &inside);
+}
+
+/// Those of the tables that a location behind them has not made for some methods.
+fn for_all_methods(made: &[Table]) -> impl Iterator<Item = &Table> {
+    made.iter().filter(|table| table.value("method").is_none())
 }
 
 /// The tables of one `if` of a location.
@@ -238,7 +244,7 @@ fn conditional(
         );
         return Vec::new();
     }
-    let tables: Vec<_> = made.iter().map(with_methods).collect();
+    let tables: Vec<_> = for_all_methods(made).map(with_methods).collect();
     let tables = tables.into_iter().map(|mut table| {
         rules::replace_headers(meaning, context, block, &mut table);
         table
@@ -284,7 +290,7 @@ fn limited(
         !known.contains(&meaning.name(*child))
     });
     let mut tables = Vec::new();
-    for table in made {
+    for table in for_all_methods(made) {
         let mut table = table.clone();
         table.at = block;
         table.entries.push(("method", methods.clone()));

@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use super::redirects::{self, REWRITTEN};
+use super::types;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;
@@ -33,6 +34,7 @@ pub fn decide(meaning: &mut Meaning<'_>) {
             Some(
                 Verdict::Honoured(_)
                     | Verdict::Noted(_)
+                    | Verdict::Differs(_)
                     | Verdict::Wrong(_)
                     | Verdict::Unset(_)
                     | Verdict::Unsupported(_)
@@ -94,7 +96,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }
     if item.name == "default_type" {
-        return default_type(meaning, at);
+        return types::unused(meaning, at);
     }
     if item.name == "if" && redirects::sets_alone(meaning, at) {
         return condition(meaning, at);
@@ -158,7 +160,7 @@ fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
         found.unwrap_or_else(|| match item.name.contains("real_ip") {
             // Whose word counts about the address of a client.
             true => Verdict::Unsupported(text.to_owned()),
-            false => Verdict::Noted(text.to_owned()),
+            false => Verdict::Differs(text.to_owned()),
         }),
     )
 }
@@ -174,20 +176,6 @@ const FOR_ALL: &[&str] = &[
     "real_ip_header",
     "real_ip_recursive",
 ];
-
-/// The type of files whose name has no known extension; the application names its own.
-fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
-    match meaning.arg(at, 0) {
-        "application/octet-stream" => {
-            Verdict::AlreadySo("the type of files with an unknown extension".to_owned())
-        }
-        _ if meaning.has_files => Verdict::Unsupported(
-            "files with an unknown extension are application/octet-stream: --types NAME=TYPE"
-                .to_owned(),
-        ),
-        _ => Verdict::NoEffect("no file is served".to_owned()),
-    }
-}
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]
@@ -244,6 +232,7 @@ fn is_variable_used(meaning: &Meaning<'_>, at: usize, name: &str) -> bool {
                 Some(
                     Verdict::NoEffect(_)
                         | Verdict::Noted(_)
+                        | Verdict::Differs(_)
                         | Verdict::Unsupported(_)
                         | Verdict::Dangerous(_)
                         | Verdict::AlreadySo(_)

@@ -16,20 +16,14 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
     headers(meaning, context, at, table);
     charset(meaning, at, table);
     error_pages(meaning, context, at, table);
-    if is_files && let Some(line) = own(meaning, at, "gzip") {
-        match meaning.arg(line, 0) {
-            "on" => meaning.already(line, "files are compressed"),
-            _ => meaning.say(
-                line,
-                Verdict::Noted("files are compressed for clients that accept it".to_owned()),
-            ),
-        }
+    if is_files || has_server {
+        compression(meaning, at, is_files, table);
     }
     if has_server {
         limits(meaning, at, table);
     } else if let Some(line) = own(meaning, at, "client_max_body_size") {
         let text = "no body is read here: a longer one gets the location's response, and not 413";
-        meaning.say(line, Verdict::Noted(text.to_owned()));
+        meaning.say(line, Verdict::Differs(text.to_owned()));
     }
     log(meaning, context, at, table);
 }
@@ -115,14 +109,17 @@ pub fn passed_body(meaning: &mut Meaning<'_>, outer: usize, named: usize, table:
     {
         let is_same =
             inherited.first().map(|line| meaning.arg(*line, 0)) == Some(meaning.arg(line, 0));
-        let is_noted = matches!(meaning.verdicts[line], Some(Verdict::Noted(_)));
+        let is_noted = matches!(
+            meaning.verdicts[line],
+            Some(Verdict::Noted(_) | Verdict::Differs(_))
+        );
         meaning.verdicts[line] = Some(match is_same && !is_noted {
             true => {
                 Verdict::AlreadySo("the limit of the location that passes bodies on".to_owned())
             }
             false => {
                 let outer = meaning.tree.items[outer].line;
-                Verdict::Noted(format!(
+                Verdict::Differs(format!(
                     "bodies have the limit of the location that passes them on (line {outer}), as in nginx if their length is known: it compares this one with others alone"
                 ))
             }
@@ -160,7 +157,7 @@ fn times(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     }
 }
 
-/// Buffers and compression towards a server or the application.
+/// Buffers towards a server or the application.
 fn buffers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     for (name, setting) in [
         ("proxy_buffering", "buffering"),
@@ -178,14 +175,29 @@ fn buffers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             meaning.honoured(line, format!("{setting} = false"));
         }
     }
-    if let Some(line) = own(meaning, at, "gzip") {
-        if meaning.arg(line, 0) == "off" {
-            table.set("compress", "no");
-            meaning.honoured(line, "compress = \"no\"");
-        } else {
-            meaning.already(line, "responses are compressed");
+}
+
+/// `gzip` where it differs from that for all.
+fn compression(meaning: &mut Meaning<'_>, at: usize, is_files: bool, table: &mut Table) {
+    let Some(line) = meaning.scalar(Some(at), "gzip") else {
+        return;
+    };
+    let is_off = meaning.arg(line, 0) == "off";
+    if is_off == meaning.is_uncompressed {
+        match is_off {
+            true => meaning.honoured(line, "compress = \"no\""),
+            false => meaning.already(line, "text is compressed, by zstd, brotli or gzip"),
         }
+        return;
     }
+    let codings: &[&str] = match (is_off, is_files) {
+        (true, _) => &["no"],
+        (false, true) => &["br", "gzip"],
+        (false, false) => &["zstd", "br", "gzip"],
+    };
+    let codings: Vec<_> = codings.iter().map(|coding| (*coding).to_owned()).collect();
+    meaning.honoured(line, format!("compress = {:?}", codings.join(",")));
+    table.entries.push(("compress", codings));
 }
 
 /// `access_log off` of one location.

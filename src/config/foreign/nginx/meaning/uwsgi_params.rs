@@ -37,7 +37,7 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
 /// behind it; `None` for another variable.
 pub fn verdict((name, value): (&str, &str), is_application: bool) -> Option<Verdict> {
     if let Some(text) = difference((name, value), is_application) {
-        return Some(Verdict::Noted(text.to_owned()));
+        return Some(Verdict::Differs(text.to_owned()));
     }
     let text = match is_application {
         true => "in the environ of the application",

@@ -160,7 +160,7 @@ impl Meaning<'_> {
         let others = codes.split(',').any(|code| code.trim() != "0");
         let verdict = match (restart, others) {
             ("on-failure", false) => Verdict::Honoured(honoured),
-            ("on-failure", true) => Verdict::Noted(
+            ("on-failure", true) => Verdict::Differs(
                 "every exit code but 0 is a failure here, after which the program is started again"
                     .to_owned(),
             ),

@@ -1,6 +1,9 @@
 //! Addresses as uWSGI writes them, and as `bind` takes them.
 
+use std::path::Path;
+
 use super::{Meaning, atoi, has_number};
+use crate::config::address::ListenAddress;
 use crate::config::foreign::Verdict;
 
 /// The address that a line names, perhaps by the number of a shared socket.
@@ -24,6 +27,15 @@ pub(super) fn bound(
 
 /// The address as `bind` takes it.
 pub(super) fn address(given: &str) -> Result<String, String> {
+    let text = written(given)?;
+    match ListenAddress::parse(&text, Path::new("/")) {
+        Ok(_) => Ok(text),
+        Err(invalid) => Err(format!("{} ({})", invalid.problem, invalid.remedy)),
+    }
+}
+
+/// The address in the form of `bind`.
+fn written(given: &str) -> Result<String, String> {
     if given.starts_with('@') || given.starts_with("\\0") {
         return Err("abstract sockets are not supported: name a path or a port".to_owned());
     }

@@ -47,8 +47,11 @@ fn name_of(command: &str, names: &[String]) -> String {
         !matches!(word, "exec" | "env" | "nice" | "sh" | "-c" | "cd" | "&&") && !word.contains('=')
     });
     let program = program.unwrap_or(command);
-    let base = program.rsplit('/').next().unwrap_or(program);
-    let base = base.trim_matches(['"', '\'']);
+    let program = program.trim_matches(['"', '\'', '/']);
+    let base = match program.rsplit('/').next() {
+        None | Some("") => "command",
+        Some(base) => base,
+    };
     let mut name = base.to_owned();
     let mut number = 2;
     while names.contains(&name) {

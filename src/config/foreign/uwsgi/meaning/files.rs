@@ -34,7 +34,10 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     }
     for at in meaning.all(&["static-safe"]) {
         let dir = meaning.value(at).to_owned();
-        meaning.append(at, "static_links", dir);
+        match dir.is_empty() {
+            true => meaning.no_effect(at, "no directory"),
+            false => meaning.append(at, "static_links", dir),
+        }
     }
     precompressed(meaning);
     let expiry = [

@@ -4,8 +4,15 @@ use std::path::Path;
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::shell::VARIABLES;
 use crate::config::foreign::uwsgi::numbers::flag;
 
+/// Most workers, and threads of one, that pyserve takes.
+const MOST: i64 = 1024;
+/// Longest time that it takes, in seconds.
+const A_YEAR: i64 = 365 * 86_400;
+/// Least address space that it takes for a worker, in megabytes.
+const SMALLEST_ADDRESS_SPACE: i64 = 64;
 /// Longest queue that pyserve takes.
 const LONGEST_QUEUE: i64 = 1_000_000;
 
@@ -15,7 +22,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         && let Some(threads) = meaning.number(at)
     {
         // No number and zero mean one thread.
-        meaning.honour(at, "threads", vec![threads.max(1).to_string()]);
+        count(meaning, at, "threads", threads.max(1));
     }
     for at in meaning.all(&["enable-threads"]) {
         match meaning.flag(at) {
@@ -31,14 +38,25 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     patience(meaning);
     queue(meaning);
     if let Some(at) = meaning.last(&["umask"]) {
-        let mask = meaning.value(at).to_owned();
-        meaning.honour(at, "umask", vec![mask]);
+        match octal(meaning.value(at)) {
+            Some(mask) => meaning.honour(at, "umask", vec![mask]),
+            None => {
+                let problem = "not a mask: uWSGI takes it for 000, with which every user may write new files (give octal digits, such as 022)";
+                meaning.say(at, Verdict::Wrong(problem.to_owned()));
+            }
+        }
     }
     if let Some(at) = meaning.last(&["limit-as"])
         && let Some(megabytes) = meaning.number(at)
     {
         match megabytes {
             0 => meaning.say(at, Verdict::AlreadySo("no limit".to_owned())),
+            ..SMALLEST_ADDRESS_SPACE => {
+                let problem = format!(
+                    "too small for an interpreter (give at least {SMALLEST_ADDRESS_SPACE}, in megabytes)"
+                );
+                meaning.say(at, Verdict::Wrong(problem));
+            }
             _ => meaning.honour(at, "limit_as", vec![format!("{megabytes}M")]),
         }
     }
@@ -155,9 +173,43 @@ fn workers(meaning: &mut Meaning<'_>) {
     }
 }
 
-fn fixed(meaning: &mut Meaning<'_>, at: Option<usize>, count: i64) {
+/// The octal digits at the beginning, as `strtol` reads them, of a mask.
+fn octal(text: &str) -> Option<String> {
+    let text = text.trim_start();
+    let digits = text.split(|c: char| !c.is_digit(8)).next()?;
+    let mask = u32::from_str_radix(digits, 8).ok()?;
+    Some(match mask > 0o777 {
+        true => digits.to_owned(),
+        false => format!("{mask:03o}"),
+    })
+}
+
+/// A number of workers or threads.
+fn count(meaning: &mut Meaning<'_>, at: usize, setting: &str, number: i64) {
+    let is_variable = usize::try_from(number).is_ok_and(|number| VARIABLES.contains(&number));
+    match number > MOST && !is_variable {
+        true => {
+            let problem = format!("too many (give at most {MOST})");
+            meaning.say(at, Verdict::Wrong(problem));
+        }
+        false => meaning.honour(at, setting, vec![number.to_string()]),
+    }
+}
+
+/// A time in seconds, of a setting that takes no longer one than a year.
+fn time(meaning: &mut Meaning<'_>, at: usize, setting: &str, seconds: i64) {
+    match seconds > A_YEAR {
+        true => {
+            let note = "a year, which is the longest time";
+            meaning.honour_with_note(at, setting, vec![A_YEAR.to_string()], note);
+        }
+        false => meaning.honour(at, setting, vec![seconds.to_string()]),
+    }
+}
+
+fn fixed(meaning: &mut Meaning<'_>, at: Option<usize>, number: i64) {
     match at {
-        Some(at) => meaning.honour(at, "workers", vec![count.to_string()]),
+        Some(at) => count(meaning, at, "workers", number),
         None => meaning.imply("workers", "1", "uWSGI runs one process without `processes`"),
     }
 }
@@ -166,7 +218,7 @@ fn deadline(meaning: &mut Meaning<'_>) {
     if let Some(at) = meaning.last(&["harakiri"])
         && let Some(seconds) = meaning.number(at)
     {
-        meaning.honour(at, "request_timeout", vec![seconds.to_string()]);
+        time(meaning, at, "request_timeout", seconds);
     }
     for at in meaning.all(&["http-harakiri"]) {
         meaning.no_effect(
@@ -196,7 +248,13 @@ fn recycling(meaning: &mut Meaning<'_>) {
             Some(0) if unit == "M" => {
                 meaning.say(at, Verdict::AlreadySo("no limit".to_owned()));
             }
-            Some(number) => meaning.honour(at, setting, vec![format!("{number}{unit}")]),
+            Some(seconds) if setting == "max_worker_lifetime" => {
+                time(meaning, at, setting, seconds)
+            }
+            Some(number) => {
+                let most = number.min(i64::from(u32::MAX));
+                meaning.honour(at, setting, vec![format!("{most}{unit}")]);
+            }
         }
     }
 }
@@ -217,6 +275,6 @@ fn patience(meaning: &mut Meaning<'_>) {
     }
     match seconds {
         0 => meaning.no_effect(longest, "no time"),
-        _ => meaning.honour(longest, "graceful_timeout", vec![seconds.to_string()]),
+        _ => time(meaning, longest, "graceful_timeout", seconds),
     }
 }

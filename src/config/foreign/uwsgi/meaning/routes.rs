@@ -558,14 +558,13 @@ fn redirect(
     if !(is_path || is_url) || !is_plain || own {
         return Err(no_counterpart());
     }
-    let settings = [
-        ("redirect", base),
-        ("status", status.to_string()),
-        (
-            "keep_path",
-            if keeps_path { "yes" } else { "no" }.to_owned(),
-        ),
-    ];
+    let mut settings = vec![("redirect", base), ("status", status.to_string())];
+    match (keeps_path, area) {
+        (true, _) => settings.push(("keep_path", "yes".to_owned())),
+        // It keeps none.
+        (false, Area::Start(_)) => {}
+        (false, _) => settings.push(("keep_path", "no".to_owned())),
+    }
     answer(meaning, at, area, &settings)
 }
 
