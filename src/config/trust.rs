@@ -17,7 +17,7 @@ const MOST_HOPS: usize = 50;
 pub struct Trust {
     networks: Vec<IpNet>,
     unix: bool,
-    /// Facts that are read from them; none for all.
+    /// Facts that are read from them; none for all that are not rare.
     fields: Vec<ForwardedFact>,
     /// Most of the addresses that they list that are looked at; `None` for all.
     hops: Option<usize>,
@@ -38,10 +38,14 @@ pub enum ForwardedFact {
     Port,
     /// The path that a proxy has removed: `X-Forwarded-Prefix`.
     Prefix,
+    /// The scheme, where `X-Forwarded-Proto` is missing: `X-Forwarded-Ssl: on`.
+    Ssl,
+    /// The scheme, where both are missing: `X-Forwarded-Protocol: ssl`.
+    Protocol,
 }
 
 impl ForwardedFact {
-    /// Reads `for`, `proto`, `host`, `port` or `prefix`.
+    /// Reads `for`, `proto`, `host`, `port`, `prefix`, `ssl` or `protocol`.
     ///
     /// # Errors
     /// [`Invalid`] for anything else.
@@ -54,8 +58,16 @@ impl ForwardedFact {
                 ("host", Self::Host),
                 ("port", Self::Port),
                 ("prefix", Self::Prefix),
+                ("ssl", Self::Ssl),
+                ("protocol", Self::Protocol),
             ],
         )
+    }
+
+    /// True for facts that are read where the settings name them alone: few proxies write these headers, so
+    /// that most pass on those of clients.
+    fn is_rare(self) -> bool {
+        matches!(self, Self::Ssl | Self::Protocol)
     }
 }
 
@@ -96,7 +108,10 @@ impl Trust {
 
     /// True if trusted peers may say this.
     pub fn believes(&self, fact: ForwardedFact) -> bool {
-        self.fields.is_empty() || self.fields.contains(&fact)
+        match self.fields.is_empty() {
+            true => !fact.is_rare(),
+            false => self.fields.contains(&fact),
+        }
     }
 
     /// Most of the listed addresses that are looked at.

@@ -195,6 +195,32 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        file: "mounts-static.ini",
+        edits: &[
+            ("http-socket = 127.0.0.1:8080", "http-socket = $(SOCK)"),
+            ("/srv/static", "%d/assets"),
+            ("/srv/media", "%d/code/media"),
+            ("route = ^/blog/x$ redirect:/elsewhere\n", ""),
+            ("route-uri = ^/old$ redirect:/new\n", ""),
+            ("route = .* addheader:X-A: 1\n", ""),
+        ],
+        modules: &["main.py", "shop.py", "blog.py"],
+        is_socket_alone: false,
+        targets: &[
+            "/static/site.css",
+            "/shop/static/site.css",
+            "/blog/static/site.css",
+            "/shop/static/missing.css",
+            "/shop/media/a.txt",
+        ],
+        apart: &[(
+            &["/"],
+            &["SCRIPT_NAME", "keys"],
+            "for / itself uWSGI omits SCRIPT_NAME, as PEP 3333 allows where it is empty",
+        )],
+        ..CASE
+    },
+    Case {
         file: "mount-first.ini",
         edits: &[("http-socket = :8080", "http-socket = $(SOCK)")],
         modules: &["shop.py", "blog/wsgi.py"],

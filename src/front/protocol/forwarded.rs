@@ -12,6 +12,8 @@
 //! 3. Scheme, host, port and prefix are taken from the same position of their lists, or from the
 //!    left of shorter ones, which the outermost proxy wrote alone. A proxy that declares a scheme
 //!    and no port has passed on the client's `Host`: its port counts.
+//!    `X-Forwarded-Ssl` and `X-Forwarded-Protocol` count where `X-Forwarded-Proto` declares nothing, and the
+//!    settings name them.
 //! 4. Headers from which an upstream could read a scheme are rewritten to the one found.
 
 use std::borrow::Cow;
@@ -47,6 +49,8 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const SSL: HeaderName = HeaderName::from_static("x-forwarded-ssl");
+const PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 
 /// Other names for `X-Forwarded-Proto`, with their values for `http` and `https`. uWSGI, gunicorn
 /// and Rails read one or the other.
@@ -134,8 +138,15 @@ struct Declared {
 impl Declared {
     fn from_x_fields(headers: &HeaderMap, trust: &Trust) -> Option<Self> {
         let fields = [FOR, HOST, PORT, PREFIX, PROTO];
+        let rare = [
+            (SSL, ForwardedFact::Ssl),
+            (PROTOCOL, ForwardedFact::Protocol),
+        ];
+        let is_rare_one = |(name, fact): &(HeaderName, ForwardedFact)| {
+            trust.believes(*fact) && headers.contains_key(name)
+        };
         let mut fields = fields.iter().chain(trust.client_field());
-        if !fields.any(|name| headers.contains_key(name)) {
+        if !fields.any(|name| headers.contains_key(name)) && !rare.iter().any(is_rare_one) {
             return None;
         }
         let (address, hop) = match trust.client_field() {
@@ -144,7 +155,7 @@ impl Declared {
         };
         Some(Self {
             address,
-            scheme: at_hop(headers, &PROTO, hop).and_then(scheme),
+            scheme: declared_scheme(headers, hop, trust),
             host: at_hop(headers, &HOST, hop).and_then(host),
             port: at_hop(headers, &PORT, hop).and_then(port),
             prefix: at_hop(headers, &PREFIX, hop).and_then(prefix),
@@ -165,18 +176,22 @@ impl Declared {
         };
         Self {
             address: address.filter(|_| trust.client_field().is_none()),
-            scheme: element.proto.as_deref().and_then(scheme),
+            scheme: element
+                .proto
+                .as_deref()
+                .and_then(scheme)
+                .filter(|_| trust.believes(ForwardedFact::Proto)),
             host: element.host.as_deref().and_then(host),
             ..Self::default()
         }
     }
 
-    /// The declarations that the settings read.
+    /// The declarations that the settings read; the scheme is one already.
     fn believed(self, trust: &Trust) -> Self {
         let may = |fact| trust.believes(fact);
         Self {
             address: self.address.filter(|_| may(ForwardedFact::For)),
-            scheme: self.scheme.filter(|_| may(ForwardedFact::Proto)),
+            scheme: self.scheme,
             host: self.host.filter(|_| may(ForwardedFact::Host)),
             port: self.port.filter(|_| may(ForwardedFact::Port)),
             prefix: self.prefix.filter(|_| may(ForwardedFact::Prefix)),
@@ -247,6 +262,26 @@ fn in_first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
 /// The member at position `hop` from the right, or the first of a shorter list.
 fn at_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, hop: usize) -> Option<&'a [u8]> {
     from_the_right(headers, name).take(hop + 1).last()
+}
+
+/// The scheme that the nearest of the fields declares which the settings read. The values of the latter two are
+/// those of gunicorn's `secure_scheme_headers`; `https` is what Django's `SECURE_PROXY_SSL_HEADER` looks for.
+fn declared_scheme(headers: &HeaderMap, hop: usize, trust: &Trust) -> Option<Scheme> {
+    let said = |name: &HeaderName, fact| {
+        let is_read = trust.believes(fact);
+        at_hop(headers, name, hop).filter(|_| is_read)
+    };
+    let secure = |is_secure: bool| match is_secure {
+        true => Scheme::Https,
+        false => Scheme::Http,
+    };
+    said(&PROTO, ForwardedFact::Proto)
+        .and_then(scheme)
+        .or_else(|| said(&SSL, ForwardedFact::Ssl).map(|value| secure(value == b"on")))
+        .or_else(|| {
+            let value = said(&PROTOCOL, ForwardedFact::Protocol)?;
+            Some(secure(matches!(value, b"ssl" | b"https")))
+        })
 }
 
 /// One element of a `Forwarded` field (RFC 7239 §4), unquoted.
@@ -420,6 +455,12 @@ fn rewrite_scheme(headers: &mut HeaderMap, scheme: Scheme, is_declared: bool) {
         false => drop(headers.remove(PROTO)),
     }
     for (name, values) in SCHEMES {
+        // gunicorn's word for `https`, which an application may look for.
+        let is_so = |value: &HeaderValue| scheme == Scheme::Https && value == "ssl";
+        let mut all = headers.get_all(&name).iter();
+        if name == PROTOCOL && all.next().is_some_and(is_so) && all.next().is_none() {
+            continue;
+        }
         if let Some(value) = headers.get_mut(&name) {
             let said = values[usize::from(scheme == Scheme::Https)];
             *value = HeaderValue::from_static(said);

@@ -279,6 +279,39 @@ fn lists_are_read_at_the_clients_place() {
 }
 
 #[test]
+fn fields_of_few_proxies_declare_the_scheme_where_the_settings_name_them() {
+    use ForwardedFact::{For, Proto, Protocol, Ssl};
+    let check = |facts: &[ForwardedFact], fields: &[(&str, &str)], expected: Scheme| {
+        let mut trust = trust(&["10.0.0.0/8"]);
+        trust.limit(facts.to_vec(), None);
+        let mut headers = headers(fields);
+        let client = resolve(&mut headers, None, &ends(true), &trust);
+        assert_eq!(client.scheme, expected, "{facts:?} {fields:?}");
+        headers
+    };
+    let (on, off) = (("x-forwarded-ssl", "on"), ("x-forwarded-ssl", "off"));
+    let ssl = ("x-forwarded-protocol", "ssl");
+    let http = ("x-forwarded-proto", "http");
+    check(&[], &[on, ssl], Scheme::Http);
+    check(&[For, Proto], &[on, ssl], Scheme::Http);
+    check(&[Proto, Ssl, Protocol], &[ssl, off], Scheme::Http);
+    check(&[Proto, Ssl, Protocol], &[on, ssl, http], Scheme::Http);
+    check(&[Ssl], &[on, http], Scheme::Https);
+    check(&[Ssl], &[ssl], Scheme::Http);
+    check(&[Ssl], &[("forwarded", "proto=https")], Scheme::Http);
+    let headers = check(&[Proto, Ssl, Protocol], &[ssl], Scheme::Https);
+    assert_eq!(headers["x-forwarded-protocol"], "ssl", "as it was sent");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+    let headers = check(&[Proto, Ssl, Protocol], &[on], Scheme::Https);
+    assert_eq!(headers["x-forwarded-ssl"], "on");
+    check(
+        &[Protocol],
+        &[("x-forwarded-protocol", "https")],
+        Scheme::Https,
+    );
+}
+
+#[test]
 fn host_port_and_prefix_are_taken_over_if_they_are_such() {
     let declared = |fields: &[(&str, &str)]| {
         let (client, _) = resolved(fields);

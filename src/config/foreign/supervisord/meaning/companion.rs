@@ -1,6 +1,6 @@
 //! Programs that become companions: their command, their restarts and their other options.
 
-use super::{Meaning, NO_EFFECT, ROTATION, is_false, is_true};
+use super::{Meaning, NO_EFFECT, OF_THAT_USER, ROTATION, is_false, is_true};
 use crate::config::companions::COMPANION_SETTINGS;
 use crate::config::foreign::drafting::table;
 use crate::config::foreign::supervisord::programs::{Place, companion};
@@ -31,7 +31,10 @@ impl Meaning<'_> {
                 );
             }
         }
-        let name_text = format!("[[companion]] {name:?}");
+        let mut name_text = format!("[[companion]] {name:?}");
+        if let Some(web) = self.becomes_another_user(section) {
+            name_text.push_str(&format!(" (as the user of [{web}], not as root)"));
+        }
         self.say(Some(command_at), Verdict::Honoured(name_text));
         self.restarts(section);
         self.companion_options(section);
@@ -45,6 +48,20 @@ impl Meaning<'_> {
             section,
             &Verdict::Honoured("part of the [[companion]]".to_owned()),
         );
+    }
+
+    /// The section of the application, if its user is that of this program too, which names none: the server drops
+    /// the rights of root for good.
+    fn becomes_another_user(&self, section: &str) -> Option<&str> {
+        let names = |section: &str| {
+            let given = self.given(section, "user")?;
+            let user = &*self.items[given].value;
+            (!matches!(user, "root" | "0")).then_some(())
+        };
+        let web = self.application.as_deref()?;
+        let is_shared = names("supervisord").is_some();
+        let is_root = self.around.is_root && !is_shared && self.given(section, "user").is_none();
+        names(web).filter(|()| is_root).map(|()| web)
     }
 
     /// Adds one process; false if an option of it cannot be used.
@@ -178,8 +195,8 @@ impl Meaning<'_> {
             self.say(self.find(section, "stopsignal"), verdict);
         }
         for key in ["stopasgroup", "killasgroup"] {
-            let so = "the main process gets SIGTERM, its children once it is gone, and the group SIGKILL at the end";
-            self.say(self.find(section, key), Verdict::AlreadySo(so.to_owned()));
+            let why = "the main process gets the signal, its children SIGTERM once it is gone, and the group SIGKILL at the end";
+            self.say(self.find(section, key), Verdict::NoEffect(why.to_owned()));
         }
         let starts =
             "companions start in the order of the priorities, and stop in the reverse order";
@@ -197,10 +214,15 @@ impl Meaning<'_> {
             Verdict::AlreadySo("it starts with the server".to_owned()),
         );
         self.log_files(section, ROTATION);
-        let user = self.find(section, "user");
-        if user.is_some() && !self.around.is_root {
-            let why = "only root can start programs as another user";
-            self.say(user, Verdict::NoEffect(why.to_owned()));
+        if let Some(user) = self.find(section, "user") {
+            let verdict = match self.around.is_root {
+                true => Verdict::Honoured(format!("user of the [[companion]] ({OF_THAT_USER})")),
+                false => {
+                    let why = "only root can start programs as another user";
+                    Verdict::NoEffect(why.to_owned())
+                }
+            };
+            self.say(Some(user), verdict);
         }
         if let Some(seconds) = self.value(section, "stopwaitsecs", 0) {
             let text = format!("stop_timeout = {seconds} of the [[companion]]");
