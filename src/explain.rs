@@ -34,7 +34,8 @@ use self::subject::{Kind, Subject};
 pub struct Request {
     /// Files, directories and command lines.
     pub subjects: Vec<String>,
-    /// Settings of the command line, of which `python` and `venv` choose the interpreter that evaluates files.
+    /// Settings of the command line, of which `python` and `venv` choose the interpreter that evaluates files, and `app`
+    /// is the application behind a site.
     pub flags: Layer,
     /// Print JSON.
     pub json: bool,

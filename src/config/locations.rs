@@ -285,7 +285,14 @@ const BODIES: &[&str] = &[
 ];
 
 /// Settings for files.
-const FILES: &[&str] = &["max_age", "immutable", "precompressed", "types"];
+const FILES: &[&str] = &[
+    "max_age",
+    "immutable",
+    "precompressed",
+    "types",
+    "compress",
+    "max_ranges",
+];
 
 /// The handlers to which a setting belongs; none if it belongs to all of them.
 pub fn owners(name: &str) -> impl Iterator<Item = &'static str> {
@@ -481,9 +488,15 @@ static OWN: &[Setting] = &[
     ),
     setting(
         "listing",
-        "yes|no",
-        "With `static`: list directories without an index",
+        "yes|no|json",
+        "With `static`: list directories without an index, as HTML or as clients ask, or always as JSON",
         Default::Computed("no"),
+    ),
+    setting(
+        "max_ranges",
+        "N",
+        "With `static` and `file`: most ranges in a request, one that asks for more gets the whole file; 0: no ranges (nginx: `max_ranges`)",
+        Default::Value("32"),
     ),
     setting(
         "status",

@@ -74,7 +74,8 @@ pub use release::Release;
 pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
 pub use segments::{Segments, segment_beginning};
 pub use static_locations::{
-    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
+    EveryLocation, FileTypes, Immutable, Listing, MAX_RANGES, Missing, StaticLocation,
+    StaticSettings,
 };
 pub use trust::{ForwardedFact, Trust};
 pub use upstream::UpstreamSettings;

@@ -62,10 +62,12 @@ pub enum RequestFact {
     Target,
     /// `{request_id}`: the request's id.
     RequestId,
+    /// `{forwarded_for}`: the `X-Forwarded-For` of trusted proxies, and behind it the client's address.
+    ForwardedFor,
 }
 
 /// The names of the facts in a value.
-const FACTS: [(&str, RequestFact); 7] = [
+const FACTS: [(&str, RequestFact); 8] = [
     ("{client}", RequestFact::Client),
     ("{scheme}", RequestFact::Scheme),
     ("{host}", RequestFact::Host),
@@ -73,10 +75,11 @@ const FACTS: [(&str, RequestFact); 7] = [
     ("{port}", RequestFact::Port),
     ("{target}", RequestFact::Target),
     ("{request_id}", RequestFact::RequestId),
+    ("{forwarded_for}", RequestFact::ForwardedFor),
 ];
 
 /// Fields that frame a message, belong to one connection, or say who the client is.
-const REFUSED: [HeaderName; 15] = [
+const REFUSED: [HeaderName; 12] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::EXPECT,
@@ -88,14 +91,28 @@ const REFUSED: [HeaderName; 15] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-request-id"),
 ];
 
 /// The host that the client asked for, which servers get beside `Host`.
 pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The addresses that servers get.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The scheme that servers get.
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The port that servers get.
+pub const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// The fields that every server gets in any case, so that they have one value.
+const STATED: [HeaderName; 4] = [
+    FORWARDED_HOST,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_PORT,
+];
 
 const REMEDY: &str = "give `NAME: VALUE`, `add NAME: VALUE` or `remove NAME`";
 
@@ -124,7 +141,7 @@ pub fn parse(text: &str) -> Result<RequestHeaderRule, Invalid> {
         .split_once(':')
         .ok_or_else(|| invalid("no `:` between name and value", REMEDY))?;
     let (name, value) = (name(field.trim())?, value(given.trim())?);
-    if action == "add" && name == FORWARDED_HOST {
+    if action == "add" && STATED.contains(&name) {
         return Err(invalid(format!("{name} has one value"), "remove `add`"));
     }
     Ok(RequestHeaderRule {
@@ -199,6 +216,10 @@ mod tests {
             "X-Real-IP: {client}",
             "X-Json: {\"a\": 1}",
             "X-Forwarded-Host: a.example",
+            "X-Forwarded-For: {forwarded_for}",
+            "remove X-Forwarded-For",
+            "X-Forwarded-Proto: {scheme}",
+            "X-Forwarded-Port: 443",
             "remove Upgrade",
         ] {
             assert!(parse(text).is_ok(), "{text}");
@@ -210,7 +231,8 @@ mod tests {
             "remove",
             "remove Host",
             "Host: x",
-            "X-Forwarded-For: 1.2.3.4",
+            "add X-Forwarded-For: 1.2.3.4",
+            "add X-Forwarded-Proto: https",
             "add X-Forwarded-Host: a",
             "Upgrade: websocket",
             "a b: c",

@@ -113,15 +113,26 @@ const REFUSED: [(HeaderName, &str); 14] = [
 ];
 
 impl HeaderRule {
-    /// Reads `[always] [set|add|remove] NAME: VALUE`; `=` may stand for the colon.
+    /// The rule that always removes a field.
+    pub fn without(name: HeaderName) -> Self {
+        Self {
+            name,
+            change: HeaderChange::Remove,
+            always: true,
+        }
+    }
+
+    /// Reads `[always|success] [set|add|remove] NAME: VALUE`; `=` may stand for the colon. Without the first
+    /// word, a field is set or added on success, and always removed.
     ///
     /// # Errors
     /// [`Invalid`] for anything else, for fields that only the server may set, and for values that
     /// a header field cannot have.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let (always, rest) = match keyword(text, "always") {
-            Some(rest) => (true, rest),
-            None => (false, text.trim()),
+        let (always, is_limited, rest) = match (keyword(text, "always"), keyword(text, "success")) {
+            (Some(rest), _) => (true, false, rest),
+            (None, Some(rest)) => (false, true, rest),
+            (None, None) => (false, false, text.trim()),
         };
         if let Some(name) = keyword(rest, "remove") {
             // That of the application or of another server, which is passed on without --server-header.
@@ -132,7 +143,7 @@ impl HeaderRule {
                     false => field_name(name)?,
                 },
                 change: HeaderChange::Remove,
-                always: true,
+                always: !is_limited,
             });
         }
         let (is_added, field) = match (keyword(rest, "add"), keyword(rest, "set")) {
@@ -156,8 +167,8 @@ impl HeaderRule {
     }
 }
 
-const REMEDY: &str =
-    "give `NAME: VALUE`, `add NAME: VALUE` or `remove NAME`, for every status `always` before it";
+const REMEDY: &str = "give `NAME: VALUE`, `add NAME: VALUE` or `remove NAME`, for every status `always` before it, \
+     for success alone `success`";
 
 /// The text behind a first word.
 fn keyword<'a>(text: &'a str, word: &str) -> Option<&'a str> {

@@ -34,8 +34,12 @@ pub struct StaticLocation {
     pub index: bool,
     /// True if `page.html` answers for `/page`.
     pub html: bool,
-    /// True if a directory without an index is listed.
-    pub listing: bool,
+    /// The listing of directories without an index.
+    pub listing: Listing,
+    /// True for brotli and for gzip if text is compressed so; `None` as the settings for all files say.
+    pub compress: Option<[bool; 2]>,
+    /// Most ranges that a request may ask for; one that asks for more gets the whole file.
+    pub max_ranges: usize,
     /// Its access: an index of [`super::Config::access`].
     pub access: usize,
     /// Rules for its responses.
@@ -61,7 +65,9 @@ impl StaticLocation {
             types: FileTypes::default(),
             index: true,
             html: false,
-            listing: false,
+            listing: Listing::No,
+            compress: None,
+            max_ranges: MAX_RANGES,
             access: 0,
             rules: Arc::default(),
         }
@@ -96,7 +102,7 @@ pub struct EveryLocation {
     /// As in [`StaticLocation`].
     pub types: FileTypes,
     /// As in [`StaticLocation`].
-    pub listing: bool,
+    pub listing: Listing,
     pub rules: Arc<ResponseRules>,
 }
 
@@ -112,6 +118,22 @@ impl EveryLocation {
         location
     }
 }
+
+/// The form in which directories without an index are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Listing {
+    /// They are not.
+    #[default]
+    No,
+    /// HTML, or JSON for clients that ask for it.
+    AsAsked,
+    /// JSON.
+    Json,
+}
+
+/// Most ranges in one request: readers of PDF files ask for some ten at once. For more the whole file is sent,
+/// which costs less than a response of many small parts.
+pub const MAX_RANGES: usize = 32;
 
 /// The answer of a location where there is no file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use http::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
 
 use super::error::{Invalid, invalid};
+use super::response_rules::header_name;
 use super::values;
 
 /// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
@@ -15,10 +17,12 @@ const MOST_HOPS: usize = 50;
 pub struct Trust {
     networks: Vec<IpNet>,
     unix: bool,
-    /// Facts that are read from them; none for all.
+    /// Facts that are read from them; none for all that are not rare.
     fields: Vec<ForwardedFact>,
     /// Most of the addresses that they list that are looked at; `None` for all.
     hops: Option<usize>,
+    /// The field in which they name their client; `None` for `X-Forwarded-For` and `Forwarded`.
+    client_field: Option<HeaderName>,
 }
 
 /// A fact about a request that proxies forward.
@@ -34,10 +38,14 @@ pub enum ForwardedFact {
     Port,
     /// The path that a proxy has removed: `X-Forwarded-Prefix`.
     Prefix,
+    /// The scheme, where `X-Forwarded-Proto` is missing: `X-Forwarded-Ssl: on`.
+    Ssl,
+    /// The scheme, where both are missing: `X-Forwarded-Protocol: ssl`.
+    Protocol,
 }
 
 impl ForwardedFact {
-    /// Reads `for`, `proto`, `host`, `port` or `prefix`.
+    /// Reads `for`, `proto`, `host`, `port`, `prefix`, `ssl` or `protocol`.
     ///
     /// # Errors
     /// [`Invalid`] for anything else.
@@ -50,9 +58,35 @@ impl ForwardedFact {
                 ("host", Self::Host),
                 ("port", Self::Port),
                 ("prefix", Self::Prefix),
+                ("ssl", Self::Ssl),
+                ("protocol", Self::Protocol),
             ],
         )
     }
+
+    /// True for facts that are read where the settings name them alone: few proxies write these headers, so
+    /// that most pass on those of clients.
+    fn is_rare(self) -> bool {
+        matches!(self, Self::Ssl | Self::Protocol)
+    }
+}
+
+/// Reads the name of the field in which proxies name their client.
+///
+/// # Errors
+/// [`Invalid`] for a field that no request has, or that is no list of addresses.
+pub fn client_field(text: &str) -> Result<HeaderName, Invalid> {
+    let remedy = "give one such as X-Real-IP";
+    let name = header_name(text, remedy)?;
+    if name.as_str().contains('_') {
+        let problem = "requests with such a field are read without it: its name has an underscore";
+        return Err(invalid(problem, "give it a dash"));
+    }
+    if name == FORWARDED {
+        let problem = "Forwarded has elements with names, which are read by default";
+        return Err(invalid(problem, remedy));
+    }
+    Ok(name)
 }
 
 impl Trust {
@@ -62,9 +96,22 @@ impl Trust {
         self.hops = hops;
     }
 
+    /// Has the client's address read from this field alone.
+    pub fn read_client_from(&mut self, field: HeaderName) {
+        self.client_field = Some(field);
+    }
+
+    /// The one field in which the peers name their client; `None` for `X-Forwarded-For`, else `Forwarded`.
+    pub fn client_field(&self) -> Option<&HeaderName> {
+        self.client_field.as_ref()
+    }
+
     /// True if trusted peers may say this.
     pub fn believes(&self, fact: ForwardedFact) -> bool {
-        self.fields.is_empty() || self.fields.contains(&fact)
+        match self.fields.is_empty() {
+            true => !fact.is_rare(),
+            false => self.fields.contains(&fact),
+        }
     }
 
     /// Most of the listed addresses that are looked at.
@@ -174,6 +221,20 @@ mod tests {
         check(&["2001:db8::/32"], "2001:db8:1::1", true);
         check(&["2001:db8::/32"], "2001:db9::1", false);
         check(&["192.168.0.0/16", "::1"], "::1", true);
+    }
+
+    #[test]
+    fn the_field_of_the_client_is_one_that_requests_have() {
+        for (text, is_one) in [
+            ("X-Real-IP", true),
+            ("cf-connecting-ip", true),
+            ("X_Real_IP", false),
+            ("Forwarded", false),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(client_field(text).is_ok(), is_one, "{text}");
+        }
     }
 
     #[test]

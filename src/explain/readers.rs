@@ -7,13 +7,16 @@
 use std::ops::Deref;
 
 use crate::config::HostFacts;
-use crate::config::foreign::found::{explain_nginx, form_of, read_gunicorn, read_supervisord};
+use crate::config::foreign::found::{
+    explain_nginx, form_of, passes_to_application, read_gunicorn, read_supervisord,
+};
 use crate::config::foreign::gunicorn::{self, is_gunicorn};
 use crate::config::foreign::nginx::{is_nginx, is_part_of_nginx};
 use crate::config::foreign::supervisord::is_supervisord;
 use crate::config::foreign::uwsgi::{self, Form, Sources, is_uwsgi};
 use crate::config::foreign::{Reading, Surroundings};
 use crate::config::layers::Layer;
+use crate::config::settings;
 
 /// The place of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,8 @@ pub struct Context<'a> {
     pub around: Surroundings<'a>,
     /// The machine.
     pub host: &'a HostFacts,
-    /// Settings of the command line and the environment: they choose the interpreter that evaluates files of gunicorn.
+    /// Settings of the command line and the environment: they choose the interpreter that evaluates files of gunicorn, and
+    /// the application that a file of nginx means.
     pub chosen: &'a [Layer],
 }
 
@@ -121,10 +125,25 @@ const NGINX: Reader = Reader {
     programs: &[],
     files_of: |words| (Vec::new(), words.to_vec()),
     read: |source, beside, around| match source {
-        Source::File(name) => explain_nginx(name, &beside.iter().collect::<Vec<_>>(), around),
+        Source::File(name) => {
+            let layers: Vec<_> = around.chosen.iter().chain(beside).collect();
+            with_app(explain_nginx(name, &layers, around), around.chosen)
+        }
         Source::Words(_) => Reading::default(),
     },
 };
+
+/// Adds the application of the command line or the environment to a site that passes requests to it.
+fn with_app(mut reading: Reading, chosen: &[Layer]) -> Reading {
+    let given = chosen.iter().find_map(|layer| layer.entry("app"));
+    if let (Some(entry), Some(setting)) = (given, settings::named("app"))
+        && passes_to_application(&reading.layer)
+    {
+        let (values, origin) = (entry.values.clone(), entry.origin.clone());
+        reading.layer.insert(setting, values, origin);
+    }
+    reading
+}
 
 /// The reader of a file, by its name and its text.
 pub fn of_file(name: &str, text: &str) -> Option<&'static Reader> {

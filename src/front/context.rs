@@ -198,9 +198,18 @@ fn new_id() -> String {
     str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
-/// A mark of requests whose `X-Forwarded-Host` is that of the settings.
+/// A mark of requests for which the settings state fields that servers else get from the server itself.
 #[derive(Debug, Clone, Copy)]
-pub struct HostIsStated;
+pub struct Stated {
+    /// `X-Forwarded-Host` is that of the settings.
+    pub host: bool,
+    /// So is `X-Forwarded-For`.
+    pub addresses: bool,
+    /// So is `X-Forwarded-Proto`.
+    pub scheme: bool,
+    /// So is `X-Forwarded-Port`.
+    pub port: bool,
+}
 
 /// The facts about a request that an upstream gets beyond its head.
 pub struct RequestFacts<'a> {

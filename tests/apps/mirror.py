@@ -9,6 +9,9 @@ def application(environ, start_response):
     if path.startswith("/status/"):
         start_response(path[8:] + " Some Words", [("X-Case", "Kept"), ("ETag", '"tag"')])
         return []
+    if path.startswith("/expired/"):
+        start_response(path[9:] + " Some Words", [("Expires", "Thu, 01 Jan 1970 00:00:01 GMT")])
+        return []
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return (b"piece %d\n" % n for n in range(100))

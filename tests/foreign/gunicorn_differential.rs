@@ -9,12 +9,14 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::support::behind::{Behind, program};
-use crate::support::server::Pyserve;
+use crate::support::server::{Pyserve, Server};
 use crate::support::{python, temp_dir, write_files};
 
 const APP: &str = r#"
-import json, os
+import json, os, sys
 def application(environ, start_response):
     body = environ["wsgi.input"].read()
     path = environ["PATH_INFO"]
@@ -24,7 +26,8 @@ def application(environ, start_response):
     names = ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "CONTENT_LENGTH", "CONTENT_TYPE",
              "HTTP_HOST", "HTTP_X_OWN", "wsgi.url_scheme", "wsgi.multithread", "SERVER_PROTOCOL"]
     found = {name: environ.get(name) for name in names}
-    found.update(greeting=os.environ.get("GREETING"), cwd=os.getcwd(), body=body.decode())
+    found.update(greeting=os.environ.get("GREETING"), cwd=os.getcwd(), body=body.decode(),
+                 program=os.path.basename(sys.argv[0]))
     answer = json.dumps(found, sort_keys=True).encode()
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(answer))), ("X-App", "yes"),
                             ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
@@ -125,38 +128,48 @@ fn arguments(dir: &Path, own: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// Both servers for a file, and the port of the real one.
+fn both(
+    gunicorn: &Path,
+    file: &str,
+    own: &[&str],
+    workers: usize,
+) -> (Behind, u16, Server, TempDir) {
+    let dir = temp_dir();
+    let files = [("mysite.py", APP), ("gunicorn.conf.py", file)];
+    write_files(dir.path(), &files);
+    let link = dir.path().join("gunicorn");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pyserve"), &link).unwrap();
+    let words = arguments(dir.path(), own);
+
+    let mut command = Command::new(gunicorn);
+    command.args(&words).arg("--no-control-socket");
+    for name in ["PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"] {
+        command.env_remove(name);
+    }
+    let real = Behind::start(&mut command, temp_dir(), "Listening at: ");
+    let real_port = port(&real.output.wait_for("Listening at: "));
+    real.output.wait_for_nth("Booting worker with pid", workers);
+    let ours = Pyserve::binary(&link).current_dir(dir.path());
+    let control = ours.path("control");
+    let ours = ours
+        .env("PYSERVE_CONTROL", control)
+        .env("PYSERVE_LOG_FORMAT", "pretty")
+        .env("PYSERVE_PYTHON", python::default())
+        .without("PORT")
+        .without("WEB_CONCURRENCY")
+        .args(&words)
+        .ready();
+    (real, real_port, ours, dir)
+}
+
 #[test]
 fn sites_are_served_as_gunicorn_serves_them() {
     let Some(gunicorn) = program("peers", "gunicorn") else {
         return;
     };
     for (file, own, workers, threads) in FILES {
-        let dir = temp_dir();
-        let files = [("mysite.py", APP), ("gunicorn.conf.py", *file)];
-        write_files(dir.path(), &files);
-        let link = dir.path().join("gunicorn");
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pyserve"), &link).unwrap();
-        let words = arguments(dir.path(), own);
-
-        let mut command = Command::new(&gunicorn);
-        command.args(&words).arg("--no-control-socket");
-        for name in ["PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"] {
-            command.env_remove(name);
-        }
-        let real = Behind::start(&mut command, temp_dir(), "Listening at: ");
-        let real_port = port(&real.output.wait_for("Listening at: "));
-        real.output
-            .wait_for_nth("Booting worker with pid", *workers);
-        let ours = Pyserve::binary(&link).current_dir(dir.path());
-        let control = ours.path("control");
-        let ours = ours
-            .env("PYSERVE_CONTROL", control)
-            .env("PYSERVE_LOG_FORMAT", "pretty")
-            .env("PYSERVE_PYTHON", python::default())
-            .without("PORT")
-            .without("WEB_CONCURRENCY")
-            .args(&words)
-            .ready();
+        let (real, real_port, ours, _dir) = both(&gunicorn, file, own, *workers);
         for request in REQUESTS {
             assert_eq!(
                 exchange(ours.port(), request),
@@ -172,5 +185,74 @@ fn sites_are_served_as_gunicorn_serves_them() {
             log.contains(&format!("{workers} × {threads} {plural}")),
             "{log}"
         );
+    }
+}
+
+/// Headers by which proxies declare `https`, under the values of `secure_scheme_headers`.
+#[test]
+fn the_scheme_is_that_of_gunicorn_s_headers() {
+    let Some(gunicorn) = program("peers", "gunicorn") else {
+        return;
+    };
+    let start = "bind = '127.0.0.1:0'\nwsgi_app = 'mysite'\n";
+    for fields in [
+        "",
+        "secure_scheme_headers = {}",
+        "secure_scheme_headers = {'X-Forwarded-Proto': 'https', 'X-FORWARDED-SSL': 'on'}",
+        "secure_scheme_headers = {'X-FORWARDED-PROTO': 'https'}",
+    ] {
+        let file = format!("{start}{fields}\n");
+        let (_real, real_port, ours, _dir) = both(&gunicorn, &file, &[], 1);
+        for own in [
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Proto: http",
+            "X-Forwarded-Ssl: on",
+            "X-Forwarded-Ssl: off",
+            "X-Forwarded-Protocol: ssl",
+            "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: on",
+        ] {
+            let request = format!("GET / HTTP/1.1\r\nHost: example.com\r\n{own}\r\n");
+            let (found, expected) = (
+                exchange(ours.port(), &request),
+                exchange(real_port, &request),
+            );
+            assert_eq!(found, expected, "{fields}: {own}");
+        }
+    }
+}
+
+#[test]
+fn the_access_log_has_the_bytes_of_gunicorn_s() {
+    let Some(gunicorn) = program("peers", "gunicorn") else {
+        return;
+    };
+    for format in [
+        r#"=%(h)s %(l)s "%(r)s" %(m)s %(U)s "%(q)s" %(H)s %(s)s %(b)s %(B)s %(T)s "%(f)s" "%(a)s""#,
+        r"=%({Host}i)s %({raw_uri}e)s /%({query_string}e)s %({remote_addr}e)s %({X-None}i)s %(none)s",
+        r#"{"log": "=", "u": "%(u)s", "q": "%(q)s", "f": "%(f)s", "a": "%({user-agent}i)s", "s": %(s)s}"#,
+    ] {
+        let file = format!(
+            "bind = '127.0.0.1:0'\nwsgi_app = 'mysite'\naccesslog = '/dev/stderr'\naccess_log_format = '{format}'\n"
+        );
+        let (real, real_port, ours, _dir) = both(&gunicorn, &file, &[], 1);
+        let mark = if format.starts_with('{') {
+            r#""=""#
+        } else {
+            "="
+        };
+        for (nth, request) in [
+            "GET / HTTP/1.1\r\nHost: example.com\r\n",
+            "GET /a/b?x:1&y:%2f HTTP/1.1\r\nHost: example.com\r\nReferer: http://a/b\r\nUser-Agent: curl\r\n",
+            "GET /missing? HTTP/1.1\r\nHost: example.com\r\nAuthorization: Basic dXNlcjpwYXNz\r\n",
+        ]
+        .iter()
+        .enumerate()
+        {
+            exchange(ours.port(), request);
+            exchange(real_port, request);
+            let expected = real.output.wait_for_nth(mark, nth + 1);
+            let found = ours.stdout.wait_for_nth(mark, nth + 1);
+            assert_eq!(found, expected, "{format}: {request}");
+        }
     }
 }

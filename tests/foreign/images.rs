@@ -303,8 +303,8 @@ fn proposed_commands_leave_to_the_site_of_nginx_what_it_says() {
     let expected = [
         "app mysite:application --app",
         "bind 0.0.0.0:8080 pyserve.toml:1",
-        "max_body 10K pyserve.toml:3",
-        "access_log off pyserve.toml:4",
+        "max_body 10K pyserve.toml:4",
+        "access_log off pyserve.toml:5",
         "nginx none default",
     ];
     for (file, start) in [(0, "    command: pyserve "), (4, "exec pyserve ")] {

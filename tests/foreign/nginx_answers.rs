@@ -225,14 +225,20 @@ fn variables_without_a_value_remove_fields_as_in_nginx() {
     };
     let text = "server {\n listen LISTEN;\n\
         location / { proxy_pass http://unix:BACKEND; proxy_set_header X-Real-IP $proxy_protocol_addr;\n\
+          proxy_set_header X-Forwarded-For $proxy_protocol_addr;\n\
           proxy_set_header X-Client-DN $ssl_client_s_dn; proxy_set_header X-Cipher $ssl_cipher;\n\
           add_header X-Fingerprint $ssl_client_fingerprint; add_header X-Scheme $scheme; }\n}";
     let Some(pair) = Pair::start(text, Some(&behind.socket())) else {
         return;
     };
-    let request = "GET / HTTP/1.1\r\nHost: site.test\r\nX-Client-DN: CN=admin\r\nX-Cipher: x\r\nX-Real-IP: 1.2.3.4\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: site.test\r\nX-Client-DN: CN=admin\r\nX-Cipher: x\r\nX-Real-IP: 1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n";
     let [theirs, ours] = pair.responses(request).map(|response| {
-        let names = ["HTTP_X_REAL_IP", "HTTP_X_CLIENT_DN", "HTTP_X_CIPHER"];
+        let names = [
+            "HTTP_X_REAL_IP",
+            "HTTP_X_FORWARDED_FOR",
+            "HTTP_X_CLIENT_DN",
+            "HTTP_X_CIPHER",
+        ];
         let names = names.map(|name| variable(&response, name));
         let fields = ["X-Fingerprint", "X-Scheme"].map(|name| response.headers(name));
         (names, fields)
@@ -434,4 +440,95 @@ fn a_cache_control_beside_expires_is_the_only_other_one() {
     pair.agree(&["/b.txt"], |response| {
         response.headers("Cache-Control").join(", ")
     });
+}
+
+#[test]
+fn the_client_is_read_from_the_field_that_real_ip_header_names() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    for (lines, name) in [
+        ("", "X-Real-IP"),
+        ("real_ip_recursive on;", "X-Real-IP"),
+        ("real_ip_header CF-Connecting-IP;", "CF-Connecting-IP"),
+        ("real_ip_header X-Forwarded-For;", "X-Forwarded-For"),
+    ] {
+        let text = format!(
+            "server {{\n listen LISTEN;\n set_real_ip_from 127.0.0.1;\n set_real_ip_from unix:;\n set_real_ip_from 10.0.0.0/8;\n {lines}\n\
+             location / {{ proxy_pass http://unix:BACKEND; proxy_set_header X-Client $remote_addr;\n\
+             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }}\n\
+             location /one {{ proxy_pass http://unix:BACKEND; proxy_set_header X-Client $remote_addr;\n\
+             proxy_set_header X-Forwarded-For $remote_addr; }}\n\
+             location /none {{ proxy_pass http://unix:BACKEND; proxy_set_header X-Client $remote_addr;\n\
+             proxy_set_header X-Forwarded-For \"\"; }}\n}}"
+        );
+        let Some(pair) = Pair::start(&text, Some(&behind.socket())) else {
+            return;
+        };
+        for fields in [
+            format!("{name}: 203.0.113.9\r\n"),
+            format!("{name}: 2001:db8::9\r\n"),
+            format!("{name}: 192.0.2.7, 10.1.2.3\r\n"),
+            format!("{name}: 192.0.2.7 10.1.2.3 ,\r\n"),
+            format!("{name}: 203.0.113.9:81\r\n"),
+            format!("{name}: unknown\r\n"),
+            format!("{name}: 192.0.2.7, unknown\r\n"),
+            format!("{name}:\r\n"),
+            String::new(),
+            "X-Forwarded-For: 198.51.100.1\r\n".to_owned(),
+            format!("{name}: 203.0.113.9\r\nX-Forwarded-For: 198.51.100.1\r\n"),
+            "X-Real-IP: 198.51.100.1\r\nForwarded: for=198.51.100.2\r\n".to_owned(),
+        ] {
+            // No list, and separated by nginx alone; `trust_header` reads it as nginx does.
+            if name == "X-Forwarded-For" && fields.contains("7 10") {
+                continue;
+            }
+            for path in ["/", "/one", "/none"] {
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n{fields}\r\n"
+                );
+                let [theirs, ours] = pair.responses(&request).map(|response| {
+                    // The real nginx listens on a Unix socket.
+                    let value = |name| variable(&response, name).replace("unix:", "127.0.0.1");
+                    ["HTTP_X_CLIENT", "HTTP_X_FORWARDED_FOR"].map(value)
+                });
+                assert_eq!(theirs, ours, "{lines} {path} {fields}");
+            }
+        }
+    }
+}
+
+#[test]
+fn expires_leaves_the_errors_of_a_server_as_they_are() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let text = "server {\n listen LISTEN;\n add_header X-Always a always;\n add_header X-Usual b;\n\
+                location / { proxy_pass http://unix:BACKEND; expires 1h; }\n\
+                location /none/ { return 404; }\n}";
+    let Some(pair) = Pair::start(text, Some(&behind.socket())) else {
+        return;
+    };
+    let fields = |response: &Response| {
+        let names = ["X-Always", "X-Usual", "Expires"];
+        let shown = names.map(|name| match name {
+            // nginx has one of its own with success.
+            "Expires" if response.status() < 400 => String::new(),
+            name => format!("{:?}", response.headers(name)),
+        });
+        format!("{} {shown:?}", response.status())
+    };
+    pair.agree(
+        &["/", "/status/404", "/status/500", "/expired/404", "/none/x"],
+        fields,
+    );
+    // An error before a location is found.
+    let requests = [
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+    ];
+    for request in requests {
+        let [theirs, ours] = pair.responses(request).map(|response| fields(&response));
+        assert_eq!(theirs, ours, "{request}");
+    }
 }

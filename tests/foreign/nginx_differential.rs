@@ -219,6 +219,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("secret.txt", "secret\n"),
     ("www/a.css", "b {}\n"),
     ("www/x.js", "x()\n"),
+    ("www/plain", "plain\n"),
     ("other/b.txt", "other b\n"),
     ("other/x.html", "other x\n"),
     ("htpasswd", ""),
@@ -1291,4 +1292,75 @@ fn a_condition_on_other_hosts_is_nginx_s() {
         differences: &[],
     };
     check("other hosts", &case, None, None);
+}
+
+#[test]
+fn redirects_to_their_own_slash_end_where_nginx_ends_them() {
+    let case = Case {
+        text: "default_type text/plain;\nserver {\n listen LISTEN;\n\
+               location /app { return 302 /app/; }\n\
+               location /app/ { return 200 app; }\n\
+               location /docs { return 301 /docs/; }\n\
+               location = /wiki { return 307 /wiki/; }\n\
+               location /old { return 301 /old/new/; }\n\
+               location /old/new { return 200 new; }\n\
+               location / { return 200 root; }\n}",
+        requests: &[
+            "/app",
+            "/app/",
+            "/app/x",
+            "/app?a=b",
+            "/docs",
+            "/docs/",
+            "/wiki",
+            "/wiki/",
+            "/old",
+            "/old/x",
+            "/old/new/",
+        ],
+        fields: &["Location"],
+        differences: &[("/docs/", "nginx sends clients round in circles")],
+    };
+    check("redirects to a slash", &case, None, None);
+}
+
+#[test]
+fn files_have_the_types_ranges_and_codings_of_their_locations() {
+    let case = Case {
+        text: "types { text/html html; text/css css; }\ndefault_type image/x-own;\ngzip on;\ngzip_min_length 1;\n\
+               server {\n listen LISTEN;\n root DIR/www;\n\
+               location = /unknown { alias DIR/www/plain; }\n\
+               location = /json { alias DIR/www/plain; default_type image/x-other; }\n\
+               location = /a.html { default_type application/json; return 200 text; }\n\
+               location = /b { return 200 text; }\n\
+               location = /c { types { } return 200 text; }\n\
+               location / { return 404; }\n}",
+        requests: &["/unknown", "/json", "/a.html", "/b", "/c"],
+        fields: &["Content-Type"],
+        differences: &[],
+    };
+    check("types of files", &case, None, None);
+}
+
+#[test]
+fn pages_beside_a_condition_on_hosts_are_nginx_s() {
+    let case = Case {
+        text: "types { text/html html; }\nserver {\n listen LISTEN;\n server_name site.test;\n root DIR/www;\n\
+               error_page 404 /about.html;\n error_page 403 /about.html;\n error_page 410 @gone;\n\
+               if ($host = old.test) { return 403; }\n\
+               if ($host = gone.test) { return 410; }\n\
+               if ($host = moved.test) { return 301 https://site.test$request_uri; }\n\
+               location @gone { return 200 gone; }\n\
+               location /none/ { return 404; }\n}",
+        requests: &[
+            "/none/x",
+            "/about.html",
+            "old.test/",
+            "gone.test/x",
+            "moved.test/x",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("pages beside conditions", &case, None, None);
 }

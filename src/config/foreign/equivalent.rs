@@ -83,8 +83,8 @@ fn scalar(setting: &Setting, value: &str) -> String {
             .any(|name| name.ends_with(unit))
     });
     match (setting.value_name, value) {
-        ("yes|no" | "", "yes" | "true") => "true".to_owned(),
-        ("yes|no" | "", "no" | "false") => "false".to_owned(),
+        ("yes|no" | "yes|no|json" | "", "yes" | "true") => "true".to_owned(),
+        ("yes|no" | "yes|no|json" | "", "no" | "false") => "false".to_owned(),
         _ if is_number && takes_number => value.to_owned(),
         _ => quoted(value),
     }

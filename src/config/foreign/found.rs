@@ -320,6 +320,13 @@ fn given<'a>(
             .iter()
             .flat_map(|layer| layer.hosts.clone())
             .collect(),
+        // Those of an application, which have its workers, and not another site.
+        trusts: layers.iter().any(|layer| {
+            let trust = layer
+                .entry("trust")
+                .filter(|_| layer.entry("workers").is_some());
+            trust.is_some_and(|entry| matches!(entry.origin, SettingOrigin::Foreign { .. }))
+        }),
         deadline: entry("request_timeout")
             .and_then(|entry| values::duration(entry.values.first()?).ok())
             .map(|time| time.as_secs())

@@ -3,6 +3,10 @@
 
 use std::ops::Range;
 
+/// Numbers that stand for variables of a command while a reader, which knows no shell, has it: ports, as most
+/// variables are, which no option has.
+pub const VARIABLES: Range<usize> = 61_007..62_007;
+
 /// A simple command in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {

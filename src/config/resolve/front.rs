@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Resolver, existing_directory, wrong};
 use crate::config::error::ConfigError;
 use crate::config::layers::SettingOrigin;
-use crate::config::{ForwardedFact, ListenAddress, Trust, values};
+use crate::config::{ForwardedFact, ListenAddress, Trust, trust, values};
 
 impl Resolver<'_> {
     pub(super) fn bind(&mut self, chdir: &Path) -> Result<Vec<ListenAddress>, ConfigError> {
@@ -62,6 +62,10 @@ impl Resolver<'_> {
             self.show_default("trust_hops", "all".to_owned());
         }
         trust.limit(fields, hops.map(|hops| hops as usize));
+        match self.optional("trust_header", trust::client_field)? {
+            Some(field) => trust.read_client_from(field),
+            None => self.show_default("trust_header", "X-Forwarded-For, else Forwarded".to_owned()),
+        }
         Ok(trust)
     }
 

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::ACCEPT_RANGES;
+
+use super::bodies::{chosen, codings};
 use super::tables::{Given, plain_prefix};
 use super::{Resolver, directory, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
@@ -12,8 +15,8 @@ use crate::config::layers::SettingOrigin;
 use crate::config::locations::reference;
 use crate::config::settings::{self, Default};
 use crate::config::{
-    EveryLocation, FileTypes, Immutable, Missing, ResponseRules, StaticLocation, StaticSettings,
-    native, values,
+    EveryLocation, FileTypes, HeaderRule, Immutable, Listing, MAX_RANGES, Missing, ResponseRules,
+    StaticLocation, StaticSettings, native, values,
 };
 
 impl Resolver<'_> {
@@ -152,14 +155,9 @@ impl Resolver<'_> {
         let immutable = self.spread("static_immutable", &mut all, immutable, |at, rule| {
             at.immutable = rule;
         })?;
-        let listing = self.spread(
-            "static_listing",
-            &mut all,
-            values::yes_or_no,
-            |at, lists| {
-                at.listing = lists;
-            },
-        )?;
+        let listing = self.spread("static_listing", &mut all, listing, |at, form| {
+            at.listing = form;
+        })?;
         // Files that only the application can send may be compressed too.
         all.extend(internal);
         let precompressed = self.spread(
@@ -177,7 +175,7 @@ impl Resolver<'_> {
             immutable,
             precompressed,
             types,
-            listing: listing.unwrap_or(false),
+            listing: listing.unwrap_or_default(),
             rules: Arc::default(),
         })
     }
@@ -351,11 +349,23 @@ fn set_files(
         given.set("precompressed", precompressed, values::yes_or_no)?;
         given.set("index", &mut location.index, values::yes_or_no)?;
         given.set("html", &mut location.html, values::yes_or_no)?;
-        given.set("listing", &mut location.listing, values::yes_or_no)?;
+        given.set("listing", &mut location.listing, listing)?;
+        if let Some(codings) = given.many("compress", codings)? {
+            let [_, brotli, gzip] = chosen(codings);
+            location.compress = Some([brotli, gzip]);
+        }
+        let most = MAX_RANGES as u32;
+        if let Some(most) = given.optional("max_ranges", |text| values::count(text, 0, most))? {
+            location.max_ranges = most as usize;
+        }
         if let Some(types) = given.many("types", file_type)? {
             Arc::make_mut(&mut location.types).extend(types);
         }
         location.rules = given.response_rules(rules, chdir)?;
+        if location.max_ranges == 0 {
+            let rules = Arc::make_mut(&mut location.rules);
+            rules.headers.push(HeaderRule::without(ACCEPT_RANGES));
+        }
     }
     Ok(())
 }
@@ -449,6 +459,17 @@ fn for_prefix(
         format!("there is no static location {prefix}"),
         format!("give one of {}", known.join(", ")),
     ))
+}
+
+/// Reads `yes`, `no` or `json`.
+fn listing(text: &str) -> Result<Listing, Invalid> {
+    match text {
+        "json" => Ok(Listing::Json),
+        _ => values::yes_or_no(text).map(|is_listed| match is_listed {
+            true => Listing::AsAsked,
+            false => Listing::No,
+        }),
+    }
 }
 
 fn immutable(text: &str) -> Result<Immutable, Invalid> {

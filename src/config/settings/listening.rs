@@ -46,10 +46,22 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "trust_fields",
         value_name: "FACT,...",
         heading: HEADING,
-        help: "What the proxies of --trust may say, of `for`, `proto`, `host`, `port` and `prefix`; other \
-               X-Forwarded-* headers of theirs change nothing here and are passed on as they are; repeatable",
+        help: "What the proxies of --trust may say, of `for`, `proto`, `host`, `port` and `prefix`, \
+               and, where X-Forwarded-Proto is missing, `ssl` (X-Forwarded-Ssl: on) and `protocol` \
+               (X-Forwarded-Protocol: ssl); other X-Forwarded-* headers of theirs change nothing here and are \
+               passed on as they are; repeatable",
         repeatable: true,
-        default: Default::Computed("all"),
+        default: Default::Computed("all but `ssl` and `protocol`"),
+    },
+    Setting {
+        name: "trust_header",
+        value_name: "NAME",
+        heading: HEADING,
+        help: "The header in which the proxies of --trust name their client, such as X-Real-IP or \
+               CF-Connecting-IP (nginx: `real_ip_header`); the addresses in X-Forwarded-For and Forwarded \
+               then count for nothing, and other peers' headers of the name are removed",
+        repeatable: false,
+        default: Default::Computed("X-Forwarded-For, else Forwarded"),
     },
     Setting {
         name: "trust_hops",

@@ -62,9 +62,10 @@ pub(super) static STATIC_FILES: &[Setting] = &[
     },
     Setting {
         name: "static_listing",
-        value_name: "[PREFIX=]yes|no",
+        value_name: "[PREFIX=]yes|no|json",
         heading: HEADING,
-        help: "List the files of directories without an index, as HTML or JSON; repeatable",
+        help: "List the files of directories without an index, as HTML or JSON as clients ask, or always \
+               as JSON; repeatable",
         repeatable: true,
         default: Default::Computed("no"),
     },

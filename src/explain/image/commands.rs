@@ -528,9 +528,6 @@ fn flags(layer: &Layer, is_wanted: impl Fn(&str, &str, &String) -> bool) -> Vec<
     words
 }
 
-/// Numbers that stand for variables, which no option has.
-const FIRST_NUMBER: usize = 61_007;
-
 /// The words with a number in the place of each `$NAME` and `${NAME}`: readers know no shell.
 fn without_variables(words: &[String]) -> (Vec<String>, Vec<String>) {
     let mut variables: Vec<String> = Vec::new();
@@ -540,7 +537,7 @@ fn without_variables(words: &[String]) -> (Vec<String>, Vec<String>) {
             variables.push(variable.to_owned());
             variables.len() - 1
         });
-        (FIRST_NUMBER + index).to_string()
+        (shell::VARIABLES.start + index).to_string()
     };
     let words = words.iter().map(|word| {
         let mut text = String::new();
@@ -571,7 +568,7 @@ fn without_variables(words: &[String]) -> (Vec<String>, Vec<String>) {
 fn with_variables(text: &str, variables: &[String]) -> String {
     let numbered = variables.iter().enumerate();
     numbered.fold(text.to_owned(), |text, (index, variable)| {
-        text.replace(&(FIRST_NUMBER + index).to_string(), variable)
+        text.replace(&(shell::VARIABLES.start + index).to_string(), variable)
     })
 }
 

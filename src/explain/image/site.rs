@@ -18,7 +18,7 @@ pub struct Site<'a> {
 /// nothing about them.
 const OF_CONNECTIONS: &[&str] = &["access_log", "max_body"];
 /// Servers that the server behind nginx trusted: nginx itself, which goes away.
-const TRUST: [&str; 3] = ["trust", "trust_fields", "trust_hops"];
+const TRUST: [&str; 4] = ["trust", "trust_fields", "trust_header", "trust_hops"];
 
 impl<'a> Site<'a> {
     /// The site among these subjects, if there is one.

@@ -15,6 +15,7 @@ use http::Method;
 use http::header::STRICT_TRANSPORT_SECURITY;
 
 use crate::config::Scheme;
+use crate::config::Trust;
 use crate::config::tls::HttpsRedirect;
 use crate::front::activity::Activity;
 use crate::front::admin::Probes;
@@ -87,7 +88,7 @@ pub fn answer<'a>(
     let Some(files) = Covering::of(site, target, origin) else {
         return Recognised::NotEligible;
     };
-    match plain::read(bytes, activity.ends.trusted) {
+    match plain::read(bytes, trusted(site, activity)) {
         Recognised::Plain(plain) => match for_file(site, activity, &files, plain, memo, out) {
             Some(answer) => Recognised::Plain(answer),
             None => Recognised::NotEligible,
@@ -95,6 +96,11 @@ pub fn answer<'a>(
         Recognised::Incomplete => Recognised::Incomplete,
         Recognised::NotEligible => Recognised::NotEligible,
     }
+}
+
+/// The settings of trusted proxies, if the peer is one.
+fn trusted<'a>(site: &'a Site, activity: &Activity) -> Option<&'a Trust> {
+    activity.ends.trusted.then_some(&site.trust)
 }
 
 /// The method of a request that [`plain::target`] recognises.
@@ -112,7 +118,7 @@ fn origin<'a>(
     activity: &Activity,
     bytes: &[u8],
 ) -> Recognised<RequestedOrigin<'a>> {
-    match plain::read(bytes, activity.ends.trusted) {
+    match plain::read(bytes, trusted(site, activity)) {
         Recognised::Plain(plain) if plain.fields.forwarded.is_empty() => {
             match str::from_utf8(plain.fields.host) {
                 Ok(host) => {

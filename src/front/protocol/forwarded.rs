@@ -6,11 +6,14 @@
 //!
 //! 1. `X-Forwarded-*` take precedence over `Forwarded` (RFC 7239), which is then removed: nearly
 //!    every proxy writes the former, and passes on a client's own `Forwarded`.
+//!    With `trust_header`, the client's address is read from that field, and from no other.
 //! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that is not
 //!    trusted: that is the client. An element that is not an address ends the walk at its proxy.
 //! 3. Scheme, host, port and prefix are taken from the same position of their lists, or from the
 //!    left of shorter ones, which the outermost proxy wrote alone. A proxy that declares a scheme
 //!    and no port has passed on the client's `Host`: its port counts.
+//!    `X-Forwarded-Ssl` and `X-Forwarded-Protocol` count where `X-Forwarded-Proto` declares nothing, and the
+//!    settings name them.
 //! 4. Headers from which an upstream could read a scheme are rewritten to the one found.
 
 use std::borrow::Cow;
@@ -46,6 +49,8 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const SSL: HeaderName = HeaderName::from_static("x-forwarded-ssl");
+const PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 
 /// Other names for `X-Forwarded-Proto`, with their values for `http` and `https`. uWSGI, gunicorn
 /// and Rails read one or the other.
@@ -78,13 +83,16 @@ pub fn resolve(
 ) -> Client {
     let mut client = Client::direct(ends);
     // Most requests have none of these headers: one test per name instead of a search for each.
-    if !headers.keys().any(is_noticed) {
+    if !headers.keys().any(|name| is_noticed(name, trust)) {
         return client;
     }
     // httpoxy: CGI programs take HTTP_PROXY for the proxy to use.
     headers.remove("proxy");
     if !ends.trusted {
         for name in FORWARDING {
+            headers.remove(name);
+        }
+        if let Some(name) = trust.client_field() {
             headers.remove(name);
         }
         return client;
@@ -106,13 +114,12 @@ pub fn resolve(
 }
 
 /// True if a header of this name is honoured or removed.
-pub fn is_noticed(name: &HeaderName) -> bool {
+pub fn is_noticed(name: &HeaderName, trust: &Trust) -> bool {
+    let is_of_client = trust.client_field() == Some(name);
     let name = name.as_str();
-    // All of them begin so, and few others.
-    if !name.starts_with(['f', 'p', 'x']) {
-        return false;
-    }
-    name == "proxy" || FORWARDING.contains(&name)
+    // All of the others begin so, and few beside them.
+    is_of_client
+        || name.starts_with(['f', 'p', 'x']) && (name == "proxy" || FORWARDING.contains(&name))
 }
 
 /// An address in a chain of proxies, with its port if declared.
@@ -131,13 +138,24 @@ struct Declared {
 impl Declared {
     fn from_x_fields(headers: &HeaderMap, trust: &Trust) -> Option<Self> {
         let fields = [FOR, HOST, PORT, PREFIX, PROTO];
-        if !fields.iter().any(|name| headers.contains_key(name)) {
+        let rare = [
+            (SSL, ForwardedFact::Ssl),
+            (PROTOCOL, ForwardedFact::Protocol),
+        ];
+        let is_rare_one = |(name, fact): &(HeaderName, ForwardedFact)| {
+            trust.believes(*fact) && headers.contains_key(name)
+        };
+        let mut fields = fields.iter().chain(trust.client_field());
+        if !fields.any(|name| headers.contains_key(name)) && !rare.iter().any(is_rare_one) {
             return None;
         }
-        let (address, hop) = walk(from_the_right(headers, &FOR).map(node), trust);
+        let (address, hop) = match trust.client_field() {
+            Some(field) if *field != FOR => walk(in_first(headers, field).map(node), trust),
+            _ => walk(from_the_right(headers, &FOR).map(node), trust),
+        };
         Some(Self {
             address,
-            scheme: at_hop(headers, &PROTO, hop).and_then(scheme),
+            scheme: declared_scheme(headers, hop, trust),
             host: at_hop(headers, &HOST, hop).and_then(host),
             port: at_hop(headers, &PORT, hop).and_then(port),
             prefix: at_hop(headers, &PREFIX, hop).and_then(prefix),
@@ -157,19 +175,23 @@ impl Declared {
             return Self::default();
         };
         Self {
-            address,
-            scheme: element.proto.as_deref().and_then(scheme),
+            address: address.filter(|_| trust.client_field().is_none()),
+            scheme: element
+                .proto
+                .as_deref()
+                .and_then(scheme)
+                .filter(|_| trust.believes(ForwardedFact::Proto)),
             host: element.host.as_deref().and_then(host),
             ..Self::default()
         }
     }
 
-    /// The declarations that the settings read.
+    /// The declarations that the settings read; the scheme is one already.
     fn believed(self, trust: &Trust) -> Self {
         let may = |fact| trust.believes(fact);
         Self {
             address: self.address.filter(|_| may(ForwardedFact::For)),
-            scheme: self.scheme.filter(|_| may(ForwardedFact::Proto)),
+            scheme: self.scheme,
             host: self.host.filter(|_| may(ForwardedFact::Host)),
             port: self.port.filter(|_| may(ForwardedFact::Port)),
             prefix: self.prefix.filter(|_| may(ForwardedFact::Prefix)),
@@ -229,9 +251,37 @@ fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterato
         .filter(|member| !member.is_empty())
 }
 
+/// The addresses in the first field of this name, the last first, as nginx separates them
+/// (`ngx_http_get_forwarded_addr_internal`).
+fn in_first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let line = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    line.rsplit(|byte| matches!(byte, b',' | b' '))
+        .filter(|member| !member.is_empty())
+}
+
 /// The member at position `hop` from the right, or the first of a shorter list.
 fn at_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, hop: usize) -> Option<&'a [u8]> {
     from_the_right(headers, name).take(hop + 1).last()
+}
+
+/// The scheme that the nearest of the fields declares which the settings read. The values of the latter two are
+/// those of gunicorn's `secure_scheme_headers`; `https` is what Django's `SECURE_PROXY_SSL_HEADER` looks for.
+fn declared_scheme(headers: &HeaderMap, hop: usize, trust: &Trust) -> Option<Scheme> {
+    let said = |name: &HeaderName, fact| {
+        let is_read = trust.believes(fact);
+        at_hop(headers, name, hop).filter(|_| is_read)
+    };
+    let secure = |is_secure: bool| match is_secure {
+        true => Scheme::Https,
+        false => Scheme::Http,
+    };
+    said(&PROTO, ForwardedFact::Proto)
+        .and_then(scheme)
+        .or_else(|| said(&SSL, ForwardedFact::Ssl).map(|value| secure(value == b"on")))
+        .or_else(|| {
+            let value = said(&PROTOCOL, ForwardedFact::Protocol)?;
+            Some(secure(matches!(value, b"ssl" | b"https")))
+        })
 }
 
 /// One element of a `Forwarded` field (RFC 7239 §4), unquoted.
@@ -405,6 +455,12 @@ fn rewrite_scheme(headers: &mut HeaderMap, scheme: Scheme, is_declared: bool) {
         false => drop(headers.remove(PROTO)),
     }
     for (name, values) in SCHEMES {
+        // gunicorn's word for `https`, which an application may look for.
+        let is_so = |value: &HeaderValue| scheme == Scheme::Https && value == "ssl";
+        let mut all = headers.get_all(&name).iter();
+        if name == PROTOCOL && all.next().is_some_and(is_so) && all.next().is_none() {
+            continue;
+        }
         if let Some(value) = headers.get_mut(&name) {
             let said = values[usize::from(scheme == Scheme::Https)];
             *value = HeaderValue::from_static(said);

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::forwarded;
+use crate::config::Trust;
 use crate::front::context::X_REQUEST_ID;
 
 /// A request without a body, over HTTP/1.1, that leaves the connection open.
@@ -99,9 +100,9 @@ const IN_TARGET: [bool; 256] = {
     table
 };
 
-/// Reads a head whose target was found by [`target`]. `trusted`: the peer's forwarding headers are
-/// kept.
-pub fn read(bytes: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
+/// Reads a head whose target was found by [`target`]. `trusted`: the settings by which the peer's
+/// forwarding headers are kept; `None` for a peer that is not trusted.
+pub fn read<'a>(bytes: &'a [u8], trusted: Option<&Trust>) -> Recognised<Plain<'a>> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, &mut headers) {
@@ -137,7 +138,7 @@ pub fn read(bytes: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
 
 impl<'a> Fields<'a> {
     /// Records a field. `None`: with it, the request is not plain.
-    fn take(&mut self, name: &'a str, value: &'a [u8], trusted: bool) -> Option<()> {
+    fn take(&mut self, name: &'a str, value: &'a [u8], trusted: Option<&Trust>) -> Option<()> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // Names are compared by their length first: most match none of these.
         match name.len() {
@@ -157,18 +158,22 @@ impl<'a> Fields<'a> {
             13 if is("authorization") => first(&mut self.authorization, value),
             7 if is("referer") => first(&mut self.referer, value),
             10 if is("user-agent") => first(&mut self.user_agent, value),
-            _ if trusted => self.keep_forwarded(name, value),
-            _ => Some(()),
+            _ => match trusted {
+                Some(trust) => self.keep_forwarded(name, value, trust),
+                None => Some(()),
+            },
         }
     }
 
     /// Keeps a field that [`forwarded`] or the request's id needs.
-    fn keep_forwarded(&mut self, name: &str, value: &[u8]) -> Option<()> {
-        if !name.starts_with(['f', 'F', 'p', 'P', 'x', 'X']) {
+    fn keep_forwarded(&mut self, name: &str, value: &[u8], trust: &Trust) -> Option<()> {
+        let own = trust.client_field();
+        let is_own = own.is_some_and(|own| own.as_str().eq_ignore_ascii_case(name));
+        if !is_own && !name.starts_with(['f', 'F', 'p', 'P', 'x', 'X']) {
             return Some(());
         }
         let name = HeaderName::try_from(name).ok()?;
-        if forwarded::is_noticed(&name) || name == X_REQUEST_ID {
+        if forwarded::is_noticed(&name, trust) || name == X_REQUEST_ID {
             self.forwarded
                 .append(name, HeaderValue::from_bytes(value).ok()?);
         }
@@ -195,7 +200,7 @@ mod tests {
 
     fn heard(bytes: &[u8]) -> Recognised<usize> {
         match target(bytes) {
-            Recognised::Plain(_) => match read(bytes, true) {
+            Recognised::Plain(_) => match read(bytes, Some(&Trust::default())) {
                 Recognised::Plain(plain) => Recognised::Plain(plain.length),
                 Recognised::Incomplete => Recognised::Incomplete,
                 Recognised::NotEligible => Recognised::NotEligible,
@@ -223,7 +228,12 @@ mod tests {
     #[test]
     fn fields_are_found_and_what_a_trusted_peer_tells_is_kept() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUSER-AGENT:  b \r\nUser-Agent: c\r\nX-Request-Id: d\r\n\r\n";
-        for (trusted, count) in [(true, 1), (false, 0)] {
+        let mut of_cdn = Trust::default();
+        of_cdn.read_client_from(http::HeaderName::from_static("user-agent-ip"));
+        let text = [&text[..text.len() - 2], b"User-Agent-IP: 1.2.3.4\r\n\r\n"].concat();
+        let text = &*text;
+        let by_default = Trust::default();
+        for (trusted, count) in [(Some(&of_cdn), 2), (Some(&by_default), 1), (None, 0)] {
             let Recognised::Plain(plain) = read(text, trusted) else {
                 panic!("it is plain");
             };

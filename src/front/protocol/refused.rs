@@ -35,7 +35,16 @@ const LONGEST_NAME: usize = 64;
 const LONGEST_FIELD: usize = 1024;
 
 /// Fields that the logs, the client's address and the id are derived from.
-const SINGLE: [&str; 5] = ["host", "referer", "user-agent", "x-real-ip", "x-request-id"];
+const SINGLE: [&str; 7] = [
+    "host",
+    "referer",
+    "user-agent",
+    "x-real-ip",
+    "x-request-id",
+    // Usual names of `trust_header`; behind proxies with others, the log has the proxy's address.
+    "cf-connecting-ip",
+    "true-client-ip",
+];
 /// List fields, to which each proxy appends.
 const LISTS: [&str; 2] = ["forwarded", "x-forwarded-for"];
 

@@ -4,9 +4,10 @@
 use http::{Extensions, HeaderMap, HeaderValue};
 
 use crate::config::request_headers::{
-    FORWARDED_HOST, RequestFact, RequestHeaderChange, RequestHeaderRule, RequestValue, ValuePart,
+    FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PORT, FORWARDED_PROTO, RequestFact,
+    RequestHeaderChange, RequestHeaderRule, RequestValue, ValuePart,
 };
-use crate::front::context::{Client, HostIsStated, RequestLabel};
+use crate::front::context::{Client, RequestLabel, Stated};
 
 /// The facts about a request that a value may have.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +20,8 @@ pub struct Facts<'a> {
     target: &'a str,
 }
 
-/// Applies the rules in order, and marks requests whose `X-Forwarded-Host` one of them sets.
+/// Applies the rules in order, and marks requests of which one of them sets a field that servers get in
+/// any case.
 pub fn change(
     rules: &[RequestHeaderRule],
     facts: Facts<'_>,
@@ -27,7 +29,7 @@ pub fn change(
 ) {
     for rule in rules {
         match &rule.change {
-            RequestHeaderChange::Set(value) => match facts.value(value) {
+            RequestHeaderChange::Set(value) => match facts.value(value, headers) {
                 Some(value) => {
                     headers.insert(&rule.name, value);
                 }
@@ -38,7 +40,7 @@ pub fn change(
             },
             // A map that is full has thousands of fields; no client takes as many.
             RequestHeaderChange::Add(value) => {
-                if let Some(value) = facts.value(value) {
+                if let Some(value) = facts.value(value, headers) {
                     let _ = headers.try_append(&rule.name, value);
                 }
             }
@@ -47,8 +49,15 @@ pub fn change(
             }
         }
     }
-    if rules.iter().any(|rule| rule.name == FORWARDED_HOST) {
-        extensions.insert(HostIsStated);
+    let has = |name| rules.iter().any(|rule| rule.name == name);
+    let stated = Stated {
+        host: has(FORWARDED_HOST),
+        addresses: has(FORWARDED_FOR),
+        scheme: has(FORWARDED_PROTO),
+        port: has(FORWARDED_PORT),
+    };
+    if stated.host || stated.addresses || stated.scheme || stated.port {
+        extensions.insert(stated);
     }
 }
 
@@ -62,8 +71,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The value for this request; `None` for an empty one.
-    fn value(self, value: &RequestValue) -> Option<HeaderValue> {
+    /// The value for a request with these fields; `None` for an empty one.
+    fn value(self, value: &RequestValue, headers: &HeaderMap) -> Option<HeaderValue> {
         let parts = match value {
             RequestValue::Text(text) => return Some(text.clone()),
             RequestValue::Made(parts) => parts,
@@ -72,6 +81,9 @@ impl<'a> Facts<'a> {
         for part in parts {
             match part {
                 ValuePart::Text(text) => made.push_str(text),
+                ValuePart::Fact(RequestFact::ForwardedFor) => {
+                    self.push_addresses(headers, &mut made);
+                }
                 ValuePart::Fact(fact) => self.push(*fact, &mut made),
             }
         }
@@ -83,7 +95,8 @@ impl<'a> Facts<'a> {
 
     fn push(self, fact: RequestFact, made: &mut String) {
         match fact {
-            RequestFact::Client => {
+            // `push_addresses` has the fields before it.
+            RequestFact::Client | RequestFact::ForwardedFor => {
                 if let Some(address) = self.client.address {
                     made.push_str(&address.to_string());
                 }
@@ -96,6 +109,19 @@ impl<'a> Facts<'a> {
             }
             RequestFact::Target => made.push_str(self.target),
             RequestFact::RequestId => made.push_str(self.request_id),
+        }
+    }
+
+    /// nginx's `$proxy_add_x_forwarded_for`.
+    fn push_addresses(self, headers: &HeaderMap, made: &mut String) {
+        let said = headers.get_all(FORWARDED_FOR).into_iter();
+        for list in said.filter_map(|value| value.to_str().ok()) {
+            made.push_str(list);
+            made.push_str(", ");
+        }
+        match self.client.address {
+            Some(_) => self.push(RequestFact::ForwardedFor, made),
+            None => made.truncate(made.trim_end_matches(", ").len()),
         }
     }
 }
@@ -139,7 +165,31 @@ mod tests {
             Some("Shop.example:8443 id-1"),
         );
         check("X-A: text", Some("text"));
+        check("X-A: {forwarded_for}", Some("10.0.0.7"));
         check("remove X-A", None);
+    }
+
+    #[test]
+    fn the_addresses_of_proxies_stand_before_that_of_the_client() {
+        let mut client = Client::direct(&Endpoints::default());
+        let check = |client: &Client, expected: &str| {
+            let facts = Facts {
+                client,
+                request_id: "id-1",
+                target: "/",
+            };
+            let mut headers = HeaderMap::new();
+            headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
+            headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
+            let rule = parse("X-Forwarded-For: {forwarded_for}").unwrap();
+            let mut extensions = Extensions::new();
+            change(&[rule], facts, (&mut headers, &mut extensions));
+            assert_eq!(headers[FORWARDED_FOR], expected);
+            assert!(extensions.get::<Stated>().unwrap().addresses);
+        };
+        check(&client, "192.0.2.1, 192.0.2.2");
+        client.address = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)));
+        check(&client, "192.0.2.1, 192.0.2.2, 10.0.0.7");
     }
 
     #[test]

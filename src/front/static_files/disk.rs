@@ -118,7 +118,7 @@ impl Disk {
             Some(known) if still_stands(&known, &original, &neighbours, &cache_control) => known,
             _ => {
                 let facts = (&media_type, &cache_control);
-                Arc::new(self.resource(&name, &original, &neighbours, facts, now)?)
+                Arc::new(self.resource((location, &name), &original, &neighbours, facts, now)?)
             }
         };
         let form = wish.choose(&resource);
@@ -199,13 +199,13 @@ impl Disk {
 
     fn resource(
         &self,
-        name: &OsStr,
+        (location, name): (&Location, &OsStr),
         original: &Opened,
         neighbours: &[Option<Opened>; 3],
         (media_type, cache_control): (&MediaType, &HeaderValue),
         now: SystemTime,
     ) -> Result<Resource, StaticError> {
-        let compressible = self.compressible(media_type, original, neighbours);
+        let compressible = self.compressible(location, media_type, original, neighbours);
         let is_negotiated = compressible.contains(&true) || neighbours.iter().any(Option::is_some);
         let form = |opened: &Opened, coding: Option<Coding>| {
             let bytes = opened.read_if_small().map_err(StaticError::Io)?;
@@ -258,6 +258,7 @@ impl Disk {
     /// precompressed neighbour exists. They are kept in memory, so without memory there are none.
     fn compressible(
         &self,
+        location: &Location,
         media_type: &MediaType,
         original: &Opened,
         neighbours: &[Option<Opened>; 3],
@@ -266,9 +267,11 @@ impl Disk {
             && media_type.is_compressible()
             && (LEAST_TO_COMPRESS..=MOST_TO_COMPRESS).contains(&original.metadata.len())
             && neighbours.iter().all(Option::is_none);
+        let for_all = [self.settings.brotli, self.settings.gzip];
+        let [brotli, gzip] = location.compress().unwrap_or(for_all);
         let mut compressible = [false; 3];
-        compressible[Coding::Brotli.index()] = pays && self.settings.brotli;
-        compressible[Coding::Gzip.index()] = pays && self.settings.gzip;
+        compressible[Coding::Brotli.index()] = pays && brotli;
+        compressible[Coding::Gzip.index()] = pays && gzip;
         compressible
     }
 

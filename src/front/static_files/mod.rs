@@ -52,7 +52,7 @@ use super::body::negotiate::Accepted;
 use super::descriptors::Tries;
 use super::sendfile::file_pool::FilePool;
 use super::sendfile::file_source::SharedFile;
-use crate::config::{Missing, StaticSettings};
+use crate::config::{Listing, Missing, StaticSettings};
 use crate::front::body::multipart::Bodies;
 use crate::front::routing::origin::RequestedOrigin;
 use crate::observe::metrics::METRICS;
@@ -160,6 +160,8 @@ struct FilePreferences {
     accepted: Accepted,
     /// Only of a GET (RFC 9110 §14.2).
     range: Option<HeaderValue>,
+    /// Most ranges in it.
+    max_ranges: usize,
 }
 
 impl StaticFiles {
@@ -237,8 +239,9 @@ impl StaticFiles {
             accepted: Accepted::of(headers),
             range: headers
                 .get(http::header::RANGE)
-                .filter(|_| with_body)
+                .filter(|_| with_body && location.max_ranges() > 0)
                 .cloned(),
+            max_ranges: location.max_ranges(),
         };
         let (answered, decoded) = match decoded {
             Ok(path) => {
@@ -250,8 +253,11 @@ impl StaticFiles {
                     (answered, _) => answered,
                 };
                 let answered = match answered {
-                    Err(StaticError::NotFound) if location.lists() => {
-                        let format = Format::of(query, headers);
+                    Err(StaticError::NotFound) if location.listing() != Listing::No => {
+                        let format = match location.listing() {
+                            Listing::Json => Format::Json,
+                            Listing::No | Listing::AsAsked => Format::of(query, headers),
+                        };
                         self.list(location, &path, query, format, with_body).await
                     }
                     answered => answered,
@@ -483,7 +489,7 @@ impl FilePreferences {
                 if form.has_ranges_for(&self.accepted)
                     && self.conditions.allow_range(&form.validators) =>
             {
-                range::select(range.as_bytes(), form.length)
+                range::select_at_most(range.as_bytes(), form.length, self.max_ranges)
             }
             _ => Selection::Whole,
         }

@@ -16,7 +16,7 @@ use super::StaticError;
 use super::hidden::is_hidden;
 use super::types::MediaType;
 use crate::config;
-use crate::config::{FileTypes, Immutable, Missing, Rank, Scope, StaticLocation};
+use crate::config::{FileTypes, Immutable, Listing, Missing, Rank, Scope, StaticLocation};
 use crate::front::response_rules::ResponseRules;
 use crate::front::routing::origin::RequestedOrigin;
 use crate::front::routing::prefix::{Prefix, PrefixError, next_byte};
@@ -47,7 +47,9 @@ pub struct Location {
     access: usize,
     has_indexes: bool,
     html: bool,
-    listing: bool,
+    listing: Listing,
+    compress: Option<[bool; 2]>,
+    max_ranges: usize,
     rules: ResponseRules,
 }
 
@@ -139,6 +141,8 @@ impl Location {
             has_indexes: location.index,
             html: location.html,
             listing: location.listing,
+            compress: location.compress,
+            max_ranges: location.max_ranges,
             rules,
         })
     }
@@ -207,9 +211,19 @@ impl Location {
         })
     }
 
-    /// True if a directory without an index is listed.
-    pub(super) fn lists(&self) -> bool {
+    /// The listing of a directory without an index.
+    pub(super) fn listing(&self) -> Listing {
         self.listing
+    }
+
+    /// True for brotli and for gzip if its text is compressed so; `None` as the settings for all files say.
+    pub(super) fn compress(&self) -> Option<[bool; 2]> {
+        self.compress
+    }
+
+    /// Most ranges in a request.
+    pub(super) fn max_ranges(&self) -> usize {
+        self.max_ranges
     }
 
     /// Its index among the locations.

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::config::MAX_RANGES;
+
 /// The part of a representation to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Selection {
@@ -19,6 +21,11 @@ pub(super) enum Selection {
 
 /// Reads the value of a `Range` field for a representation of `length` bytes.
 pub(super) fn select(value: &[u8], length: u64) -> Selection {
+    select_at_most(value, length, MAX_RANGES)
+}
+
+/// As [`select`]; for more than `most` ranges everything is selected.
+pub(super) fn select_at_most(value: &[u8], length: u64, most: usize) -> Selection {
     let Some(specs) = byte_ranges(value) else {
         return Selection::Whole;
     };
@@ -27,7 +34,7 @@ pub(super) fn select(value: &[u8], length: u64) -> Selection {
     let mut is_whole = false;
     for spec in specs {
         count += 1;
-        let Some(spec) = Spec::read(spec).filter(|_| count <= MAX_RANGES) else {
+        let Some(spec) = Spec::read(spec).filter(|_| count <= most) else {
             return Selection::Whole;
         };
         // RFC 9110 §14.1.2: a non-empty suffix is satisfiable even for an empty file; no
@@ -117,10 +124,6 @@ fn without_overlaps(parts: Vec<Range<u64>>) -> Vec<Range<u64>> {
         false => merged,
     }
 }
-
-/// Readers of PDF files request some ten ranges at once. For more than this the whole file is sent,
-/// which costs less than a response of many small parts.
-pub(super) const MAX_RANGES: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -25,21 +25,28 @@ impl MediaType {
     /// The type of the file called `name` in the location of this prefix, which is empty for the
     /// whole site. `set` has the types of the settings.
     pub(super) fn of(prefix: &str, name: &str, set: &FileTypes) -> Self {
-        if let Some(declared) = by_ending(name, |end| set.get(end))
-            && let Ok(value) = HeaderValue::from_str(declared)
-            && let Some(essence) = declared.split(';').next()
-        {
-            let essence = essence.trim_end().to_ascii_lowercase();
-            let has_parameters = declared.contains(';');
-            return match has_parameters {
-                true => Self {
-                    value,
-                    essence: essence.into(),
-                },
-                false => Self::plain(essence.into()),
-            };
+        if let Some(declared) = by_ending(name, |end| set.get(end)) {
+            return Self::declared(declared);
         }
-        Self::plain(known(prefix, name).into())
+        match (known(prefix, name), set.get(ANY)) {
+            (Some(essence), _) => Self::plain(essence.into()),
+            (None, None) => Self::plain(UNKNOWN.into()),
+            (None, Some(declared)) => Self::declared(declared),
+        }
+    }
+
+    /// A type of the settings.
+    fn declared(text: &str) -> Self {
+        let essence = text.split(';').next().unwrap_or_default();
+        let essence = essence.trim_end().to_ascii_lowercase();
+        match HeaderValue::from_str(text) {
+            Ok(value) if text.contains(';') => Self {
+                value,
+                essence: essence.into(),
+            },
+            Ok(_) => Self::plain(essence.into()),
+            Err(_) => Self::plain(UNKNOWN.into()),
+        }
     }
 
     /// A type with the charset that text nearly always has.
@@ -138,27 +145,21 @@ fn is_text(essence: &str) -> bool {
         )
 }
 
-/// The type without a setting.
-fn known(prefix: &str, name: &str) -> &'static str {
+/// The type without a setting; `None` for names of which nothing is known.
+fn known(prefix: &str, name: &str) -> Option<&'static str> {
     let file = name.rsplit('/').next().unwrap_or(name);
     let well_known = well_known(prefix, name).and_then(|below| WELL_KNOWN.get(&*below).copied());
     // Apple requests it at the root of the site too.
     if file == APPLE_APP_SITE_ASSOCIATION {
-        return "application/json";
+        return Some("application/json");
     }
-    if let Some(essence) = well_known {
-        return essence;
+    if well_known.is_some() {
+        return well_known;
     }
-    let Some((_, extension)) = file.rsplit_once('.') else {
-        return UNKNOWN;
-    };
+    let (_, extension) = file.rsplit_once('.')?;
     let extension = extension.to_ascii_lowercase();
-    match TYPES.get(&*extension) {
-        Some(essence) => essence,
-        None => mime_guess::from_ext(&extension)
-            .first_raw()
-            .unwrap_or(UNKNOWN),
-    }
+    let own = TYPES.get(&*extension).copied();
+    own.or_else(|| mime_guess::from_ext(&extension).first_raw())
 }
 
 /// The part of a path after `/.well-known/`, if it has one.
@@ -188,6 +189,8 @@ where
 }
 
 const UNKNOWN: &str = "application/octet-stream";
+/// In the settings: names of which nothing is known.
+const ANY: &str = "*";
 
 const APPLE_APP_SITE_ASSOCIATION: &str = "apple-app-site-association";
 
@@ -517,6 +520,20 @@ mod tests {
         }
         assert!(type_of("a.ts", &set).is_compressible());
         assert!(!type_of("a.ts", &[]).is_compressible());
+    }
+
+    #[test]
+    fn a_star_is_the_type_of_names_of_which_nothing_is_known() {
+        let set = [("*", "text/plain"), ("own", "text/x.own")];
+        for (name, expected) in [
+            ("README", "text/plain; charset=utf-8"),
+            ("a.unheard-of", "text/plain; charset=utf-8"),
+            ("a.own", "text/x.own; charset=utf-8"),
+            ("a.png", "image/png"),
+            ("a.bin", "application/octet-stream"),
+        ] {
+            assert_eq!(type_of(name, &set).value, expected, "{name}");
+        }
     }
 
     #[test]

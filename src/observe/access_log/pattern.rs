@@ -2,7 +2,7 @@
 //!
 //! A pattern that begins with `{` is taken for JSON: values are escaped as nginx's `escape=json` does, and
 //! what is not known is empty. In all others values are escaped as `escape=default` does, with a hyphen for
-//! what is not known. The text around is copied.
+//! what is not known. `${name:-text}` has another text for that. The text around is copied.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -26,7 +26,16 @@ pub struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Variable(&'static str),
+    Variable {
+        name: Name,
+        /// The text for a value that is not known, in place of the usual one.
+        missing: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Name {
+    Known(&'static str),
     /// A variable of the application, without [`OF_APPLICATION`].
     OfApplication(String),
 }
@@ -50,7 +59,9 @@ pub const VARIABLES: &[&str] = &[
     "request_id",
     "request_method",
     "request_time",
+    "request_time_6",
     "request_time_ms",
+    "request_time_s",
     "request_time_us",
     "request_uri",
     "scheme",
@@ -83,15 +94,25 @@ impl Pattern {
             let name = &from[..from.find(is_end).unwrap_or(from.len())];
             let known = VARIABLES.iter().find(|known| **known == name);
             let own = name.strip_prefix(OF_APPLICATION);
-            parts.push(match (known, own) {
-                (Some(known), _) => Part::Variable(known),
-                (None, Some(own)) if !own.is_empty() => Part::OfApplication(own.to_owned()),
+            let found = match (known, own) {
+                (Some(known), _) => Name::Known(known),
+                (None, Some(own)) if !own.is_empty() => Name::OfApplication(own.to_owned()),
                 _ => return Err(name.to_owned()),
-            });
+            };
             rest = &from[name.len()..];
+            let mut missing = None;
             if inside.is_some() {
-                rest = rest.strip_prefix('}').ok_or_else(|| format!("{{{name}"))?;
+                let (text, behind) = rest.split_once('}').ok_or_else(|| format!("{{{name}"))?;
+                missing = text.strip_prefix(":-").map(str::to_owned);
+                if missing.is_none() && !text.is_empty() {
+                    return Err(format!("{{{name}"));
+                }
+                rest = behind;
             }
+            parts.push(Part::Variable {
+                name: found,
+                missing,
+            });
         }
         parts.push(Part::Text(rest.to_owned()));
         Ok(Self {
@@ -106,15 +127,20 @@ impl Pattern {
         for part in &self.parts {
             match part {
                 Part::Text(text) => line.extend_from_slice(text.as_bytes()),
-                Part::Variable(name) => {
-                    let (value, longest) = value(name, entry);
-                    self.push(&mut line, &value, longest);
-                }
-                Part::OfApplication(name) => {
-                    let mut vars = entry.log_vars.iter();
-                    let found = vars.find(|(known, _)| **known == *name.as_bytes());
-                    let value = found.map_or(&b""[..], |(_, value)| value);
-                    self.push(&mut line, value, LONGEST_TARGET);
+                Part::Variable { name, missing } => {
+                    let (value, longest) = match name {
+                        Name::Known(name) => value(name, entry),
+                        Name::OfApplication(name) => {
+                            let mut vars = entry.log_vars.iter();
+                            let found = vars.find(|(known, _)| **known == *name.as_bytes());
+                            let value = found.map(|(_, value)| value.to_vec());
+                            (value.unwrap_or_default(), LONGEST_TARGET)
+                        }
+                    };
+                    match missing.as_ref().filter(|_| value.is_empty()) {
+                        Some(text) => line.extend_from_slice(text.as_bytes()),
+                        None => self.push(&mut line, &value, longest),
+                    }
                 }
             }
         }
@@ -167,6 +193,12 @@ fn value(name: &str, entry: &AccessLogEntry<'_>) -> (Vec<u8>, usize) {
         "request_id" => text(entry.request_id.to_owned()),
         "request_method" => named(Some(entry.method)),
         "request_time" => text(in_seconds(entry.duration)),
+        "request_time_6" => text(format!(
+            "{}.{:06}",
+            entry.duration.as_secs(),
+            entry.duration.subsec_micros()
+        )),
+        "request_time_s" => text(entry.duration.as_secs().to_string()),
         "request_time_ms" => text(entry.duration.as_millis().to_string()),
         "request_time_us" => text(entry.duration.as_micros().to_string()),
         "request_uri" => (entry.target.to_vec(), LONGEST_TARGET),
@@ -288,9 +320,14 @@ mod tests {
         );
         check("$uri $args $request_uri ${status}x", "/a b=1 /a?b=1 404x");
         check(
-            "$request_time $request_time_ms $request_time_us",
-            "1.234 1234 1234567",
+            "$request_time $request_time_ms $request_time_us $request_time_s $request_time_6",
+            "1.234 1234 1234567 1 1.234567",
         );
+        check(
+            "${http_referer} ${http_referer:-} ${http_referer:-none} ${status:-none}",
+            "-  none 404",
+        );
+        check("{\"a\": \"${remote_user:--}\"}", "{\"a\": \"-\"}");
         check(
             "$msec $upstream_response_time $worker",
             "1500000000.250 0.020 3",
@@ -307,6 +344,8 @@ mod tests {
             ("$a", "a"),
             ("$", ""),
             ("${status", "{status"),
+            ("${status:}", "{status"),
+            ("${status:-", "{status"),
             ("$statusx", "statusx"),
             ("$logvar_", "logvar_"),
         ] {

@@ -12,6 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pyserve::internals::Trust;
 use pyserve::internals::protocol::forwarded::is_noticed;
 use pyserve::internals::protocol::limits::{PARSER_LIMIT, check, valid_host};
 use pyserve::internals::protocol::plain::{Plain, Recognised, read, target};
@@ -41,7 +42,8 @@ pub fn run(input: &[u8]) {
 fn heard(input: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
     match target(input) {
         Recognised::Plain(target) => {
-            let heard = read(input, trusted);
+            let trust = Trust::default();
+            let heard = read(input, trusted.then_some(&trust));
             if let Recognised::Plain(plain) = &heard {
                 assert_eq!(plain.target, target);
             }
@@ -115,7 +117,7 @@ fn check_fields(plain: &Plain<'_>, headers: &HeaderMap, trusted: bool) {
     }
     let mut kept = HeaderMap::new();
     for (name, value) in headers {
-        if trusted && (is_noticed(name) || name == "x-request-id") {
+        if trusted && (is_noticed(name, &Trust::default()) || name == "x-request-id") {
             kept.append(name, value.clone());
         }
     }

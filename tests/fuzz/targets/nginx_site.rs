@@ -50,6 +50,7 @@ pub fn run(input: &[u8]) {
         found_app: (known & 2 != 0).then(|| "site:app".to_owned()),
         binds: vec!["127.0.0.1:8000".to_owned()],
         sockets: vec!["/run/app.sock".to_owned(), ":3031".to_owned()],
+        trusts: false,
         hosts: vec!["web".to_owned()],
         deadline: (known & 4 != 0).then_some(20),
         is_dir: &|_| known & 8 == 0,

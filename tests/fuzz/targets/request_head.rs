@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Version, request};
+use pyserve::internals::Trust;
 use pyserve::internals::context::{Client, Endpoints, RequestFacts};
 use pyserve::internals::protocol::forwarded::{is_noticed, resolve};
 use pyserve::internals::protocol::limits::{MAX_FIELDS, MAX_HEAD, check, valid_host};
@@ -155,6 +156,9 @@ fn check_variables(mut head: request::Parts, host: String) {
         let refused = ["TRANSFER_ENCODING", "CONTENT_LENGTH", "CONTENT_TYPE"];
         assert!(!refused.contains(&field), "{name}");
         let spelt = HeaderName::try_from(spelt).expect("a field's name");
-        assert!(!is_noticed(&spelt), "what no trusted proxy says: {name}");
+        assert!(
+            !is_noticed(&spelt, &Trust::default()),
+            "what no trusted proxy says: {name}"
+        );
     }
 }

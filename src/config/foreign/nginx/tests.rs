@@ -46,6 +46,7 @@ fn reading_with(
         found_app: None,
         binds: vec!["127.0.0.1:8000".to_owned()],
         sockets: Vec::new(),
+        trusts: false,
         hosts: Vec::new(),
         deadline,
         is_dir,
@@ -516,6 +517,12 @@ fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
         };
         let found = ["trust", "trust_fields", "trust_hops", "proxy_protocol"].map(value);
         assert_eq!(found, expected, "{lines}");
+        let field = lines.split("real_ip_header ").nth(1);
+        let field = field.and_then(|rest| rest.split(';').next());
+        let field = field.filter(|name| *name != "proxy_protocol");
+        let is_default = lines.contains("real_ip_from") && !lines.contains("real_ip_header");
+        let field = field.or(is_default.then_some("X-Real-IP"));
+        assert_eq!(value("trust_header"), field.unwrap_or_default(), "{lines}");
         assert_eq!(reading.exit_code(), code, "{lines}");
     };
     let net = "set_real_ip_from 10.0.0.0/8;";
@@ -528,6 +535,12 @@ fn addresses_of_proxies_are_read_as_by_the_real_ip_module_and_nothing_else() {
     check(
         &format!("{net} {by_for} real_ip_recursive on;"),
         ["10.0.0.0/8", "for", "", ""],
+        0,
+    );
+    check(net, ["10.0.0.0/8", "for", "1", ""], 0);
+    check(
+        &format!("{net} real_ip_header CF-Connecting-IP;"),
+        ["10.0.0.0/8", "for", "1", ""],
         0,
     );
     check(
@@ -582,7 +595,8 @@ fn a_redirect_to_https_with_fields_of_the_site_is_a_location_that_has_them() {
         assert_eq!(is_setting, !is_location, "{text}");
         let mut tables = reading.layer.locations.iter();
         let redirect = tables.find(|table| table.entry("redirect").is_some());
-        let header = redirect.map(|table| table.entry("header").is_some());
+        let is_for_all = reading.layer.entry("header").is_some();
+        let header = redirect.map(|table| is_for_all || table.entry("header").is_some());
         assert_eq!(header, is_location.then_some(true), "{text}");
     }
 }
@@ -940,6 +954,7 @@ fn a_password_file_with_hashes_that_the_start_refuses_is_not_honoured() {
         found_app: None,
         binds: Vec::new(),
         sockets: Vec::new(),
+        trusts: false,
         hosts: Vec::new(),
         deadline: None,
         is_dir: &|_| true,
@@ -953,4 +968,97 @@ fn a_password_file_with_hashes_that_the_start_refuses_is_not_honoured() {
         panic!("{line:?}");
     };
     assert_eq!(why, "/etc/htp, line 1: user u: an MD5 hash");
+}
+
+#[test]
+fn a_directive_in_a_wrong_block_makes_the_whole_file_wrong() {
+    for (text, is_wrong) in [
+        (
+            "server { keepalive_timeout 5; location / { return 404; } }",
+            false,
+        ),
+        (
+            "server { location / { gzip_types text/css; root /srv; } }",
+            false,
+        ),
+        (
+            "server { location / { access_log off; if ($request_method = POST) { return 405; } root /srv; } }",
+            false,
+        ),
+        (
+            "server { location / { ssl_ciphers HIGH; root /srv; } }",
+            true,
+        ),
+        ("server { location / { listen 80; root /srv; } }", true),
+        (
+            "server { location / { large_client_header_buffers 4 8k; root /srv; } }",
+            true,
+        ),
+        (
+            "server { upstream a { server b:1; } location / { root /srv; } }",
+            true,
+        ),
+        (
+            "server { location / { root /srv; if ($host = a) { expires 1h; } } }",
+            false,
+        ),
+        (
+            "server { location / { root /srv; if ($host = a) { proxy_set_header A b; } } }",
+            true,
+        ),
+        (
+            "events { worker_connections 5; } http { server { location / { root /srv; } } }",
+            false,
+        ),
+        (
+            "worker_connections 5; events { } http { server { location / { root /srv; } } }",
+            true,
+        ),
+    ] {
+        let reading = reading(text, false);
+        assert_eq!(reading.exit_code() == 2, is_wrong, "{text}");
+    }
+}
+
+#[test]
+fn gzip_of_a_location_or_another_server_differs_from_that_for_all() {
+    let text = "gzip off;\nserver { location /a { root /s; gzip on; } location / { proxy_pass http://a; } }\n\
+                server { server_name b; gzip on; location / { proxy_pass http://a; } location /c { root /s; gzip off; } }";
+    let reading = reading(text, false);
+    let of_all = ["compress", "static_compress"].map(|name| reading.layer.entry(name).is_some());
+    assert_eq!(of_all, [true, true]);
+    let tables = reading.layer.locations.iter();
+    let found: Vec<_> = tables
+        .map(|table| table.entry("compress").map(|entry| entry.values.join(" ")))
+        .collect();
+    let codings = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        found,
+        [codings("br gzip"), None, codings("zstd br gzip"), None]
+    );
+}
+
+#[test]
+fn values_that_nginx_reads_in_another_way_are_not_honoured_as_they_stand() {
+    let check = |line: &str, expected: &str| {
+        let text = format!(
+            "server {{ listen 443 ssl; ssl_certificate /c; ssl_certificate_key /k;\n{line}\n}}"
+        );
+        let reading = reading(&text, false);
+        let found = reading
+            .lines
+            .iter()
+            .find(|line| line.place.line == 2)
+            .unwrap();
+        assert_eq!(found.verdict.word(), expected, "{line}: {}", found.verdict);
+    };
+    check("ssl_protocols TLSv1.2 TLSv1.3;", "already_so");
+    check("ssl_protocols TLSv1.3;", "honoured");
+    check("ssl_protocols TLSv1.2;", "differs");
+    check("ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;", "differs");
+    let text =
+        "server { listen 443 ssl;\nssl_certificate /c/$host.pem;\nssl_certificate_key /k;\n}";
+    let reading = reading(text, false);
+    assert_eq!(reading.exit_code(), 1);
+    assert!(reading.layer.entry("tls_cert").is_none());
 }

@@ -139,6 +139,8 @@ const NO_EFFECT: &[(&str, &str)] = &[
         "`pyserve status`, `reload` and `stop` control the server",
     ),
 ];
+/// The variables that change with the user.
+const OF_THAT_USER: &str = "HOME, USER and LOGNAME follow, which supervisord leaves as they are";
 const ROTATION: &str = "output goes to the log, with the name of the program";
 /// Options that [`Meaning::program`] decides about.
 const OWN: &[&str] = &[
@@ -317,8 +319,16 @@ impl Meaning<'_> {
                 if let Some(at) = self.find(section, "environment") {
                     self.environment(section, at);
                 }
-                let so = Verdict::AlreadySo("the server stays in the foreground".to_owned());
-                self.say(self.find(section, "nodaemon"), so);
+                if let Some(at) = self.find(section, "nodaemon") {
+                    let so = "the server stays in the foreground".to_owned();
+                    let verdict = match is_true(&self.items[at].value) {
+                        true => Verdict::AlreadySo(so),
+                        false => Verdict::NoEffect(format!(
+                            "{so}: let systemd, a container or the shell (`&`) run it"
+                        )),
+                    };
+                    self.say(Some(at), verdict);
+                }
                 self.identity(section);
                 Verdict::NoEffect("it is about supervisord itself: pyserve starts and watches all processes".to_owned())
             }
@@ -338,7 +348,7 @@ impl Meaning<'_> {
     fn identity(&mut self, section: &str) {
         match self.value(section, "user", 0) {
             Some(user) if user != "root" && user != "0" && self.around.is_root => {
-                self.set(section, "user", "uid", user);
+                self.set_user(section, user);
             }
             Some(_) => {
                 let so = "the server runs as the user who starts it".to_owned();
@@ -351,6 +361,15 @@ impl Meaning<'_> {
         }
         if let Some(directory) = self.value(section, "directory", 0) {
             self.set(section, "directory", "chdir", directory);
+        }
+    }
+
+    /// The user of the server, by this option.
+    fn set_user(&mut self, section: &str, user: String) {
+        let at = self.find(section, "user");
+        self.set(section, "user", "uid", user);
+        if let Some(Verdict::Honoured(text)) = at.and_then(|at| self.verdicts[at].as_mut()) {
+            text.push_str(&format!(" ({OF_THAT_USER}; without supplementary groups)"));
         }
     }
 

@@ -57,6 +57,41 @@ fn fields_of_untrusted_peers_are_removed_and_change_nothing() {
 }
 
 #[test]
+fn the_client_is_read_from_the_one_field_of_the_settings() {
+    let check = |fields: &[(&str, &str)], is_trusted: bool, expected: &str| {
+        let mut headers = headers(fields);
+        let mut trust = trust(&["10.0.0.0/8"]);
+        trust.read_client_from(HeaderName::from_static("cf-connecting-ip"));
+        let client = resolve(&mut headers, None, &ends(is_trusted), &trust);
+        assert_eq!(address_of(&client), expected, "{fields:?}");
+        let is_kept = headers.contains_key("cf-connecting-ip");
+        assert!(!is_kept || is_trusted, "{fields:?}");
+    };
+    let own = ("cf-connecting-ip", "203.0.113.9");
+    let by_for = ("x-forwarded-for", "192.0.2.1");
+    check(&[own, by_for], true, "203.0.113.9");
+    check(&[own], false, "10.0.0.1 4000");
+    check(&[by_for], true, "10.0.0.1 4000");
+    check(&[("forwarded", "for=192.0.2.1")], true, "10.0.0.1 4000");
+    // nginx 1.22: the first field of the name, the last address of a list that is not trusted.
+    check(&[own, (own.0, "192.0.2.2")], true, "203.0.113.9");
+    check(&[(own.0, "192.0.2.1, 192.0.2.2")], true, "192.0.2.2");
+    check(&[(own.0, "192.0.2.1 10.0.0.7, ")], true, "192.0.2.1");
+    check(&[(own.0, "2001:db8::1")], true, "2001:db8::1");
+    check(&[(own.0, "unknown"), by_for], true, "10.0.0.1 4000");
+
+    let mut trust = trust(&["10.0.0.0/8"]);
+    trust.read_client_from(FOR);
+    for (field, expected) in [
+        (by_for, "192.0.2.1"),
+        (("forwarded", "for=192.0.2.1"), "10.0.0.1 4000"),
+    ] {
+        let client = resolve(&mut headers(&[field]), None, &ends(true), &trust);
+        assert_eq!(address_of(&client), expected);
+    }
+}
+
+#[test]
 fn peers_say_no_more_than_the_settings_read_from_them() {
     use ForwardedFact::{For, Host, Proto};
     let fields = [
@@ -241,6 +276,39 @@ fn lists_are_read_at_the_clients_place() {
     check("203.0.113.9", "wss", Scheme::Https);
     check("203.0.113.9", "gopher", Scheme::Http);
     check("", "http, https", Scheme::Https);
+}
+
+#[test]
+fn fields_of_few_proxies_declare_the_scheme_where_the_settings_name_them() {
+    use ForwardedFact::{For, Proto, Protocol, Ssl};
+    let check = |facts: &[ForwardedFact], fields: &[(&str, &str)], expected: Scheme| {
+        let mut trust = trust(&["10.0.0.0/8"]);
+        trust.limit(facts.to_vec(), None);
+        let mut headers = headers(fields);
+        let client = resolve(&mut headers, None, &ends(true), &trust);
+        assert_eq!(client.scheme, expected, "{facts:?} {fields:?}");
+        headers
+    };
+    let (on, off) = (("x-forwarded-ssl", "on"), ("x-forwarded-ssl", "off"));
+    let ssl = ("x-forwarded-protocol", "ssl");
+    let http = ("x-forwarded-proto", "http");
+    check(&[], &[on, ssl], Scheme::Http);
+    check(&[For, Proto], &[on, ssl], Scheme::Http);
+    check(&[Proto, Ssl, Protocol], &[ssl, off], Scheme::Http);
+    check(&[Proto, Ssl, Protocol], &[on, ssl, http], Scheme::Http);
+    check(&[Ssl], &[on, http], Scheme::Https);
+    check(&[Ssl], &[ssl], Scheme::Http);
+    check(&[Ssl], &[("forwarded", "proto=https")], Scheme::Http);
+    let headers = check(&[Proto, Ssl, Protocol], &[ssl], Scheme::Https);
+    assert_eq!(headers["x-forwarded-protocol"], "ssl", "as it was sent");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+    let headers = check(&[Proto, Ssl, Protocol], &[on], Scheme::Https);
+    assert_eq!(headers["x-forwarded-ssl"], "on");
+    check(
+        &[Protocol],
+        &[("x-forwarded-protocol", "https")],
+        Scheme::Https,
+    );
 }
 
 #[test]

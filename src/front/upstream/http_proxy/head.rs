@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Version, request};
 
-use crate::front::context::{HostIsStated, RequestFacts, is_plain};
+use crate::front::context::{RequestFacts, Stated, is_plain};
 use crate::front::header_case::write_name;
 use crate::front::upstream::reply_head::{listed, listed_in};
 
@@ -99,19 +99,28 @@ pub fn build(
         }
     }
     push(&mut head, &REQUEST_ID, facts.request_id.as_bytes());
-    push(&mut head, &FOR, &forwarded_for(asked, facts));
-    push(&mut head, &PROTO, client.scheme.as_str().as_bytes());
-    let host = match asked.extensions.get::<HostIsStated>() {
-        Some(_) => asked.headers.get(HOST_ASKED).map(HeaderValue::as_bytes),
-        None => Some(client.host.as_bytes()),
+    let stated = asked.extensions.get::<Stated>();
+    let is_stated = |of: fn(&Stated) -> bool| stated.is_some_and(of);
+    match is_stated(|stated| stated.addresses) {
+        true => push(&mut head, &FOR, value(asked, &FOR)),
+        false => push(&mut head, &FOR, &forwarded_for(asked, facts)),
+    }
+    let scheme = match is_stated(|stated| stated.scheme) {
+        true => value(asked, &PROTO),
+        false => client.scheme.as_str().as_bytes(),
     };
-    push(&mut head, &HOST_ASKED, host.unwrap_or_default());
+    push(&mut head, &PROTO, scheme);
+    let host = match is_stated(|stated| stated.host) {
+        true => value(asked, &HOST_ASKED),
+        false => client.host.as_bytes(),
+    };
+    push(&mut head, &HOST_ASKED, host);
     let mut number = itoa::Buffer::new();
-    push(
-        &mut head,
-        &PORT,
-        number.format(client.server_port).as_bytes(),
-    );
+    let port = match is_stated(|stated| stated.port) {
+        true => value(asked, &PORT),
+        false => number.format(client.server_port).as_bytes(),
+    };
+    push(&mut head, &PORT, port);
     // RFC 9110 §8.6: a GET without content has no `Content-Length`. WebSocket servers take one for
     // the announcement of a body, and wait for it or refuse it.
     let is_plain_upgrade = protocols.is_some() && asked.method == Method::GET;
@@ -128,6 +137,11 @@ pub fn build(
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// The value of the first field of a name.
+fn value<'a>(asked: &'a request::Parts, name: &HeaderName) -> &'a [u8] {
+    asked.headers.get(name).map_or(b"", HeaderValue::as_bytes)
 }
 
 /// The addresses from trusted proxies, followed by the peer of the connection.

@@ -7,6 +7,8 @@ use crate::config::native;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     app(meaning);
+    let why = "the program is called so in gunicorn, and applications look for that in sys.argv";
+    meaning.imply("argv", &["gunicorn"], why);
     if let Some((at, dir)) = meaning.given("chdir")
         && let Some(dir) = dir.text().filter(|dir| !dir.is_empty())
     {

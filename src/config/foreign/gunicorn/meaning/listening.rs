@@ -1,9 +1,10 @@
 //! Addresses, proxies, and as whom the server runs.
 
+use super::processes;
+use super::scheme;
 use super::tls;
 use super::{Meaning, listed};
 use crate::config::foreign::Verdict;
-use crate::config::foreign::gunicorn::value::Value;
 use crate::config::trust::Trust;
 
 /// Bytes and fields of request headers that pyserve takes.
@@ -112,15 +113,28 @@ fn users(meaning: &mut Meaning<'_>) {
             continue;
         };
         match meaning.around.is_root {
-            true => meaning.set(at, setting, value.texts()),
+            true => {
+                meaning.set(at, setting, value.texts());
+                if name == "user" {
+                    let note = match meaning.given("group") {
+                        Some(_) => AS_THAT_USER.to_owned(),
+                        None => format!(
+                            "and its own group, where gunicorn keeps that of root; {AS_THAT_USER}"
+                        ),
+                    };
+                    meaning.note(at, &note);
+                }
+            }
             false => meaning.no_effect(at, "only root can become another user"),
         }
     }
 }
 
+/// The differences for an application that runs as another user.
+const AS_THAT_USER: &str = "HOME, USER and LOGNAME follow, which gunicorn leaves as they are; without supplementary groups";
+
 fn trusted(meaning: &mut Meaning<'_>) {
-    let reason = "gunicorn takes the scheme alone from proxies; here also the client, for REMOTE_ADDR and the log";
-    meaning.imply("trust_fields", &["for,proto"], reason);
+    scheme::decide(meaning);
     let by_variable = meaning.around.environment.variable("FORWARDED_ALLOW_IPS");
     let variable = by_variable.map(|value| value.to_string_lossy().into_owned());
     match meaning.given("forwarded_allow_ips") {
@@ -132,7 +146,9 @@ fn trusted(meaning: &mut Meaning<'_>) {
                 let why = "every client could claim any address and scheme: proxies on this machine and in private networks are trusted, name others with `trust`";
                 meaning.say(at, Verdict::Dangerous(why.to_owned()));
             } else if proxies.is_empty() {
-                meaning.already(at, "no proxy is trusted");
+                let only_sockets = vec!["unix".to_owned()];
+                meaning.set(at, "trust", only_sockets);
+                meaning.note(at, "as in gunicorn, peers on Unix sockets alone");
             } else if let Some(wrong) = proxies
                 .iter()
                 .find(|proxy| Trust::default().add(proxy).is_err())
@@ -152,7 +168,8 @@ fn trusted(meaning: &mut Meaning<'_>) {
             }
             Some(text) => {
                 let proxies = listed(&text);
-                let proxies: Vec<_> = proxies.iter().map(String::as_str).collect();
+                let proxies = proxies.iter().map(String::as_str);
+                let proxies: Vec<_> = proxies.chain(["unix"]).collect();
                 meaning.imply("trust", &proxies, "FORWARDED_ALLOW_IPS");
             }
             None => meaning.imply(
@@ -161,27 +178,6 @@ fn trusted(meaning: &mut Meaning<'_>) {
                 "gunicorn trusts proxies on this machine without `forwarded_allow_ips`",
             ),
         },
-    }
-    if let Some((at, Value::Map(fields))) = meaning.given("secure_scheme_headers") {
-        let is_usual = |(name, value): &(String, Value)| {
-            let usual = [
-                ("X-FORWARDED-PROTO", "https"),
-                ("X-FORWARDED-PROTOCOL", "ssl"),
-                ("X-FORWARDED-SSL", "on"),
-            ];
-            let value = value.text().unwrap_or_default();
-            usual.contains(&(&*name.to_ascii_uppercase(), &*value))
-        };
-        match fields.iter().all(is_usual) {
-            true => meaning.already(at, "X-Forwarded-Proto of trusted proxies sets the scheme"),
-            false => meaning.say(
-                at,
-                Verdict::Unsupported(
-                    "the scheme is that of X-Forwarded-Proto or Forwarded: have the proxy set one of them"
-                        .to_owned(),
-                ),
-            ),
-        }
     }
 }
 
@@ -206,6 +202,8 @@ fn proxy_protocol(meaning: &mut Meaning<'_>) {
             true => meaning.set(at, "proxy_protocol", networks.clone()),
             false => meaning.already(at, "it is off"),
         }
+        let note = "these peers have to send it on every connection, where gunicorn also takes requests without it";
+        meaning.note(at, note);
     }
     if let Some((at, _)) = allowed {
         match (is_on, is_any) {
@@ -238,7 +236,12 @@ fn limits(meaning: &mut Meaning<'_>) {
                 at,
                 "connections of clients stay open: `keepalive_timeout` is their time",
             ),
-            _ => meaning.set(at, "keepalive_timeout", value.texts()),
+            _ => {
+                meaning.set(at, "keepalive_timeout", value.texts());
+                if processes::closes_connections(meaning) {
+                    meaning.note(at, "sync workers of gunicorn close each connection");
+                }
+            }
         }
     }
     for (name, most, what) in [

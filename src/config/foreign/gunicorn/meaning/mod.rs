@@ -8,6 +8,7 @@ mod hooks;
 mod listening;
 mod logging;
 mod processes;
+mod scheme;
 mod tls;
 
 use super::reader::{Item, Settings};

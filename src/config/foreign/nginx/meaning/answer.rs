@@ -4,7 +4,7 @@ use super::files::Content;
 use super::locations::Context;
 use super::redirects::{self, Fixed};
 use super::try_files;
-use super::{Meaning, Table, access, files, method_conditions, methods, rules, upstreams};
+use super::{Meaning, Table, access, files, method_conditions, methods, rules, types, upstreams};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::templates;
 
@@ -83,7 +83,7 @@ fn for_all_methods(
             Some(fixed) => {
                 fixed.enter(table, path);
                 rules::enter(meaning, context, at, table);
-                meaning.honoured(line, table.shown());
+                meaning.honoured(line, format!("{}{}", table.shown(), types::note(table)));
             }
             None => refuse(
                 meaning,

@@ -4,17 +4,29 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::locations::{Context, Location, Paths, plain};
+use super::locations::{self, Context, Location, Paths, plain};
 use super::redirects::{self, Fixed};
-use super::response_fields::add;
-use super::{Meaning, Table, try_files};
+use super::{Meaning, Table, try_files, types};
 use crate::config::foreign::Verdict;
 use crate::config::response_rules::ErrorPage;
 
 /// `error_page` with pages in files or texts.
 pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &mut Table) {
     intercept(meaning, at, table);
+    let is_part = at != context.site.server;
+    let is_before = at == context.site.at && (is_part || meaning.has(at, |name| name == "return"));
+    // The locations of an `if` that is a site of its own are those of the server around.
+    let around = (is_part && is_before).then(|| Context {
+        site: context.site,
+        locations: locations::of(meaning, context.site.server),
+    });
+    let context = around.as_ref().unwrap_or(context);
     for line in meaning.nearest(Some(at), "error_page") {
+        // nginx looks for a path in the server again, whose `return` answers again: the built-in page.
+        let page = meaning.args(line).last().copied().unwrap_or_default();
+        if is_before && !page.starts_with('@') {
+            continue;
+        }
         if try_files::is_of_returns(meaning, context, line) {
             // The `return` decides.
             continue;
@@ -24,7 +36,7 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
         ) {
             continue;
         }
-        let Some(value) = value(meaning, context, line) else {
+        let Some(value) = value(meaning, context, (at, line)) else {
             continue;
         };
         if let Err(problem) = ErrorPage::parse(&value, Path::new("/")) {
@@ -37,7 +49,7 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
             && !has_own_pages(meaning, context);
         match is_for_all {
             true => meaning.append(line, "error_page", value),
-            false => add(table, "error_page", value),
+            false => table.append("error_page", value),
         }
     }
 }
@@ -65,7 +77,11 @@ fn intercept(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
 }
 
 /// The setting of an `error_page`; `None` for one that has its verdict.
-fn value(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) -> Option<String> {
+fn value(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (at, line): (usize, usize),
+) -> Option<String> {
     let mut args = meaning.args(line);
     let page = args.pop()?;
     let status = args.iter().position(|arg| arg.starts_with('='));
@@ -92,6 +108,12 @@ fn value(meaning: &mut Meaning<'_>, context: &Context<'_>, line: usize) -> Optio
         Some(status) => format!("{status} "),
     };
     if let Some(file) = page_file(meaning, context, page) {
+        let block = location_of(context, page).map_or(context.site.at, |location| location.at);
+        if types::differs(meaning, (at, block), &file) {
+            let text = "a page without an extension has the default_type of the location where the error is: give its name an extension";
+            meaning.unsupported(line, text);
+            return None;
+        }
         if let Some(named) = page.starts_with('@').then(|| context.named(page)).flatten() {
             meaning.honoured(named, "the page for errors");
             meaning.say_inside(named, &Verdict::Honoured(format!("the page {file}")));

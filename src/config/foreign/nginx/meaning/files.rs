@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::locations::{Context, Paths, plain};
-use super::redirects::{self, Fixed, expanded, variable};
+use super::redirects::{Fixed, expanded, variable};
 use super::try_files::{Missing, handler, missing, tries_directories, tries_html, without_file};
-use super::{Meaning, Table, rewrites, rules, try_files};
+use super::{Meaning, Table, rewrites, rules, try_files, types};
+use crate::config::MAX_RANGES;
 use crate::config::foreign::Verdict;
-use crate::config::locations as tables;
 
 /// The result for a location without a server.
 pub enum Content {
@@ -145,6 +145,8 @@ fn with_directory(
     if !tries_directories(meaning, at) {
         table.set("index", "no");
     }
+    types::of_files(meaning, at, table);
+    ranges(meaning, at, table);
     rules::enter(meaning, context, at, table);
     complete(table, missing)
 }
@@ -345,10 +347,12 @@ fn single(
         ending.map(str::to_ascii_lowercase)
     };
     if let Some(own) = extension(&file).filter(|own| Some(own) != extension(path).as_ref())
-        && let Some(of_path) = redirects::type_of_path(meaning, at)
+        && let Some(of_path) = types::of_path(meaning, at)
     {
         table.set("types", format!("{own}={of_path}"));
     }
+    types::of_files(meaning, at, table);
+    ranges(meaning, at, table);
     if let Some(given) = given {
         let last = meaning.args(given).last().copied().unwrap_or_default();
         match last.starts_with('=') || meaning.args(given).len() < 2 {
@@ -445,15 +449,56 @@ fn index(meaning: &mut Meaning<'_>, at: usize) {
 }
 
 fn listing(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
-    if let Some(line) = meaning.scalar(Some(at), "autoindex") {
-        match meaning.arg(line, 0) {
-            "on" if tables::named("listing").is_some() => {
-                table.set("listing", "yes");
-                meaning.honoured(line, "listing = true");
-            }
-            "on" => meaning.unsupported(line, "directories are not listed"),
-            _ => meaning.already(line, "directories are not listed"),
+    let Some(line) = meaning.scalar(Some(at), "autoindex") else {
+        return;
+    };
+    if meaning.arg(line, 0) != "on" {
+        return meaning.already(line, "directories are not listed");
+    }
+    let format = meaning.scalar(Some(at), "autoindex_format");
+    let value = match format.map(|format| (format, meaning.arg(format, 0))) {
+        Some((format, "json")) => {
+            meaning.honoured(format, "listing = \"json\"");
+            "json"
         }
+        Some((format, "html")) => {
+            meaning.already(format, "HTML, unless a client asks for JSON");
+            "yes"
+        }
+        Some((format, _)) => {
+            let text = "directories are listed as HTML or JSON alone: autoindex_format json";
+            meaning.unsupported(format, text);
+            "yes"
+        }
+        None => "yes",
+    };
+    table.set("listing", value);
+    match value {
+        "json" => meaning.honoured(line, "listing = \"json\""),
+        _ => meaning.honoured(
+            line,
+            "listing = true (with a page of its own, or JSON for clients that ask for it)",
+        ),
+    }
+}
+
+/// `max_ranges`.
+fn ranges(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    let Some(line) = meaning.scalar(Some(at), "max_ranges") else {
+        return;
+    };
+    match meaning.arg(line, 0).parse::<usize>() {
+        Ok(most) if most < MAX_RANGES => {
+            table.set("max_ranges", most.to_string());
+            meaning.honoured(line, format!("max_ranges = {most}"));
+        }
+        Ok(_) => {
+            let text = format!(
+                "a request for up to {MAX_RANGES} ranges gets them, another one the whole file"
+            );
+            meaning.already(line, text);
+        }
+        Err(_) => meaning.say(line, Verdict::Wrong("no number".to_owned())),
     }
 }
 

@@ -29,9 +29,8 @@ pub const STATED: [&str; 4] = [
     "x-forwarded-port",
 ];
 
-/// The reason for which an application needs none of [`STATED`].
-pub const IN_THE_ENVIRON: &str =
-    "the application finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme";
+/// The difference for an application that does not get a field of [`STATED`].
+pub const IN_THE_ENVIRON: &str = "a value of each request, which the application does not get: it finds the client in REMOTE_ADDR, and the scheme in wsgi.url_scheme";
 
 /// The verdict of a line that believes every client.
 pub const BELIEVED: &str =
@@ -53,9 +52,8 @@ pub fn stated(meaning: &Meaning<'_>, at: usize, name: &str, value: &str) -> Opti
     let already = |text: &str| Some(Verdict::AlreadySo(text.to_owned()));
     let set = "set from the connection, or by a proxy of --trust";
     match (name, value) {
-        ("x-forwarded-for", "$remote_addr") if has_real_ip(meaning) => Some(Verdict::Differs(
-            "behind a proxy of set_real_ip_from, a server gets the client's address with those of the proxies behind it, where nginx sends the first alone".to_owned(),
-        )),
+        // nginx sends the address that it has found, and not that of the connection.
+        ("x-forwarded-for", "$proxy_add_x_forwarded_for" | "$remote_addr") if has_real_ip(meaning) => None,
         ("x-forwarded-for", "$proxy_add_x_forwarded_for" | "$remote_addr")
         | ("x-forwarded-proto", "$scheme")
         | ("x-forwarded-port", "$server_port") => already(set),
@@ -69,9 +67,6 @@ pub fn stated(meaning: &Meaning<'_>, at: usize, name: &str, value: &str) -> Opti
         // nginx's variable has no port.
         ("x-forwarded-host", "$host") => Some(Verdict::Differs(
             "the host that the client asks for, with its port, which nginx leaves out, or that a proxy of --trust names".to_owned(),
-        )),
-        ("x-forwarded-for", "$proxy_protocol_addr") => Some(Verdict::Differs(
-            "without proxy_protocol at the listen the variable is empty, and nginx sends no such field: a server gets the address of the connection here, as by $proxy_add_x_forwarded_for".to_owned(),
         )),
         _ => None,
     }

@@ -6,7 +6,7 @@ use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, methods, rewrites, rules, starts};
+use super::{Meaning, Table, by_name, circles, methods, rewrites, rules, starts};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -125,18 +125,7 @@ fn path_or_prefix(
         "prefix" => plain(path),
         _ => path,
     };
-    if is_expression(path) {
-        let text = "without ~ before it, it is no regular expression but the beginning of paths, which no request has";
-        meaning.no_effect(at, text);
-        let inside = Verdict::NoEffect("its location gets no request".to_owned());
-        return meaning.say_inside(at, &inside);
-    }
-    if !is_plain(path) {
-        meaning.unsupported(at, "a path with characters that no location has here");
-        meaning.say_inside(
-            at,
-            &Verdict::Unsupported("its location is not served".to_owned()),
-        );
+    if is_unserved(meaning, at, path) {
         return;
     }
     let mut table = Table {
@@ -151,6 +140,7 @@ fn path_or_prefix(
     let Some(made) = made else { return };
     let is_part = name == "prefix" && shown != "/";
     let is_below = is_part && path.ends_with('/');
+    let made = to_the_slash(meaning, context, (location, shown), made);
     let (made, note) = match (is_below, is_part) {
         (true, _) if starts::are_for(&made, location.is_regex) => {
             (starts::with(meaning, at, &made, path), "")
@@ -176,11 +166,7 @@ fn path_or_prefix(
             );
             return;
         }
-        let has_exact = context
-            .locations
-            .iter()
-            .any(|other| matches!(&other.paths, Paths::Exact(exact) if exact == shown));
-        if is_directory && !has_exact {
+        if is_directory && !has_own(context, shown) {
             let mut redirect = Table {
                 at,
                 entries: Vec::new(),
@@ -198,6 +184,54 @@ fn path_or_prefix(
     if is_below {
         without_slash(meaning, context, location, shown);
     }
+}
+
+/// True for a path that no location has here; its lines then say why.
+fn is_unserved(meaning: &mut Meaning<'_>, at: usize, path: &str) -> bool {
+    if is_expression(path) {
+        let text = "without ~ before it, it is no regular expression but the beginning of paths, which no request has";
+        meaning.no_effect(at, text);
+        let inside = Verdict::NoEffect("its location gets no request".to_owned());
+        meaning.say_inside(at, &inside);
+        return true;
+    }
+    if !is_plain(path) {
+        meaning.unsupported(at, "a path with characters that no location has here");
+        let inside = Verdict::Unsupported("its location is not served".to_owned());
+        meaning.say_inside(at, &inside);
+        return true;
+    }
+    false
+}
+
+/// True if a location begins with this path, which has no slash at its end.
+fn has_own(context: &Context<'_>, path: &str) -> bool {
+    let is_it = |other: &Location| match &other.paths {
+        Paths::Exact(own) | Paths::Prefix(own, _) => own == path,
+        _ => false,
+    };
+    context.locations.iter().any(is_it)
+}
+
+/// Leaves a redirect from `/x` to `/x/` to the path itself, where another location has what begins with `/x/`.
+fn to_the_slash(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (location, path): (&Location, &str),
+    mut made: Vec<Table>,
+) -> Vec<Table> {
+    let below = format!("{path}/");
+    let is_it = |other: &Location| matches!(&other.paths, Paths::Prefix(own, _) if *own == below);
+    if !location.is_regex && context.locations.iter().any(is_it) {
+        for table in &mut made {
+            if let Some(path) = circles::slashless(table) {
+                let place = |name: &str| format!("[[location]] {name} = {path:?}");
+                meaning.say_otherwise(location.at, &place("prefix"), &place("path"));
+                circles::only_path(table, path);
+            }
+        }
+    }
+    made
 }
 
 /// True for a path that a location has here.

@@ -12,11 +12,13 @@ mod access;
 mod answer;
 mod arity;
 mod by_name;
+mod circles;
 mod contexts;
 mod error_pages;
 mod files;
 mod forwarding;
 mod handler;
+mod inherited;
 mod listen;
 mod locations;
 mod method_conditions;
@@ -36,6 +38,7 @@ mod site;
 mod starts;
 mod tls;
 mod try_files;
+mod types;
 mod upstreams;
 mod uwsgi_params;
 
@@ -61,6 +64,8 @@ pub struct Given<'a> {
     pub sockets: Vec<String>,
     /// Names by which nginx, on another machine, reaches the server of that application.
     pub hosts: Vec<String>,
+    /// True if the settings of the application trust a proxy, as gunicorn trusts those of its machine.
+    pub trusts: bool,
     /// Seconds that the settings of the application give a request; `None` for no limit.
     pub deadline: Option<u64>,
     /// True if a directory is there; a file that is only explained may be of another machine.
@@ -83,14 +88,17 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         implied: Vec::new(),
         tables: Vec::new(),
         is_alone: false,
-        has_files: false,
+        first: None,
+        is_uncompressed: false,
         passing: Vec::new(),
         max_body: String::new(),
     };
     if tree.fault.is_none() {
         let sites = servers::decide(&mut meaning);
         meaning.is_alone = sites.len() == 1;
+        meaning.first = sites.first().map(|site| site.server);
         meaning.max_body = site::max_body_of(&mut meaning, sites.first());
+        meaning.is_uncompressed = site::is_uncompressed(&mut meaning, &sites);
         for site in &sites {
             handler::server(&mut meaning, site);
         }
@@ -145,6 +153,15 @@ impl Table {
         entry.map_or(&[], |(_, values)| values)
     }
 
+    /// Adds a value to a setting that may have several, unless it has it.
+    fn append(&mut self, name: &'static str, value: String) {
+        match self.entries.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, values)) if !values.contains(&value) => values.push(value),
+            Some(_) => {}
+            None => self.entries.push((name, vec![value])),
+        }
+    }
+
     /// True if both say the same, in whatever order.
     fn has_the_entries_of(&self, other: &Self) -> bool {
         let mut own = self.entries.iter();
@@ -188,8 +205,10 @@ struct Meaning<'a> {
     tables: Vec<Table>,
     /// True if there is one server, whose settings hold for all.
     is_alone: bool,
-    /// True if a location has files.
-    has_files: bool,
+    /// The default server, or the first one.
+    first: Option<usize>,
+    /// True if `gzip off` holds for all but the locations and servers that say otherwise.
+    is_uncompressed: bool,
     /// The named locations that pass requests on to the one that is read.
     passing: Vec<usize>,
     /// The longest body for all: that of the first server.
@@ -320,6 +339,14 @@ impl<'a> Meaning<'a> {
             return;
         };
         self.honoured(at, equivalent::assignment(setting, &values));
+        self.insert(at, name, values);
+    }
+
+    /// Sets a setting for all, which follows from the directive beside what its line says.
+    fn insert(&mut self, at: usize, name: &'static str, values: Vec<String>) {
+        let Some(setting) = settings::named(name) else {
+            return;
+        };
         let item = &self.tree.items[at];
         let place = place(item.source.clone(), item.line);
         self.layer
@@ -345,10 +372,14 @@ impl<'a> Meaning<'a> {
 
     /// Sets what follows from a default of nginx.
     fn imply(&mut self, name: &'static str, value: &str, reason: &str) {
+        self.imply_all(name, vec![value.to_owned()], reason);
+    }
+
+    /// As [`Self::imply`], for a setting with several values, or none.
+    fn imply_all(&mut self, name: &'static str, values: Vec<String>, reason: &str) {
         let (Some(setting), Some(first)) = (settings::named(name), self.tree.items.first()) else {
             return;
         };
-        let values = vec![value.to_owned()];
         self.implied
             .push((equivalent::assignment(setting, &values), reason.to_owned()));
         self.layer.insert(
@@ -361,12 +392,9 @@ impl<'a> Meaning<'a> {
     /// Puts the tables into the layer.
     fn finish_tables(&mut self) {
         let mut tables = std::mem::take(&mut self.tables);
-        self.has_files = tables
-            .iter()
-            .any(|table| table.value("static").or(table.value("file")).is_some());
         let uses_app = self.given.app || tables.iter().any(|table| table.value("pass").is_some());
-        self.normal_paths(&mut tables);
-        self.charset(&mut tables);
+        circles::end(self, &mut tables);
+        inherited::take_out(self, &mut tables);
         // The application answers unasked where nothing else does.
         let is_plain = |table: &Table| {
             table.value("pass").is_some()
@@ -402,27 +430,6 @@ impl<'a> Meaning<'a> {
         }
     }
 
-    /// Says once for all that applications and servers get the normal form of paths, if all of them do.
-    fn normal_paths(&mut self, tables: &mut [Table]) {
-        let is_passed = |table: &&Table| table.value("pass").or(table.value("upstream")).is_some();
-        if taken_out(tables, "normal_path", is_passed).is_some() {
-            let reason = "nginx passes the path without `..` and doubled slashes on";
-            self.imply("normal_path", "yes", reason);
-        }
-    }
-
-    /// Says once for all which charset text has, if all have the same.
-    fn charset(&mut self, tables: &mut [Table]) {
-        let mut lines = (0..self.tree.items.len()).filter(|at| self.name(*at) == "charset");
-        let first = lines.find(|at| matches!(self.verdicts[*at], Some(Verdict::Honoured(_))));
-        let is_made = |table: &&Table| table.value("static").or(table.value("file")).is_none();
-        if let Some(first) = first
-            && let Some(charset) = taken_out(tables, "charset", is_made)
-        {
-            self.set(first, "charset", charset);
-        }
-    }
-
     fn reading(self) -> Reading {
         let verdicts = self.tree.items.iter().zip(self.verdicts);
         let mut lines: Vec<_> = verdicts
@@ -447,23 +454,6 @@ impl<'a> Meaning<'a> {
             implied: self.implied,
         }
     }
-}
-
-/// Takes a setting out of the tables, if all that it concerns have it with the same values.
-fn taken_out(
-    tables: &mut [Table],
-    name: &'static str,
-    is_concerned: impl Fn(&&Table) -> bool,
-) -> Option<Vec<String>> {
-    let mut concerned = tables.iter().filter(is_concerned);
-    let values = concerned.next()?.values(name).to_vec();
-    if values.is_empty() || !concerned.all(|table| table.values(name) == values) {
-        return None;
-    }
-    for table in tables {
-        table.entries.retain(|(own, _)| *own != name);
-    }
-    Some(values)
 }
 
 fn place(source: std::sync::Arc<str>, line: usize) -> Place {

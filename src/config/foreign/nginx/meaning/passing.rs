@@ -55,7 +55,7 @@ pub fn options_of_application(
     if !is_uwsgi {
         let (headers, params) = fields_of_requests(meaning, block);
         if let Some(at) = params {
-            standard_fields(meaning, at, &headers, table);
+            standard_fields(meaning, at, (&headers, false), table);
         }
         for at in &headers {
             header(
@@ -115,14 +115,14 @@ fn is_field(
     if !name.starts_with("HTTP_") || value.is_empty() {
         return false;
     }
-    let is_first_name = lower == "x-forwarded-host" && value.contains("$server_name");
-    if STATED.contains(&&*lower) && value.starts_with('$') && !is_first_name {
-        meaning.no_effect(at, IN_THE_ENVIRON);
-        return true;
-    }
     // A field of the request is what an application finds under this name.
-    let value = request_value(meaning, context, block, value);
-    value.is_some_and(|value| request_header(meaning, at, (&field, &value), table))
+    let made = request_value(meaning, context, block, value);
+    let is_set = made.is_some_and(|made| request_header(meaning, at, (&field, &made), table));
+    let is_open = STATED.contains(&&*lower) && value.starts_with('$');
+    if is_open && !is_set {
+        meaning.say(at, Verdict::Differs(IN_THE_ENVIRON.to_owned()));
+    }
+    is_set || is_open
 }
 
 /// Sets a variable of the application's environ, with a value that the file itself decides; false if
@@ -186,6 +186,7 @@ fn request_value(
         "server_port" => Some("{port}".to_owned()),
         "request_uri" => Some("{target}".to_owned()),
         "request_id" => Some("{request_id}".to_owned()),
+        "proxy_add_x_forwarded_for" => Some("{forwarded_for}".to_owned()),
         "proxy_protocol_addr" | "realip_remote_addr" if is_of_client(meaning, name) => {
             Some("{client}".to_owned())
         }
@@ -258,7 +259,7 @@ pub fn http_options(
         None => Some(proxy_host.clone()),
     };
     if let Some(at) = params {
-        standard_fields(meaning, at, &headers, table);
+        standard_fields(meaning, at, (&headers, true), table);
     }
     for at in headers.iter().copied() {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
@@ -338,6 +339,13 @@ fn without_host(
     }
 }
 
+/// True if a line sets the `Host` of the requests of a block.
+pub fn has_host(meaning: &Meaning<'_>, block: usize) -> bool {
+    let (headers, params) = fields_of_requests(meaning, block);
+    let mut names = headers.iter().map(|at| meaning.arg(*at, 0));
+    params.is_some() || names.any(|name| name.eq_ignore_ascii_case("host"))
+}
+
 /// The lines that set fields of requests, and the `include` of Debian's `proxy_params` beside them: those
 /// of the nearest block that has either.
 fn fields_of_requests(meaning: &Meaning<'_>, block: usize) -> (Vec<usize>, Option<usize>) {
@@ -356,17 +364,32 @@ fn fields_of_requests(meaning: &Meaning<'_>, block: usize) -> (Vec<usize>, Optio
 
 /// The fields of Debian's `proxy_params`: `Host` and those of [`STATED`] are sent anyway, `X-Real-IP` is
 /// not.
-fn standard_fields(meaning: &mut Meaning<'_>, at: usize, headers: &[usize], table: &mut Table) {
-    let mut own = headers.iter().map(|header| meaning.arg(*header, 0));
-    if own.any(|name| name.eq_ignore_ascii_case("x-real-ip")) {
-        return;
+fn standard_fields(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    (headers, to_server): (&[usize], bool),
+    table: &mut Table,
+) {
+    let is_own = |field: &str| {
+        let mut own = headers.iter().map(|header| meaning.arg(*header, 0));
+        own.any(|name| name.eq_ignore_ascii_case(field))
+    };
+    let mut rules = Vec::new();
+    if !is_own("x-real-ip") {
+        rules.push("set X-Real-IP: {client}");
     }
-    let rule = "set X-Real-IP: {client}".to_owned();
-    meaning.honoured(
-        at,
-        format!("request_header = {rule:?}; its other fields are sent anyway"),
-    );
-    add(table, "request_header", rule);
+    let is_set = !to_server || forwarding::has_real_ip(meaning);
+    if is_set && !is_own("x-forwarded-for") {
+        rules.push("set X-Forwarded-For: {forwarded_for}");
+    }
+    if !to_server && !is_own("x-forwarded-proto") {
+        rules.push("set X-Forwarded-Proto: {scheme}");
+    }
+    for rule in rules {
+        let text = format!("request_header = {rule:?}; its other fields are sent anyway");
+        meaning.honoured(at, text);
+        add(table, "request_header", rule.to_owned());
+    }
 }
 
 /// The `Host` of requests for an application of this server.
@@ -447,27 +470,26 @@ fn stated(
 ) {
     let (given, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
     let name = given.to_ascii_lowercase();
-    let is_name = name == "x-forwarded-host" && value.contains("$server_name");
-    let is_open = value.starts_with('$') || value.is_empty();
-    if is_open && !to_server && !is_name {
-        return meaning.no_effect(at, IN_THE_ENVIRON);
-    }
-    if name == "x-forwarded-proto" && forwarding::is_scheme_of_all(meaning, context.site, value) {
+    if to_server
+        && name == "x-forwarded-proto"
+        && forwarding::is_scheme_of_all(meaning, context.site, value)
+    {
         return meaning.already(at, "set from the connection, or by a proxy of --trust");
     }
-    if let Some(verdict) = forwarding::stated(meaning, at, &name, value) {
+    let stated = forwarding::stated(meaning, at, &name, value);
+    if let Some(verdict) = stated.filter(|_| to_server) {
         return meaning.say(at, verdict);
     }
     let value = request_value(meaning, context, block, value);
     let is_set = value.is_some_and(|value| request_header(meaning, at, (given, &value), table));
-    if !is_set {
-        let text = match name == "x-forwarded-host" {
-            true => {
-                "a server gets the host that the client asks for, or that a proxy of --trust names: leave the line out, or give it a text"
-            }
-            false => OF_THE_CONNECTION,
-        };
-        meaning.unsupported(at, text);
+    match (is_set, &*name) {
+        (true, _) => {}
+        (false, _) if !to_server => meaning.say(at, Verdict::Differs(IN_THE_ENVIRON.to_owned())),
+        (false, "x-forwarded-host") => meaning.unsupported(
+            at,
+            "a server gets the host that the client asks for, or that a proxy of --trust names: leave the line out, or give it a text",
+        ),
+        (false, _) => meaning.unsupported(at, OF_THE_CONNECTION),
     }
 }
 

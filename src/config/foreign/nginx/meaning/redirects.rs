@@ -2,7 +2,7 @@
 
 use super::served::Site;
 use super::try_files::without_file;
-use super::{Meaning, Table, forwarding, method_conditions};
+use super::{Meaning, Table, forwarding, method_conditions, types};
 use crate::config::Scheme;
 use crate::config::foreign::Verdict;
 use crate::config::locations::HOST;
@@ -163,7 +163,7 @@ fn returned(
         (444, Some(_)) => Ok(Fixed::status(&status)),
         (200..=599, Some(text)) if !(300..400).contains(&number) => {
             let text = constant(meaning, site, block, text).ok_or_else(variables)?;
-            let content_type = content_type(meaning, block);
+            let content_type = types::of_text(meaning, block);
             let has_text = !text.is_empty() && !matches!(number, 204 | 205 | 304);
             Ok(Fixed::Respond {
                 text: if has_text { text } else { String::new() },
@@ -179,72 +179,6 @@ fn returned(
 
 fn variables() -> Verdict {
     Verdict::Unsupported("a text with variables: have the application answer".to_owned())
-}
-
-/// The type of a text: that of an `add_header`, of which nginx would send two, that of the extension of
-/// an exact path, or that of `default_type`.
-fn content_type(meaning: &mut Meaning<'_>, block: usize) -> Option<String> {
-    let added = meaning.nearest(Some(block), "add_header");
-    let added = added
-        .into_iter()
-        .find(|at| meaning.arg(*at, 0).eq_ignore_ascii_case("content-type"));
-    if let Some(at) = added {
-        let value = meaning.arg(at, 1).to_owned();
-        meaning.honoured(at, format!("content_type = {value:?}, once"));
-        return Some(value);
-    }
-    if let Some(value) = type_of_path(meaning, block) {
-        if let Some(at) = meaning.tree.named(Some(block), "default_type").next() {
-            meaning.no_effect(at, "the extension of the path has a type of its own");
-        }
-        return Some(with_charset(meaning, block, value));
-    }
-    let at = meaning.scalar(Some(block), "default_type");
-    let value = at.map_or("text/plain", |at| meaning.arg(at, 0));
-    if let Some(at) = at {
-        meaning.honoured(at, format!("content_type = {value:?}"));
-    }
-    Some(with_charset(meaning, block, value))
-}
-
-/// The type of `location = /robots.txt`, where `mime.types` is read: nginx's own are few.
-pub fn type_of_path(meaning: &Meaning<'_>, block: usize) -> Option<&'static str> {
-    let args = meaning.args(block);
-    let ["=", path] = args[..] else {
-        return None;
-    };
-    let mut items = meaning.tree.items.iter();
-    let has_types = items.any(|item| item.name == "include" && item.arg(0).ends_with("mime.types"));
-    let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
-    // `types` of ngx_http_core_module without a block, then `mime.types` of nginx's packages.
-    Some(match (extension, has_types) {
-        ("html", _) | ("htm", true) => "text/html",
-        ("gif", _) => "image/gif",
-        ("jpg", _) => "image/jpeg",
-        ("txt", true) => "text/plain",
-        ("json", true) => "application/json",
-        ("xml", true) => "text/xml",
-        ("css", true) => "text/css",
-        ("js", true) => "application/javascript",
-        ("svg", true) => "image/svg+xml",
-        ("ico", true) => "image/x-icon",
-        _ => return None,
-    })
-}
-
-/// The type with the charset that nginx's `charset` adds (`charset_types`).
-fn with_charset(meaning: &mut Meaning<'_>, block: usize, value: &str) -> String {
-    let has_charset = meaning
-        .scalar_value(Some(block), "charset")
-        .is_some_and(|charset| charset.eq_ignore_ascii_case("utf-8"));
-    let is_text = matches!(
-        value,
-        "text/html" | "text/xml" | "text/plain" | "application/javascript" | "application/rss+xml"
-    );
-    match has_charset && is_text {
-        true => format!("{value}; charset=utf-8"),
-        false => value.to_owned(),
-    }
 }
 
 /// A redirect to an address with variables of known places.

@@ -105,11 +105,11 @@ pub fn expires(meaning: &mut Meaning<'_>, at: usize, is_files: bool, table: &mut
             Age::Max | Age::Seconds(_) => format!("max-age={}", age.seconds()),
         };
         let rule = format!("set Cache-Control: {value}");
-        add(table, "header", rule.clone());
+        table.append("header", rule.clone());
         let with = fixed_expires(age, table);
         if age.fixed_expires().is_none() {
             // That of a server stays away, since nginx has one of its own in its place.
-            add(table, "header", "remove Expires".to_owned());
+            table.append("header", "success remove Expires".to_owned());
         }
         meaning.honoured(line, format!("header = {rule:?}, {with}"));
     }
@@ -121,18 +121,10 @@ fn fixed_expires(age: Age, table: &mut Table) -> String {
         Some(time) => {
             let rule = format!("set Expires: {time}");
             let text = format!("header = {rule:?}");
-            add(table, "header", rule);
+            table.append("header", rule);
             text
         }
         None => "without Expires".to_owned(),
-    }
-}
-
-pub fn add(table: &mut Table, name: &'static str, value: String) {
-    match table.entries.iter_mut().find(|(own, _)| *own == name) {
-        Some((_, values)) if !values.contains(&value) => values.push(value),
-        Some(_) => {}
-        None => table.entries.push((name, vec![value])),
     }
 }
 
@@ -255,7 +247,7 @@ fn rule(meaning: &mut Meaning<'_>, line: usize, table: &mut Table, rule: String)
     match HeaderRule::parse(&rule) {
         Ok(_) => {
             meaning.honoured(line, format!("header = {rule:?}"));
-            add(table, "header", rule);
+            table.append("header", rule);
         }
         Err(problem) => {
             let text = format!("a field that is not changed here ({})", problem.problem);

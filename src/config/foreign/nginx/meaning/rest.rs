@@ -1,7 +1,7 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
 use super::redirects::{self, REWRITTEN};
-use super::{Meaning, size};
+use super::{Meaning, size, types};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;
@@ -65,23 +65,10 @@ fn inside(verdict: &Verdict) -> Verdict {
 fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     let item = &meaning.tree.items[at];
     if let Some(include) = &item.include {
-        return match include {
-            Include::Read(0) => Verdict::NoEffect("no file has such a name".to_owned()),
-            Include::Read(1) => Verdict::Read("the file".to_owned()),
-            Include::Read(number) => Verdict::Read(format!("{number} files")),
-            Include::Standard if item.arg(0).ends_with("mime.types") => Verdict::AlreadySo(
-                "media types are built in (.js is text/javascript, with nginx application/javascript)"
-                    .to_owned(),
-            ),
-            Include::Standard => {
-                Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
-            }
-            Include::Missing if is_about_tls(item.arg(0)) => Verdict::Noted(
-                "the file is missing; TLS 1.2 and 1.3 have their own cipher suites".to_owned(),
-            ),
-            Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
-            Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
-        };
+        return included(include, item.arg(0));
+    }
+    if let Some(verdict) = of_a_part(meaning, at) {
+        return verdict;
     }
     if item.name == "map" {
         return map(meaning, at);
@@ -91,21 +78,11 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             "certificates of clients are asked for on all addresses with TLS or on none: as the servers do not agree, every client gets in (tls_client_ca)".to_owned(),
         );
     }
-    if item.name == "location" && item.parent.is_none() {
-        let text = "a location stands in a server: explain the file that includes this one";
-        return Verdict::Wrong(text.to_owned());
-    }
-    if is_part(meaning) {
-        return match at {
-            0 => Verdict::Wrong(PART.to_owned()),
-            _ => Verdict::NoEffect("it is for the site that includes this file".to_owned()),
-        };
-    }
     if item.name == "rewrite" {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }
     if item.name == "default_type" {
-        return default_type(meaning, at);
+        return types::unused(meaning, at);
     }
     if item.name == "if" && redirects::sets_alone(meaning, at) {
         return condition(meaning, at);
@@ -150,6 +127,40 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             None => "no directive of nginx".to_owned(),
         }),
     }
+}
+
+/// The verdict of an `include` of this file.
+fn included(include: &Include, file: &str) -> Verdict {
+    match include {
+        Include::Read(0) => Verdict::NoEffect("no file has such a name".to_owned()),
+        Include::Read(1) => Verdict::Read("the file".to_owned()),
+        Include::Read(number) => Verdict::Read(format!("{number} files")),
+        Include::Standard if file.ends_with("mime.types") => Verdict::AlreadySo(
+            "media types are built in (.js is text/javascript, with nginx application/javascript)"
+                .to_owned(),
+        ),
+        Include::Standard => {
+            Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
+        }
+        Include::Missing if is_about_tls(file) => Verdict::Noted(
+            "the file is missing; TLS 1.2 and 1.3 have their own cipher suites".to_owned(),
+        ),
+        Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
+        Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
+    }
+}
+
+/// The verdict of a line that stands outside of a server.
+fn of_a_part(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
+    let item = &meaning.tree.items[at];
+    if item.name == "location" && item.parent.is_none() {
+        let text = "a location stands in a server: explain the file that includes this one";
+        return Some(Verdict::Wrong(text.to_owned()));
+    }
+    is_part(meaning).then(|| match at {
+        0 => Verdict::Wrong(PART.to_owned()),
+        _ => Verdict::NoEffect("it is for the site that includes this file".to_owned()),
+    })
 }
 
 /// The verdict of a setting that has one value here, where another server or a location has its own.
@@ -197,20 +208,6 @@ const FOR_ALL: &[&str] = &[
     "real_ip_header",
     "real_ip_recursive",
 ];
-
-/// The type of files whose name has no known extension; the application names its own.
-fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
-    match meaning.arg(at, 0) {
-        "application/octet-stream" => {
-            Verdict::AlreadySo("the type of files with an unknown extension".to_owned())
-        }
-        _ if meaning.has_files => Verdict::Unsupported(
-            "files with an unknown extension are application/octet-stream: --types NAME=TYPE"
-                .to_owned(),
-        ),
-        _ => Verdict::NoEffect("no file is served".to_owned()),
-    }
-}
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]

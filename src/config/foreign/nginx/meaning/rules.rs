@@ -16,14 +16,8 @@ pub fn enter(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table:
     headers(meaning, context, at, table);
     charset(meaning, at, table);
     error_pages(meaning, context, at, table);
-    if is_files && let Some(line) = own(meaning, at, "gzip") {
-        match meaning.arg(line, 0) {
-            "on" => meaning.already(line, "files are compressed"),
-            _ => meaning.say(
-                line,
-                Verdict::Differs("files are compressed for clients that accept it".to_owned()),
-            ),
-        }
+    if is_files || has_server {
+        compression(meaning, at, is_files, table);
     }
     if has_server {
         limits(meaning, at, table);
@@ -163,7 +157,7 @@ fn times(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     }
 }
 
-/// Buffers and compression towards a server or the application.
+/// Buffers towards a server or the application.
 fn buffers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     for (name, setting) in [
         ("proxy_buffering", "buffering"),
@@ -181,14 +175,29 @@ fn buffers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             meaning.honoured(line, format!("{setting} = false"));
         }
     }
-    if let Some(line) = own(meaning, at, "gzip") {
-        if meaning.arg(line, 0) == "off" {
-            table.set("compress", "no");
-            meaning.honoured(line, "compress = \"no\"");
-        } else {
-            meaning.already(line, "responses are compressed");
+}
+
+/// `gzip` where it differs from that for all.
+fn compression(meaning: &mut Meaning<'_>, at: usize, is_files: bool, table: &mut Table) {
+    let Some(line) = meaning.scalar(Some(at), "gzip") else {
+        return;
+    };
+    let is_off = meaning.arg(line, 0) == "off";
+    if is_off == meaning.is_uncompressed {
+        match is_off {
+            true => meaning.honoured(line, "compress = \"no\""),
+            false => meaning.already(line, "text is compressed, by zstd, brotli or gzip"),
         }
+        return;
     }
+    let codings: &[&str] = match (is_off, is_files) {
+        (true, _) => &["no"],
+        (false, true) => &["br", "gzip"],
+        (false, false) => &["zstd", "br", "gzip"],
+    };
+    let codings: Vec<_> = codings.iter().map(|coding| (*coding).to_owned()).collect();
+    meaning.honoured(line, format!("compress = {:?}", codings.join(",")));
+    table.entries.push(("compress", codings));
 }
 
 /// `access_log off` of one location.

@@ -3,8 +3,8 @@
 use super::numbers::{bytes, seconds};
 use super::served::Site;
 use super::{Meaning, forwarding, tls};
-use crate::config::Trust;
 use crate::config::foreign::Verdict;
+use crate::config::{Trust, trust};
 
 /// Sets what the servers, and the blocks around them, say about everything.
 pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
@@ -23,6 +23,7 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     let server = first_with(meaning, &blocks, "gzip");
     compression(meaning, server);
     logging(meaning, first.at);
+    without_proxies(meaning);
     proxies(meaning, first.at);
     rates(meaning, sites);
     types(meaning, first.at);
@@ -164,12 +165,22 @@ pub fn one_time(reading: u64) -> Verdict {
     ))
 }
 
+/// True if nothing is compressed for the first server of which the file says it.
+pub fn is_uncompressed(meaning: &mut Meaning<'_>, sites: &[Site]) -> bool {
+    let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
+    let server = first_with(meaning, &blocks, "gzip");
+    !sites.is_empty() && meaning.scalar_value(Some(server), "gzip") == Some("off")
+}
+
 fn compression(meaning: &mut Meaning<'_>, server: usize) {
     let Some(at) = meaning.scalar(Some(server), "gzip") else {
         return;
     };
     if meaning.arg(at, 0) == "off" {
-        meaning.set(at, "compress", vec!["no".to_owned()]);
+        for setting in ["static_compress", "compress"] {
+            meaning.insert(at, setting, vec!["no".to_owned()]);
+        }
+        meaning.honoured(at, "compress = \"no\", static_compress = \"no\"");
         return;
     }
     meaning.already(at, "text is compressed, by zstd, brotli or gzip");
@@ -363,17 +374,27 @@ fn dropped_field(meaning: &mut Meaning<'_>) {
     }
 }
 
+/// Lines that say from which field a client is read, where no proxy is trusted.
+fn without_proxies(meaning: &mut Meaning<'_>) {
+    if forwarding::has_real_ip(meaning) {
+        return;
+    }
+    let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
+    for at in (0..meaning.tree.items.len())
+        .filter(is_it)
+        .collect::<Vec<_>>()
+    {
+        meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
+    }
+    // The proxy that settings of the application trust was nginx.
+    if meaning.given.trusts {
+        let reason = "nginx trusts no proxy without a set_real_ip_from, and the application's own settings trusted nginx";
+        meaning.imply_all("trust", Vec::new(), reason);
+    }
+}
+
 /// The `real_ip` module.
 fn proxies(meaning: &mut Meaning<'_>, server: usize) {
-    if !forwarding::has_real_ip(meaning) {
-        let is_it = |at: &usize| meaning.name(*at).starts_with("real_ip_");
-        for at in (0..meaning.tree.items.len())
-            .filter(is_it)
-            .collect::<Vec<_>>()
-        {
-            meaning.no_effect(at, "nginx trusts no proxy without a set_real_ip_from");
-        }
-    }
     let all = meaning.nearest(Some(server), "set_real_ip_from");
     let Some(first) = all.first().copied() else {
         return;
@@ -386,9 +407,8 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
         .unwrap_or("X-Real-IP")
         .to_ascii_lowercase();
     let line = meaning.scalar(Some(server), "real_ip_header");
-    if !matches!(&*header, "x-forwarded-for" | "proxy_protocol") {
-        let text =
-            "the client of a trusted proxy is read from X-Forwarded-For: have the balancer set it";
+    if header != "proxy_protocol" && trust::client_field(&header).is_err() {
+        let text = "the client of a trusted proxy is read from another field: have the balancer set X-Forwarded-For or X-Real-IP";
         for at in all {
             meaning.unsupported(at, text);
         }
@@ -433,8 +453,12 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
     for at in all {
         meaning.honoured(at, text.clone());
     }
-    if let Some(line) = line {
-        meaning.already(line, "X-Forwarded-For of trusted proxies");
+    match line {
+        Some(line) => {
+            let name = meaning.arg(line, 0).to_owned();
+            meaning.set(line, "trust_header", vec![name]);
+        }
+        None => meaning.imply("trust_header", "X-Real-IP", "nginx's real_ip_header"),
     }
     let recursive = meaning.scalar(Some(server), "real_ip_recursive");
     match recursive.map(|at| (at, meaning.arg(at, 0))) {

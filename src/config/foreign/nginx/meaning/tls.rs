@@ -252,6 +252,12 @@ pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
         let all = meaning.nearest(Some(site.at), "ssl_certificate");
         let all_keys = meaning.nearest(Some(site.at), "ssl_certificate_key");
         for (certificate, key) in all.iter().zip(&all_keys) {
+            if meaning.arg(*certificate, 0).contains('$') || meaning.arg(*key, 0).contains('$') {
+                let text = "a certificate of each request: name those of all hosts, of which the one for the client's is sent";
+                meaning.unsupported(*certificate, text);
+                meaning.unsupported(*key, text);
+                continue;
+            }
             let pair = [*certificate, *key].map(|at| beside_nginx_conf(meaning.arg(at, 0)));
             meaning.honoured(*certificate, format!("tls_cert = {:?}", pair[0]));
             meaning.honoured(*key, format!("tls_key = {:?}", pair[1]));
@@ -272,7 +278,8 @@ pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
         versions(meaning, site.at);
     }
     clients(meaning, sites);
-    if let Some((certificate, key)) = lines.first() {
+    let first = lines.first().filter(|_| !certificates.is_empty());
+    if let Some((certificate, key)) = first {
         for (at, name, values) in [
             (*certificate, "tls_cert", certificates),
             (*key, "tls_key", keys),
@@ -329,8 +336,15 @@ fn versions(meaning: &mut Meaning<'_>, server: usize) {
         return;
     };
     let args = meaning.args(at);
+    let others = args
+        .iter()
+        .any(|version| !["TLSv1.2", "TLSv1.3"].contains(version));
     match (args.contains(&"TLSv1.2"), args.contains(&"TLSv1.3")) {
         (false, true) => meaning.set(at, "tls_min", vec!["1.3".to_owned()]),
-        _ => meaning.already(at, "TLS 1.2 and 1.3"),
+        (true, true) if !others => meaning.already(at, "TLS 1.2 and 1.3"),
+        _ => meaning.say(
+            at,
+            Verdict::Differs("TLS 1.2 and 1.3, and no other".to_owned()),
+        ),
     }
 }

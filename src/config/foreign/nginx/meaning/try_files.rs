@@ -1,7 +1,7 @@
 //! The handler of paths without a file: `try_files`, and `error_page 404 = @app`.
 
 use super::Meaning;
-use super::locations::{Context, Paths, plain};
+use super::locations::{Context, Location, Paths, plain};
 use crate::config::foreign::Verdict;
 
 /// The handler of paths without a file.
@@ -238,21 +238,22 @@ fn page(
             .unwrap_or(page)
             .trim_start_matches('/'),
     };
-    if page.contains('$')
-        || !is_below
-        || below.is_empty()
-        || below.ends_with('/')
-        || !is_file && answers_elsewhere(context, at, page)
-    {
+    let elsewhere = elsewhere(context, at, page).filter(|_| !is_file);
+    let is_other = elsewhere.is_some_and(|other| !is_same_file(meaning, at, other));
+    if page.contains('$') || !is_below || below.is_empty() || below.ends_with('/') || is_other {
         meaning.unsupported(line, "what follows a missing file is 404, a page of the same location, or a named location with a server");
         return Missing::Refuse;
     }
-    meaning.honoured(
-        line,
-        format!(
-            "missing = {below:?} for pages that a browser opens (a missing script or image is 404)"
-        ),
+    let mut text = format!(
+        "missing = {below:?} for pages that a browser opens (a missing script or image is 404)"
     );
+    if let Some(other) = elsewhere.filter(|other| has_own_fields(meaning, *other)) {
+        let other = meaning.tree.items[other].line;
+        text.push_str(&format!(
+            ", with the header fields of this location, and not with those of line {other} as in nginx"
+        ));
+    }
+    meaning.honoured(line, text);
     Missing::Page(below.to_owned())
 }
 
@@ -261,14 +262,39 @@ fn is_page(path: &str, last: &str) -> bool {
     path == last || (path.starts_with('/') && !path.contains('$') && last.starts_with('='))
 }
 
-/// True if nginx would look for the page in another location.
-fn answers_elsewhere(context: &Context<'_>, at: usize, page: &str) -> bool {
-    context
-        .locations
-        .iter()
-        .any(|location| match &location.paths {
-            _ if location.at == at => false,
-            Paths::Exact(path) => path == page,
-            _ => false,
-        })
+/// The other location of this path alone, in which nginx looks for the page.
+fn elsewhere(context: &Context<'_>, at: usize, page: &str) -> Option<usize> {
+    let is_it = |location: &&Location| {
+        location.at != at && matches!(&location.paths, Paths::Exact(path) if path == page)
+    };
+    context.locations.iter().find(is_it).map(|found| found.at)
+}
+
+/// True if the location of one path answers with the file that the directory of another location has there, to
+/// everyone who gets the files of that one.
+fn is_same_file(meaning: &Meaning<'_>, at: usize, exact: usize) -> bool {
+    let is_plain = |name: &str| {
+        matches!(
+            name,
+            "add_header"
+                | "expires"
+                | "etag"
+                | "access_log"
+                | "log_not_found"
+                | "root"
+                | "internal"
+        )
+    };
+    let root = |block: usize| {
+        let line = meaning.nearest(Some(block), "root").first().copied()?;
+        Some(meaning.arg(line, 0).trim_end_matches('/'))
+    };
+    let has_alias = !meaning.nearest(Some(at), "alias").is_empty();
+    let mut children = meaning.tree.children(Some(exact));
+    children.all(|child| is_plain(meaning.name(child))) && !has_alias && root(at) == root(exact)
+}
+
+/// True if a location has header fields of its own.
+fn has_own_fields(meaning: &Meaning<'_>, at: usize) -> bool {
+    meaning.has(at, |name| matches!(name, "add_header" | "expires" | "etag"))
 }

@@ -1,7 +1,7 @@
 //! `uwsgi_pass` and `proxy_pass`: the application, or servers behind pyserve.
 
 use super::locations::{Context, plain};
-use super::passing::{http_options, options_of_application, timeouts, uwsgi_options};
+use super::passing::{has_host, http_options, options_of_application, timeouts, uwsgi_options};
 use super::proxy_tls;
 use super::redirects::{captures_rest, constant};
 use super::{Meaning, Table};
@@ -49,16 +49,21 @@ pub fn enter(
         };
     let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     // `$document_uri` is the PATH_INFO of uwsgi_params; a path in the address replaces the normal form.
-    if is_uwsgi || target.path.is_some() {
+    let server = Some(context.site.server);
+    let merges = meaning.scalar_value(server, "merge_slashes") != Some("off");
+    if merges && (is_uwsgi || target.path.is_some()) {
         table.set("normal_path", "yes");
     }
-    if is_app
-        && target
-            .path
+    if is_app {
+        if target.path.as_deref().is_some_and(|to| to != path) {
+            return Err(Verdict::Unsupported(OTHER_PATH.to_owned()));
+        }
+        let host = target
+            .group
             .as_deref()
-            .is_none_or(|path| path == "/" && table.value("prefix") == Some("/"))
-    {
-        to_application(meaning, context, (pass, is_uwsgi), table);
+            .or(target.plain.first().map(String::as_str));
+        let host = host.unwrap_or_default().to_owned();
+        to_application(meaning, context, (pass, is_uwsgi, &host), table);
         return Ok(());
     }
     table.entries.push(("upstream", target.servers.clone()));
@@ -72,6 +77,9 @@ pub fn enter(
         shown.push_str(
             ", uwsgi_insecure = true (a client that reaches this port controls the application)",
         );
+    }
+    if is_uwsgi && !meaning.has_app() {
+        shown.push_str(" (with --app, or its uWSGI file beside this one, the application)");
     }
     meaning.honoured(pass, shown.clone());
     if target.is_sticky {
@@ -88,11 +96,14 @@ pub fn enter(
     Ok(())
 }
 
-/// Completes the table of a location that is the application's.
+/// The advice for an address of the application whose path is not that of the location.
+const OTHER_PATH: &str = "the application is in this server, and gets paths as clients send them: give its routes the path of the location, or run it as a server of its own (`upstream`)";
+
+/// Completes the table of a location that is the application's; nginx sends `host` where no line sets `Host`.
 fn to_application(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
-    (pass, is_uwsgi): (usize, bool),
+    (pass, is_uwsgi, host): (usize, bool, &str),
     table: &mut Table,
 ) {
     table.set("pass", "@app");
@@ -101,14 +112,20 @@ fn to_application(
         meaning.set(pass, "app", vec![app]);
         meaning.verdicts[pass] = verdict;
     }
-    meaning.honoured(pass, APPLICATION);
+    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    match is_uwsgi || has_host(meaning, block) {
+        true => meaning.honoured(pass, APPLICATION),
+        false => meaning.honoured(
+            pass,
+            format!("{APPLICATION} (with the client's Host, where nginx sends {host} without a line for it)"),
+        ),
+    }
     if let Some(line) = is_uwsgi.then(|| other_application(meaning, pass)).flatten() {
         let text = format!(
             "it is the application, as line {line} with another address: if that is another application, give it a [[location]] with app"
         );
         meaning.unsupported(pass, text);
     }
-    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
     options_of_application(meaning, context, (block, is_uwsgi), table);
 }
 

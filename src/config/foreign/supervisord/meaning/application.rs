@@ -39,8 +39,13 @@ impl Meaning<'_> {
             let others = of_others(&name);
             (name, value, others)
         });
+        // No program is found without PATH, whose value at the start is not known here.
+        let is_kept =
+            |name: &str, others: &Option<String>| name == "PATH" && others.is_none() && !is_start;
         self.of_application = own
-            .filter(|(_, value, others)| others.as_ref() != Some(value))
+            .filter(|(name, value, others)| {
+                others.as_ref() != Some(value) && !is_kept(name, others)
+            })
             .map(|(name, _, others)| (name, others))
             .collect();
         self.application = Some(section);
@@ -105,6 +110,11 @@ impl Meaning<'_> {
                 environment,
             );
         }
+        self.options_of_server(section, is_app);
+    }
+
+    /// The options that say how supervisord runs a program which is pyserve itself.
+    fn options_of_server(&mut self, section: &str, is_app: bool) {
         let one = "one server takes all requests: `workers` is the number of its processes";
         self.say(
             self.find(section, "numprocs"),
@@ -114,8 +124,25 @@ impl Meaning<'_> {
             section,
             "requests are logged on standard output, all else on standard error",
         );
-        let why = "the program is pyserve itself, which starts and watches its processes";
-        self.rest(section, &Verdict::AlreadySo(why.to_owned()));
+        if let Some(user) = self.find(section, "user").filter(|_| is_app) {
+            let verdict = match &*self.items[user].value {
+                "root" => {
+                    Verdict::AlreadySo("the server runs as the user who starts it".to_owned())
+                }
+                _ if !self.around.is_root => {
+                    Verdict::NoEffect("only root can become another user".to_owned())
+                }
+                _ => Verdict::NoEffect("another line names the user of the server".to_owned()),
+            };
+            self.say(Some(user), verdict);
+        }
+        let so = "the program is pyserve itself, which starts with the server";
+        self.say(
+            self.find(section, "autostart"),
+            Verdict::AlreadySo(so.to_owned()),
+        );
+        let why = "the program is pyserve itself, which starts, watches and stops its processes; systemd or a container starts it, and restarts it if it ends";
+        self.rest(section, &Verdict::NoEffect(why.to_owned()));
     }
 
     /// The setting that names the interpreter of a server which was started so.
@@ -174,7 +201,7 @@ impl Meaning<'_> {
             && self.draft.layer.entry("uid").is_none()
             && self.around.is_root
         {
-            self.set(section, "user", "uid", user);
+            self.set_user(section, user);
         }
         if let Some(umask) = self.value(section, "umask", 0) {
             self.set(section, "umask", "umask", umask);

@@ -1,10 +1,11 @@
 //! Programs that become companions: their command, their restarts and their other options.
 
-use super::{Meaning, NO_EFFECT, ROTATION, is_false, is_true};
+use super::{Meaning, NO_EFFECT, OF_THAT_USER, ROTATION, is_false, is_true};
 use crate::config::companions::COMPANION_SETTINGS;
 use crate::config::foreign::drafting::table;
 use crate::config::foreign::supervisord::programs::{Place, companion};
 use crate::config::foreign::{Verdict, gunicorn};
+use crate::config::native;
 use crate::os::child::StopSignal;
 
 /// Most processes of one program.
@@ -31,7 +32,15 @@ impl Meaning<'_> {
                 );
             }
         }
-        let name_text = format!("[[companion]] {name:?}");
+        let mut name_text = format!("[[companion]] {name:?}");
+        if let Some(web) = self.becomes_another_user(section) {
+            name_text.push_str(&format!(" (as the user of [{web}], not as root)"));
+        }
+        if let Some(web) = self.moves_along(section) {
+            name_text.push_str(&format!(
+                " (in the directory of [{web}]: give it a `directory` of its own)"
+            ));
+        }
         self.say(Some(command_at), Verdict::Honoured(name_text));
         self.restarts(section);
         self.companion_options(section);
@@ -47,11 +56,57 @@ impl Meaning<'_> {
         );
     }
 
+    /// The section of the application, if its user is that of this program too, which names none: the server drops
+    /// the rights of root for good.
+    fn becomes_another_user(&self, section: &str) -> Option<&str> {
+        let names = |section: &str| {
+            let given = self.given(section, "user")?;
+            let user = &*self.items[given].value;
+            (!matches!(user, "root" | "0")).then_some(())
+        };
+        let web = self.application.as_deref()?;
+        let is_shared = names("supervisord").is_some();
+        let is_root = self.around.is_root && !is_shared && self.given(section, "user").is_none();
+        names(web).filter(|()| is_root).map(|()| web)
+    }
+
+    /// The directory of a program, which is relative to that of supervisord, not to that of the application.
+    fn directory(&mut self, section: &str, number: usize) -> Option<String> {
+        let own = self.value(section, "directory", number);
+        let shared = self.given("supervisord", "directory");
+        let shared = shared.and_then(|at| self.expanded(at, 0).ok());
+        // An explanation does not know where the server starts.
+        let start = (!self.around.is_explained && self.application.is_some())
+            .then(|| native::text(self.around.current_dir.as_os_str()));
+        let base = match (shared, start) {
+            (Some(shared), Some(start)) => {
+                let path = native::path(&start).join(native::path(&shared));
+                Some(native::text(path.as_os_str()))
+            }
+            (shared, start) => shared.or(start),
+        };
+        match (own, base) {
+            (Some(own), Some(base)) => {
+                let path = native::path(&base).join(native::path(&own));
+                Some(native::text(path.as_os_str()))
+            }
+            (own, base) => own.or(base.filter(|_| self.application.is_some())),
+        }
+    }
+
+    /// The section of the application, if its directory becomes that of this program too, which names none.
+    fn moves_along(&self, section: &str) -> Option<&str> {
+        let names = |section: &str| self.given(section, "directory").is_some();
+        let web = self.application.as_deref()?;
+        let is_known = names(section) || names("supervisord") || !self.around.is_explained;
+        (!is_known && names(web)).then_some(web)
+    }
+
     /// Adds one process; false if an option of it cannot be used.
     fn one_companion(&mut self, section: &str, name: &str, number: usize, at: usize) -> bool {
         let line = self.value(section, "command", number).unwrap_or_default();
         let words = gunicorn::split(&line).unwrap_or_default();
-        let directory = self.value(section, "directory", number);
+        let directory = self.directory(section, number);
         let umask = self.value(section, "umask", number);
         let umask =
             umask.filter(|mask| !mask.is_empty() && mask.bytes().all(|byte| byte.is_ascii_digit()));
@@ -178,8 +233,8 @@ impl Meaning<'_> {
             self.say(self.find(section, "stopsignal"), verdict);
         }
         for key in ["stopasgroup", "killasgroup"] {
-            let so = "the main process gets SIGTERM, its children once it is gone, and the group SIGKILL at the end";
-            self.say(self.find(section, key), Verdict::AlreadySo(so.to_owned()));
+            let why = "the main process gets the signal, its children SIGTERM once it is gone, and the group SIGKILL at the end";
+            self.say(self.find(section, key), Verdict::NoEffect(why.to_owned()));
         }
         let starts =
             "companions start in the order of the priorities, and stop in the reverse order";
@@ -197,10 +252,15 @@ impl Meaning<'_> {
             Verdict::AlreadySo("it starts with the server".to_owned()),
         );
         self.log_files(section, ROTATION);
-        let user = self.find(section, "user");
-        if user.is_some() && !self.around.is_root {
-            let why = "only root can start programs as another user";
-            self.say(user, Verdict::NoEffect(why.to_owned()));
+        if let Some(user) = self.find(section, "user") {
+            let verdict = match self.around.is_root {
+                true => Verdict::Honoured(format!("user of the [[companion]] ({OF_THAT_USER})")),
+                false => {
+                    let why = "only root can start programs as another user";
+                    Verdict::NoEffect(why.to_owned())
+                }
+            };
+            self.say(Some(user), verdict);
         }
         if let Some(seconds) = self.value(section, "stopwaitsecs", 0) {
             let text = format!("stop_timeout = {seconds} of the [[companion]]");

@@ -322,6 +322,8 @@ fn below(meaning: &mut Meaning<'_>, at: usize, prefix: &str, app: &str) {
     ];
     let table = meaning.table(at, &mut locations::all(), &given);
     meaning.draft.layer.locations.push(table);
-    let text = format!("[[location]] prefix = {prefix:?}, app = {app:?}");
+    let text = format!(
+        "[[location]] prefix = {prefix:?}, app = {app:?} (with workers of its own, where those of uWSGI serve all mounts)"
+    );
     meaning.say(at, Verdict::Honoured(text));
 }

@@ -1,10 +1,12 @@
 //! Programs that uWSGI runs before the application and beside it.
 
+use std::path::{Path, PathBuf};
+
 use super::Meaning;
 use super::companions::{companion, quoted};
 use crate::config::foreign::uwsgi::magic;
 use crate::config::foreign::{Verdict, equivalent, origin};
-use crate::config::settings;
+use crate::config::{native, settings};
 
 /// The phases of a start, in order.
 const PHASES: &[&[&str]] = &[
@@ -35,7 +37,17 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
                 let advice = "pyserve is the front server itself: give nginx's file with `--nginx`";
                 meaning.say(at, Verdict::Unsupported(advice.to_owned()));
             }
-            Ok(command) => companion(meaning, at, &command, &[], &mut names),
+            Ok(command) => {
+                let signal = stop_signal(meaning.value(at));
+                let is_smart = is_smart(&meaning.items[at].key, meaning.value(at));
+                let mut settings = Vec::new();
+                settings.extend(is_smart.then(|| ("restart_on_reload", "no".to_owned())));
+                settings.extend(signal.map(|name| ("stop_signal", name.to_owned())));
+                companion(meaning, at, &command, &settings, &mut names);
+                if is_smart {
+                    meaning.note(at, "it ends with the server, where uWSGI leaves it running");
+                }
+            }
             Err(verdict) => meaning.say(at, verdict),
         }
     }
@@ -85,6 +97,7 @@ fn variables_of_files(meaning: &mut Meaning<'_>, at: usize) {
 
 /// All commands of the start as one line for the shell, which ends at the first that fails.
 fn before_start(meaning: &mut Meaning<'_>) {
+    outside_jails(meaning);
     let mut commands = Vec::new();
     for phase in PHASES {
         for at in meaning.all(phase) {
@@ -94,7 +107,7 @@ fn before_start(meaning: &mut Meaning<'_>) {
                 false => Some(value),
             };
             match command.filter(|command| !command.trim().is_empty()) {
-                Some(command) => commands.push((at, command)),
+                Some(command) => commands.push((at, in_directory(meaning, at, command))),
                 None => {
                     let advice = "run it by `before_start`".to_owned();
                     meaning.say(at, Verdict::Unsupported(advice));
@@ -120,14 +133,93 @@ fn before_start(meaning: &mut Meaning<'_>) {
     meaning.draft.layer.insert(setting, vec![line], origin);
     for (at, command) in commands {
         let text = equivalent::assignment(setting, &[command]);
-        let runs_as_root = ["exec-asap", "hook-asap", "exec-as-root", "exec-pre-jail"]
-            .contains(&&*meaning.items[at].key);
-        let drops = meaning.draft.layer.entry("uid").is_some();
-        let note = match runs_as_root && drops {
-            true => " (as the user of `uid`, not as root)",
-            false => "",
+        let notes = differences(meaning, &meaning.items[at].key);
+        let text = match notes.is_empty() {
+            true => text,
+            false => format!("{text} ({})", notes.join("; ")),
         };
-        meaning.say(at, Verdict::Honoured(format!("{text}{note}")));
+        meaning.say(at, Verdict::Honoured(text));
+    }
+}
+
+/// The differences between a command of uWSGI and `before_start`, which runs once.
+fn differences(meaning: &Meaning<'_>, key: &str) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    let runs_as_root = [
+        "exec-asap",
+        "hook-asap",
+        "exec-as-root",
+        "exec-pre-jail",
+        "exec-in-jail",
+    ];
+    if runs_as_root.contains(&key) && meaning.draft.layer.entry("uid").is_some() {
+        notes.push("as the user of `uid`, not as root");
+    }
+    let lazy = meaning.draft.layer.entry("preload").is_some();
+    match key {
+        "exec-pre-jail" => {}
+        "exec-pre-app" | "hook-pre-app" if lazy => {
+            notes.push("once, where uWSGI runs it for each worker");
+        }
+        "exec-as-root" | "exec-as-user" | "hook-as-user" => {
+            notes.push(
+                "once, where uWSGI runs it in several of its processes, and again at each reload",
+            );
+        }
+        _ => notes.push("once, where uWSGI runs it again at each reload"),
+    }
+    notes
+}
+
+/// The command in the directory in which uWSGI runs it: but for those before the application, that of the start,
+/// since it follows `chdir` later.
+fn in_directory(meaning: &Meaning<'_>, at: usize, command: String) -> String {
+    let is_behind_chdir = matches!(&*meaning.items[at].key, "exec-pre-app" | "hook-pre-app");
+    let start = meaning.around.current_dir;
+    let chdir = meaning.draft.layer.entry("chdir");
+    let chdir = chdir.and_then(|entry| entry.values.first());
+    match chdir {
+        Some(dir)
+            if !is_behind_chdir
+                && names_relative_path(&command)
+                && !same_directory(&start.join(dir), start) =>
+        {
+            format!(
+                "cd {} && {command}",
+                quoted(&native::text(start.as_os_str()))
+            )
+        }
+        _ => command,
+    }
+}
+
+/// False for a command whose words are options and absolute paths alone, `mkdir -p /run/site`.
+fn names_relative_path(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let is_option = |word: &&str| word.starts_with('-');
+    // A user, or a mode, stands before the paths of these.
+    let others = usize::from(["chown", "chmod", "chgrp"].contains(&name));
+    let mut operands = words.filter(|word| !is_option(word)).skip(others);
+    program.contains('/') && !program.starts_with('/')
+        || operands.any(|word| !word.starts_with('/'))
+        || command.contains(['$', '`', ';', '&', '|', '<', '>', '(', '"', '\''])
+}
+
+fn same_directory(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| path.components().collect::<PathBuf>();
+    plain(one) == plain(other)
+}
+
+/// `exec-post-jail` where there is no jail.
+fn outside_jails(meaning: &mut Meaning<'_>) {
+    let jails = ["jail", "jail2", "ns", "ns-net", "linux-ns", "linux-ns-net"];
+    if meaning.items.iter().any(|item| jails.contains(&&*item.key)) {
+        return;
+    }
+    for at in meaning.all(&["exec-post-jail"]) {
+        meaning.no_effect(at, "uWSGI runs it in a jail or a namespace alone");
     }
 }
 
@@ -156,6 +248,34 @@ fn is_nginx(command: &str) -> bool {
     program.rsplit('/').next() == Some("nginx")
 }
 
+/// True for a daemon with a pid file, which uWSGI leaves alone at a reload and at its end.
+fn is_smart(key: &str, value: &str) -> bool {
+    let has_pidfile = || value.split(',').any(|pair| pair.starts_with("pidfile="));
+    key == "smart-attach-daemon" || key == "attach-daemon2" && has_pidfile()
+}
+
+/// The signal of `attach-daemon2` that ends the daemon, if it is another than SIGTERM.
+fn stop_signal(value: &str) -> Option<&'static str> {
+    let mut pairs = value.split(',').filter_map(|pair| pair.split_once('='));
+    let given = pairs.find(|(key, _)| matches!(*key, "stopsignal" | "stop_signal"));
+    let name = given.and_then(|(_, number)| signal_of(number));
+    name.filter(|name| *name != "TERM")
+}
+
+/// The name of a signal by its number (signal(7), x86 and ARM).
+fn signal_of(number: &str) -> Option<&'static str> {
+    Some(match number {
+        "1" => "HUP",
+        "2" => "INT",
+        "3" => "QUIT",
+        "9" => "KILL",
+        "10" => "USR1",
+        "12" => "USR2",
+        "15" => "TERM",
+        _ => return None,
+    })
+}
+
 /// `cmd=...,chdir=...` of `attach-daemon2`.
 fn keyed_daemon(value: &str) -> Result<String, Verdict> {
     let (mut command, mut dir) = (None, None);
@@ -165,7 +285,7 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
             Some(("chdir", text)) => dir = Some(text),
             // A pid file, and the pace of restarts, are pyserve's own business.
             Some(("pidfile" | "freq" | "max_throttle" | "touch" | "stdin" | "control", _)) => {}
-            Some(("stopsignal" | "stop_signal", "15")) => {}
+            Some(("stopsignal" | "stop_signal", number)) if signal_of(number).is_some() => {}
             _ => {
                 let advice = format!("write a [[companion]]: there is no counterpart of {pair:?}");
                 return Err(Verdict::Unsupported(advice));
@@ -176,5 +296,26 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
         (Some(command), Some(dir)) => Ok(format!("cd {} && exec {command}", quoted(dir))),
         (Some(command), None) => Ok(command.to_owned()),
         (None, _) => Err(Verdict::Wrong("it needs `cmd=COMMAND`".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_absolute_paths_need_no_directory() {
+        for (command, expected) in [
+            ("true", false),
+            ("mkdir -p /run/site", false),
+            ("/bin/chown -R www-data:www-data /run/site", false),
+            ("./start.sh", true),
+            ("bin/start", true),
+            ("python manage.py migrate", true),
+            ("mkdir -p run", true),
+            ("sh -c 'mkdir run'", true),
+        ] {
+            assert_eq!(names_relative_path(command), expected, "{command}");
+        }
     }
 }

@@ -27,6 +27,11 @@ pub(super) fn companion(
     for (name, value) in settings {
         text.push_str(&format!(", {name} = {value:?}"));
     }
+    if meaning.draft.layer.entry("venv").is_some() {
+        text.push_str(
+            " (PATH begins with the programs of the virtual environment, unlike in uWSGI)",
+        );
+    }
     names.push(name);
     meaning.say(at, Verdict::Honoured(text));
 }

@@ -23,8 +23,8 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&["static-index"]) {
         match meaning.value(at) {
             "index.html" => {
-                let so = "index.html is the index of a directory".to_owned();
-                meaning.say(at, Verdict::AlreadySo(so));
+                let so = "index.html is the index of a directory, for paths with a slash at the end (uWSGI serves it without one, too)";
+                meaning.say(at, Verdict::AlreadySo(so.to_owned()));
             }
             _ => {
                 let advice = "index.html alone is the index of a directory".to_owned();
@@ -57,24 +57,52 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         }
     }
     fifo(meaning);
-    if let Some(at) = meaning.last(&["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"]) {
-        let file = meaning.value(at).to_owned();
-        // uWSGI writes the first kind before it changes the directory.
-        let is_before_chdir = meaning.items[at].key == "pidfile"
-            && !file.starts_with('/')
-            && meaning.draft.layer.entry("chdir").is_some();
-        let file = match is_before_chdir {
-            true => {
-                let path = meaning.around.current_dir.join(&file);
-                crate::config::native::text(path.as_os_str())
-            }
-            false => file,
-        };
-        match file.is_empty() {
-            true => meaning.no_effect(at, "no file"),
-            false => meaning.honour(at, "pidfile", vec![file]),
-        }
+    pidfile(meaning);
+}
+
+/// The file with the process id, of which uWSGI writes up to four.
+fn pidfile(meaning: &mut Meaning<'_>) {
+    let kinds = ["safe-pidfile2", "safe-pidfile", "pidfile2", "pidfile"];
+    let last = kinds.map(|kind| meaning.last(&[kind]));
+    let mut last = last.into_iter().flatten();
+    let Some(at) = last.next() else {
+        return;
+    };
+    for other in last {
+        let advice = format!("one file: that of {}", meaning.items[at].key);
+        meaning.say(other, Verdict::Unsupported(advice));
     }
+    let file = meaning.value(at).to_owned();
+    // uWSGI writes the first kind before it changes the directory.
+    let is_before_chdir = meaning.items[at].key == "pidfile"
+        && !file.starts_with('/')
+        && meaning.draft.layer.entry("chdir").is_some();
+    let file = match is_before_chdir {
+        true => {
+            let path = meaning.around.current_dir.join(&file);
+            crate::config::native::text(path.as_os_str())
+        }
+        false => file,
+    };
+    if file.is_empty() {
+        return meaning.no_effect(at, "no file");
+    }
+    // Without the rights of root uWSGI does not try (core/uwsgi.c, `vacuum`).
+    let is_after_drop = meaning.items[at].key.ends_with('2');
+    let drops = meaning.draft.layer.entry("uid").is_some();
+    let note = match vacuum(meaning) {
+        true if is_after_drop || !drops => return meaning.honour(at, "pidfile", vec![file]),
+        true => "removed at the end, which uWSGI does not do with `uid`",
+        false => "removed at the end, which uWSGI does with `vacuum` alone",
+    };
+    meaning.honour_with_note(at, "pidfile", vec![file], note);
+}
+
+/// True if the file removes what the server has made.
+fn vacuum(meaning: &Meaning<'_>) -> bool {
+    let mut items = meaning.items.iter();
+    let last = items.rfind(|item| item.key == "vacuum" && !item.is_placeholder);
+    last.is_some_and(|item| super::super::numbers::flag(item.value.as_deref()))
 }
 
 /// The FIFO with commands; of several, uWSGI opens the first, and another one at a digit.
@@ -156,6 +184,14 @@ fn serve(
         let advice = format!("one directory for a prefix: another line has {prefix}");
         return meaning.say(at, Verdict::Unsupported(advice));
     }
+    let mounts = meaning.stripped_mounts();
+    let is_in = |mount: &String| is_below(prefix, mount);
+    if let Some(mount) = mounts.iter().find(|mount| is_in(mount)) {
+        let why = format!(
+            "uWSGI takes the mount point {mount} off the path before it compares, so that no path begins so"
+        );
+        return meaning.no_effect(at, &why);
+    }
     if is_single_file(meaning, prefix, dir) {
         served.push((prefix.to_owned(), dir.to_owned()));
         return one_file(meaning, at, prefix, dir);
@@ -164,6 +200,20 @@ fn serve(
     let is_code = meaning.is_at_or_above_code(dir);
     meaning.append(at, "static_missing", format!("{prefix}=app"));
     meaning.append(at, "static", format!("{prefix}={dir}"));
+    // Paths of mounted applications, which have lost their mount points, are compared too.
+    let also: Vec<_> = mounts.iter().filter(|_| prefix != "/").collect();
+    for mount in &also {
+        meaning.append(at, "static_missing", format!("{mount}{prefix}=app"));
+        meaning.append(at, "static", format!("{mount}{prefix}={dir}"));
+        served.push((format!("{mount}{prefix}"), dir.to_owned()));
+    }
+    if !also.is_empty() {
+        let prefixes = also.iter().map(|mount| format!("{mount}{prefix}={dir}"));
+        let prefixes: Vec<_> = std::iter::once(format!("{prefix}={dir}"))
+            .chain(prefixes)
+            .collect();
+        meaning.say(at, Verdict::Honoured(format!("static = {prefixes:?}")));
+    }
     if is_code {
         let why = format!(
             "the directory holds the code: static = \"{prefix}={dir}\" without dotfiles, Python's files, databases and backups"
@@ -175,6 +225,12 @@ fn serve(
     if meaning.all(&["static-index"]).is_empty() {
         without_index(meaning, at, prefix, dir);
     }
+}
+
+/// True if the path is `dir`, or below it.
+fn is_below(path: &str, dir: &str) -> bool {
+    let rest = path.strip_prefix(dir);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Without `static-index`, uWSGI leaves a directory to the application, and its index.html is a file like others.
@@ -245,15 +301,25 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
             .is_some_and(|plain| subject.trim_end_matches('/') == plain)
     };
     let start = pattern.trim_start_matches('^');
-    let is_below = |(prefix, _): &&(String, String)| !is_by_file && start.starts_with(&**prefix);
+    let is_inside = |(prefix, _): &&(String, String)| !is_by_file && start.starts_with(&**prefix);
     let below = served
         .iter()
-        .find(is_below)
+        .find(is_inside)
         .map(|(prefix, _)| prefix.clone());
-    let place = served.iter().find(covers).map(|(prefix, _)| prefix.clone());
-    match (plain.as_deref(), place) {
+    let places = served.iter().filter(covers);
+    let places: Vec<_> = places.map(|(prefix, _)| prefix.clone()).collect();
+    match (plain.as_deref(), &places[..]) {
         (Some(""), _) => meaning.append(at, "static_max_age", age),
-        (_, Some(prefix)) => meaning.append(at, "static_max_age", format!("{prefix}={age}")),
+        (_, [_, ..]) => {
+            for prefix in &places {
+                meaning.append(at, "static_max_age", format!("{prefix}={age}"));
+            }
+            if places.len() > 1 {
+                let ages = places.iter().map(|prefix| format!("{prefix}={age}"));
+                let text = format!("static_max_age = {:?}", ages.collect::<Vec<_>>());
+                meaning.say(at, Verdict::Honoured(text));
+            }
+        }
         // Names with a content hash, for which that setting is made.
         _ if names_hashes(pattern) => match below {
             Some(prefix) => meaning.append(at, "static_immutable", format!("{prefix}=auto")),
@@ -264,10 +330,11 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
             meaning.say(at, Verdict::Unsupported(advice));
         }
     }
-    if asked > LONGEST_AGE
-        && let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at]
-    {
-        text.push_str(" (a year, which is the longest)");
+    if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] {
+        text.push_str(match asked > LONGEST_AGE {
+            true => " (a year, which is the longest; as Cache-Control, without Expires)",
+            false => " (as Cache-Control, without Expires)",
+        });
     }
 }
 

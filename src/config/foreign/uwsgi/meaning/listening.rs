@@ -115,11 +115,23 @@ fn users(meaning: &mut Meaning<'_>) {
             meaning.no_effect(at, "only root can become another user, as in uWSGI");
         } else if name.is_empty() {
             meaning.no_effect(at, "no name");
+        } else if setting == "uid" {
+            let has_group = !meaning.all(&["gid", "immediate-gid"]).is_empty();
+            let note = match has_group {
+                true => AS_THAT_USER.to_owned(),
+                false => {
+                    format!("and its own group, where uWSGI keeps that of root; {AS_THAT_USER}")
+                }
+            };
+            meaning.honour_with_note(at, setting, vec![name], &note);
         } else {
             meaning.honour(at, setting, vec![name]);
         }
     }
 }
+
+/// The differences for an application that runs as another user.
+const AS_THAT_USER: &str = "HOME, USER and LOGNAME follow, which uWSGI leaves as they are; without supplementary groups of the user";
 
 fn stats(meaning: &mut Meaning<'_>) {
     if let Some(at) = meaning.last(&["stats", "stats-server"]) {

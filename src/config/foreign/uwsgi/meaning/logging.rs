@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::observe::access_log::pattern::Pattern;
 
 /// Options that choose a destination.
 const DESTINATIONS: &[&str] = &[
@@ -77,11 +78,10 @@ fn format(meaning: &mut Meaning<'_>) {
         return meaning.say(at, Verdict::Unsupported(advice));
     }
     let (pattern, unknown, own) = translated(&given);
-    if crate::observe::access_log::pattern::Pattern::parse(&pattern).is_err() {
+    if Pattern::parse(&pattern).is_err() {
         let advice = "write the pattern with `access_log_format`".to_owned();
         return meaning.say(at, Verdict::Unsupported(advice));
     }
-    let setting = "access_log_format";
     let mut notes = Vec::new();
     if !unknown.is_empty() {
         notes.push(format!(
@@ -95,12 +95,31 @@ fn format(meaning: &mut Meaning<'_>) {
     }
     let is_own_time = meaning.all(&["logformat-strftime", "log-format-strftime"]);
     let is_own_time = is_own_time.iter().any(|at| meaning.flag(*at));
-    if given.contains("%(ctime)") || given.contains("%(ftime)") && is_own_time {
-        notes.push("times have the form of time_local".to_owned());
+    let has = |name: &str| given.contains(&format!("%({name})"));
+    if has("ctime") || has("ftime") && is_own_time {
+        notes.push("times have the form of time_local, in UTC".to_owned());
+    } else if has("ltime") || has("ftime") {
+        notes.push("times in UTC".to_owned());
     }
-    if given.contains("%(size)") {
+    if has("wid") {
+        notes.push(
+            "workers are numbered from 0, and requests that none has answered have a hyphen"
+                .to_owned(),
+        );
+    }
+    if has("epoch") {
+        notes.push("epoch is the time of arrival".to_owned());
+    }
+    if has("size") {
         notes.push("size without the bytes of the header".to_owned());
     }
+    if has("user") || has("var.REMOTE_USER") {
+        notes.push("the user is the name in the Authorization header".to_owned());
+    }
+    if has("var.HTTP_X_REQUEST_ID") {
+        notes.push("X-Request-ID has a value for every request".to_owned());
+    }
+    let setting = "access_log_format";
     match notes.is_empty() {
         true => meaning.honour(at, setting, vec![pattern]),
         false => meaning.honour_with_note(at, setting, vec![pattern], &notes.join("; ")),
@@ -116,6 +135,11 @@ fn translated(given: &str) -> (String, Vec<String>, Vec<String>) {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         !name.is_empty() && name.chars().all(is_part)
     };
+    // A pattern of JSON has nothing for what is missing, where uWSGI has a hyphen.
+    let otherwise = match given.trim_start().starts_with('{') {
+        true => ":--",
+        false => "",
+    };
     let mut rest = given;
     while let Some(at) = rest.find("%(") {
         pattern.push_str(&rest[..at]);
@@ -126,9 +150,14 @@ fn translated(given: &str) -> (String, Vec<String>, Vec<String>) {
         };
         let name = &inside[..end];
         match LOG_VARIABLES.iter().find(|(theirs, _)| *theirs == name) {
-            Some((_, ours)) => pattern.push_str(&format!("${{{ours}}}")),
+            Some((_, ours)) if ALWAYS_THERE.contains(ours) => {
+                pattern.push_str(&format!("${{{ours}}}"));
+            }
+            Some((_, ours)) => pattern.push_str(&format!("${{{ours}{otherwise}}}")),
+            // Here there is Python alone, which is plugin 0.
+            None if matches!(name, "modifier1" | "modifier2") => pattern.push('0'),
             None if is_word(name) && !WITHOUT_COUNTERPART.contains(&name) => {
-                pattern.push_str(&format!("${{logvar_{name}}}"));
+                pattern.push_str(&format!("${{logvar_{name}{otherwise}}}"));
                 own.push(name.to_owned());
             }
             None => {
@@ -142,27 +171,26 @@ fn translated(given: &str) -> (String, Vec<String>, Vec<String>) {
     (pattern, unknown, own)
 }
 
+/// Variables that have a value for every request.
+const ALWAYS_THERE: &[&str] = &[
+    "body_bytes_sent",
+    "remote_addr",
+    "request_id",
+    "request_method",
+    "request_time_6",
+    "request_time_ms",
+    "request_time_us",
+    "request_uri",
+    "server_protocol",
+    "status",
+    "time_epoch",
+    "time_local",
+];
+
 /// Variables of uWSGI's log format that have no counterpart.
 const WITHOUT_COUNTERPART: &[&str] = &[
-    "cl",
-    "core",
-    "headers",
-    "hsize",
-    "ioerr",
-    "modifier1",
-    "modifier2",
-    "pid",
-    "pktsize",
-    "rerr",
-    "rss",
-    "rssM",
-    "switches",
-    "tmicros",
-    "tmsecs",
-    "vars",
-    "vsz",
-    "vszM",
-    "werr",
+    "cl", "core", "headers", "hsize", "ioerr", "pid", "pktsize", "rerr", "rss", "rssM", "switches",
+    "tmicros", "tmsecs", "vars", "vsz", "vszM", "werr",
 ];
 
 /// Variables of uWSGI's log format, and ours.
@@ -179,14 +207,23 @@ const LOG_VARIABLES: &[(&str, &str)] = &[
     ("proto", "server_protocol"),
     ("referer", "http_referer"),
     ("rsize", "body_bytes_sent"),
-    ("secs", "request_time"),
+    ("secs", "request_time_6"),
     ("size", "body_bytes_sent"),
     ("status", "status"),
     ("time", "time_epoch"),
     ("uagent", "http_user_agent"),
     ("uri", "request_uri"),
     ("user", "remote_user"),
-    ("uuid", "request_id"),
+    ("var.HTTP_HOST", "http_host"),
+    ("var.HTTP_REFERER", "http_referer"),
+    ("var.HTTP_USER_AGENT", "http_user_agent"),
+    ("var.HTTP_X_REQUEST_ID", "request_id"),
+    ("var.QUERY_STRING", "args"),
+    ("var.REMOTE_ADDR", "remote_addr"),
+    ("var.REMOTE_USER", "remote_user"),
+    ("var.REQUEST_METHOD", "request_method"),
+    ("var.REQUEST_URI", "request_uri"),
+    ("var.SERVER_PROTOCOL", "server_protocol"),
     ("wid", "worker"),
 ];
 
@@ -195,16 +232,24 @@ fn which_requests(meaning: &mut Meaning<'_>) {
     let off = meaning.last(&["disable-logging"]);
     let is_off = off.is_some_and(|at| meaning.flag(at));
     let mut exceptions = Vec::new();
-    for at in meaning.all(&["log-4xx", "log-5xx", "log-slow", "log-big"]) {
+    for at in meaning.all(&[
+        "log-4xx",
+        "log-5xx",
+        "log-slow",
+        "log-big",
+        "log-zero",
+        "log-sendfile",
+        "log-ioerror",
+    ]) {
         let key = meaning.items[at].key.clone();
         let class = match &*key {
             "log-4xx" => "4xx".to_owned(),
             "log-5xx" => "5xx".to_owned(),
             _ => String::new(),
         };
-        let is_on = match class.is_empty() {
-            true => meaning.number(at).is_some_and(|number| number > 0),
-            false => meaning.flag(at),
+        let is_on = match &*key {
+            "log-slow" | "log-big" => meaning.number(at).is_some_and(|number| number > 0),
+            _ => meaning.flag(at),
         };
         if meaning.verdicts[at].is_some() {
             continue;

@@ -193,6 +193,11 @@ impl Meaning<'_> {
     /// As [`Self::honour`], with something to know behind it.
     fn honour_with_note(&mut self, at: usize, setting: &str, values: Vec<String>, note: &str) {
         self.honour(at, setting, values);
+        self.note(at, note);
+    }
+
+    /// Adds something to know to the verdict of a line that is honoured.
+    fn note(&mut self, at: usize, note: &str) {
         if let Some(Verdict::Honoured(text)) = &mut self.verdicts[at] {
             text.push_str(&format!(" ({note})"));
         }
@@ -211,6 +216,19 @@ impl Meaning<'_> {
             let source = &first.place.source;
             self.draft.imply(source, name, &[value], reason);
         }
+    }
+
+    /// The mount points that uWSGI takes off the path before it compares it with anything (`manage-script-name`).
+    fn stripped_mounts(&self) -> Vec<String> {
+        let mut items = self.items.iter();
+        let manages = items.rfind(|item| item.key == "manage-script-name" && !item.is_placeholder);
+        if !manages.is_some_and(|item| super::numbers::flag(item.value.as_deref())) {
+            return Vec::new();
+        }
+        let tables = self.draft.layer.locations.iter();
+        let apps = tables.filter(|table| table.entry("app").is_some());
+        let prefixes = apps.filter_map(|table| table.entry("prefix")?.values.first().cloned());
+        prefixes.collect()
     }
 
     /// A table with these settings, which the line makes.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::shell::VARIABLES;
 use crate::config::foreign::uwsgi::numbers::flag;
 
 /// Most workers, and threads of one, that pyserve takes.
@@ -177,12 +178,16 @@ fn octal(text: &str) -> Option<String> {
     let text = text.trim_start();
     let digits = text.split(|c: char| !c.is_digit(8)).next()?;
     let mask = u32::from_str_radix(digits, 8).ok()?;
-    Some(format!("{:03o}", mask & 0o777))
+    Some(match mask > 0o777 {
+        true => digits.to_owned(),
+        false => format!("{mask:03o}"),
+    })
 }
 
 /// A number of workers or threads.
 fn count(meaning: &mut Meaning<'_>, at: usize, setting: &str, number: i64) {
-    match number > MOST {
+    let is_variable = usize::try_from(number).is_ok_and(|number| VARIABLES.contains(&number));
+    match number > MOST && !is_variable {
         true => {
             let problem = format!("too many (give at most {MOST})");
             meaning.say(at, Verdict::Wrong(problem));

@@ -29,7 +29,14 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             let file = meaning.value(at).trim().to_owned();
             match (index, file.is_empty()) {
                 (_, true) => meaning.no_effect(at, "no file"),
-                (0, _) => meaning.append(at, "error_page", format!("{status}={file}")),
+                (0, _) => {
+                    meaning.append(at, "error_page", format!("{status}={file}"));
+                    if status == 500 {
+                        let note =
+                            "also where the application raises, which uWSGI answers with nothing";
+                        meaning.note(at, note);
+                    }
+                }
                 // uWSGI takes the first file of a list that it can open.
                 _ => meaning.no_effect(at, "the first such line counts"),
             }

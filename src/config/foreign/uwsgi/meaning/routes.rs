@@ -17,38 +17,100 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     let mut ended: Vec<(Area, usize)> = Vec::new();
     for at in meaning.all(&["route", "route-uri", "route-host", "route-run"]) {
         let value = meaning.value(at).to_owned();
-        let (pattern, action) = match &*meaning.items[at].key {
+        let key = meaning.items[at].key.clone();
+        let (pattern, action) = match &*key {
             "route-run" => ("", &*value),
             _ => value.split_once(' ').unwrap_or((&value, "")),
         };
-        let area = match &*meaning.items[at].key {
-            "route-run" => Some(Area::All),
-            "route-host" => host(pattern).map(Area::Host),
-            _ => path(pattern),
+        let areas = match &*key {
+            "route-run" => Some(vec![Area::All]),
+            "route-host" => host(pattern).map(|host| vec![Area::Host(host)]),
+            _ => areas(pattern),
         };
         let (name, argument) = action.trim().split_once(':').unwrap_or((action.trim(), ""));
-        let verdict = match area {
-            Some(area) if matches!(name, "continue" | "last") => {
-                meaning.say(
-                    at,
-                    Verdict::Read("the end of the routes for these requests".to_owned()),
-                );
-                ended.push((area, meaning.items[at].place.line));
-                continue;
+        // What a group has matched is not known for each of its alternatives.
+        let areas = areas.filter(|areas| areas.len() == 1 || !argument.contains('$'));
+        let is_restriction = name.starts_with("basicauth");
+        let result = match areas {
+            Some(areas) if key != "route" || !is_stripped(meaning, &areas) => {
+                all_of(meaning, at, &areas, (name, argument.trim()), &mut ended)
             }
-            Some(area)
-                if let Some((by, line)) = ended.iter().find(|(by, _)| by.overlaps(&area)) =>
-            {
-                Err(behind_the_end(by.covers(&area), *line, name))
-            }
-            Some(area) => act(meaning, at, &area, name, argument.trim()),
-            None if name.starts_with("basicauth") => Err(open_without_password()),
+            _ if is_restriction => Err(open_without_password()),
+            Some(_) => Err(Verdict::Unsupported(STRIPPED.to_owned())),
             None => Err(no_counterpart()),
         };
-        if let Err(verdict) = verdict {
-            meaning.say(at, verdict);
+        match result {
+            Ok(()) => differences(meaning, at, pattern, (name, argument)),
+            Err(verdict) => meaning.say(at, verdict),
         }
     }
+}
+
+/// Says how the requests and the responses of a route that is honoured differ.
+fn differences(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    pattern: &str,
+    (name, argument): (&str, &str),
+) {
+    let areas = areas(pattern).unwrap_or_default();
+    let below = areas.iter().find_map(|area| match area {
+        Area::Below(path) => Some(path),
+        _ => None,
+    });
+    let has_own = ["(/", "(?:/"].iter().any(|group| pattern.contains(group));
+    if let Some(path) = below.filter(|_| !has_own && name != "donotlog") {
+        meaning.note(at, &format!("also for {path} itself"));
+    }
+    let is_of_path = argument.contains("${PATH_INFO}")
+        || argument.contains("$1") && meaning.items[at].key == "route";
+    if name.starts_with("redirect") && is_of_path {
+        meaning.note(at, "with the query, which uWSGI leaves out");
+    }
+    let is_for_all = areas == [Area::All] && name.ends_with("header");
+    if is_for_all {
+        meaning.note(at, "also for files and redirects");
+    }
+}
+
+/// The advice for a route that uWSGI compares with a path that has lost its mount point.
+const STRIPPED: &str = "with `manage-script-name` uWSGI compares the path behind the mount point, for every application: use a [[location]] below each prefix";
+
+/// True if uWSGI takes the mount point off the path before it compares some of these (core/uwsgi.c,
+/// `uwsgi_parse_vars`).
+fn is_stripped(meaning: &Meaning<'_>, areas: &[Area]) -> bool {
+    let by_path = |area: &Area| !matches!(area, Area::All | Area::Host(_));
+    areas.iter().any(by_path) && !meaning.stripped_mounts().is_empty()
+}
+
+/// Obeys an action for each of the areas of a line.
+fn all_of(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    areas: &[Area],
+    (name, argument): (&str, &str),
+    ended: &mut Vec<(Area, usize)>,
+) -> Result<(), Verdict> {
+    let mut texts = Vec::new();
+    for area in areas {
+        if matches!(name, "continue" | "last") {
+            let text = "the end of the routes for these requests";
+            meaning.say(at, Verdict::Read(text.to_owned()));
+            ended.push((area.clone(), meaning.items[at].place.line));
+            continue;
+        }
+        if let Some((by, line)) = ended.iter().find(|(by, _)| by.overlaps(area)) {
+            return Err(behind_the_end(by.covers(area), *line, name));
+        }
+        act(meaning, at, area, name, argument)?;
+        if let Some(Verdict::Honoured(text)) = &meaning.verdicts[at] {
+            texts.push(text.clone());
+        }
+    }
+    if texts.len() > 1 {
+        meaning.say(at, Verdict::Honoured(texts.join(", ")));
+    }
+    Ok(())
 }
 
 fn no_counterpart() -> Verdict {
@@ -131,6 +193,34 @@ impl Area {
         };
         is_host(self) != is_host(other) || is_in(self, other) || is_in(other, self)
     }
+}
+
+/// The areas of a pattern for paths: one, or one for each alternative of its one group.
+fn areas(pattern: &str) -> Option<Vec<Area>> {
+    if let Some(area) = path(pattern) {
+        return Some(vec![area]);
+    }
+    let (start, rest) = pattern.split_once('(')?;
+    let (inside, end) = rest.split_once(')')?;
+    let inside = inside.strip_prefix("?:").unwrap_or(inside);
+    let is_group = inside.contains('|') && !end.starts_with(['*', '+', '?', '{']);
+    if !is_group || start.ends_with('\\') || inside.contains(['(', '\\', '[', '?', '*', '+']) {
+        return None;
+    }
+    let alternatives = inside.split('|');
+    let areas: Option<Vec<_>> = alternatives
+        .map(|one| path(&format!("{start}{one}{end}")))
+        .collect();
+    let exact = |area: &Area| match area {
+        Area::Exact(paths) => Some(paths.clone()),
+        _ => None,
+    };
+    let areas = areas?;
+    // Plain paths are one area, as for a slash that may be missing.
+    Some(match areas.iter().map(exact).collect::<Option<Vec<_>>>() {
+        Some(paths) => vec![Area::Exact(paths.concat())],
+        None => areas,
+    })
 }
 
 /// The area of a pattern for paths.
@@ -258,8 +348,12 @@ fn do_not_log(meaning: &mut Meaning<'_>, at: usize, area: &Area) -> Result<(), V
         Area::Start(path) => vec![format!("{path}*")],
         Area::Host(_) => return Err(no_counterpart()),
     };
-    for path in paths {
-        meaning.append(at, "access_log_skip", path);
+    for path in &paths {
+        meaning.append(at, "access_log_skip", path.clone());
+    }
+    if paths.len() > 1 {
+        let text = format!("access_log_skip = {paths:?}");
+        meaning.say(at, Verdict::Honoured(text));
     }
     Ok(())
 }
@@ -593,6 +687,7 @@ fn is_at(table: &SettingsTable, place: &[(&str, String)]) -> bool {
 fn report(meaning: &mut Meaning<'_>, at: usize, area: &Area, settings: &[(&str, String)]) {
     let place = match area {
         Area::All => "prefix = \"/\"".to_owned(),
+        Area::Exact(paths) if paths.len() > 2 => format!("path = {paths:?}"),
         Area::Exact(paths) => format!("path = {:?}", paths[0]),
         Area::Start(path) if !keeps_path(settings) => format!("starts_with = {path:?}"),
         Area::Below(path) | Area::Start(path) => format!("prefix = {path:?}"),
@@ -643,6 +738,26 @@ mod tests {
         check("^/a+$", None);
         check("^/a//b", None);
         check("\\.php$", None);
+    }
+
+    #[test]
+    fn alternatives_of_a_group_are_areas_of_their_own() {
+        let check = |pattern: &str, expected: Option<&[&str]>| {
+            let one = |text: &&str| path(text).unwrap();
+            let expected = expected.map(|all| all.iter().map(one).collect::<Vec<_>>());
+            assert_eq!(areas(pattern), expected, "{pattern}");
+        };
+        let exact = Area::Exact(vec!["/health".to_owned(), "/ping".to_owned()]);
+        assert_eq!(areas("^/(health|ping)$"), Some(vec![exact]));
+        check("^/(?:admin|staff)/", Some(&["^/admin/", "^/staff/"]));
+        check("^/(admin|staff)/(.*)$", Some(&["^/admin/", "^/staff/"]));
+        check("^/api/(v1|v2)", Some(&["^/api/v1", "^/api/v2"]));
+        check("^/a$", Some(&["^/a$"]));
+        check("^/(a|b)?$", None);
+        check("^/(a|b+)$", None);
+        check("^/(a|(b|c))$", None);
+        check("^/\\(a|b)$", None);
+        check("^/(a|b", None);
     }
 
     #[test]
