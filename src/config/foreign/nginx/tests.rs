@@ -50,6 +50,7 @@ fn reading_with(
         deadline,
         is_dir,
         is_dir_here: &|path| is_dir(path) && path.extension().is_none(),
+        has_headers: false,
         bad_passwords: &|_| None,
         variable: &|_| None,
     };
@@ -914,6 +915,7 @@ fn a_password_file_with_hashes_that_the_start_refuses_is_not_honoured() {
         deadline: None,
         is_dir: &|_| true,
         is_dir_here: &|_| true,
+        has_headers: false,
         bad_passwords: &bad,
         variable: &|_| None,
     };
@@ -989,12 +991,47 @@ fn gzip_of_a_location_or_another_server_differs_from_that_for_all() {
     let codings = |text: &str| Some(text.to_owned());
     assert_eq!(
         found,
-        [
-            codings("br gzip"),
-            None,
-            None,
-            codings("zstd br gzip"),
-            None
-        ]
+        [codings("br gzip"), None, codings("zstd br gzip"), None]
     );
+}
+
+#[test]
+fn paths_of_cookies_and_redirects_are_mapped_as_the_address_says() {
+    for (lines, code) in [
+        (
+            "location /h/ { proxy_pass http://b/x/; proxy_cookie_path /x/ /h/; }",
+            0,
+        ),
+        (
+            "location /h/ { proxy_pass http://b/; proxy_cookie_path / /h/; }",
+            0,
+        ),
+        (
+            "location /h/ { proxy_pass http://b/; proxy_cookie_path off; }",
+            0,
+        ),
+        (
+            "location /h/ { proxy_pass http://b/x/; proxy_cookie_path / /h/; }",
+            1,
+        ),
+        (
+            "location /h/ { proxy_pass http://b; proxy_cookie_path / /h/; }",
+            1,
+        ),
+        (
+            "location /g/ { proxy_pass http://b/; proxy_set_header Host i.example; proxy_redirect http://i.example/ /g/; }",
+            0,
+        ),
+        (
+            "location / { proxy_pass http://b; proxy_set_header Host i.example; proxy_redirect http://i.example/ /; }",
+            0,
+        ),
+        (
+            "location / { proxy_pass http://b; proxy_set_header Host i.example; proxy_redirect http://other.example/ /; }",
+            1,
+        ),
+    ] {
+        let reading = reading(&format!("server {{ {lines} }}"), false);
+        assert_eq!(reading.exit_code(), code, "{lines}");
+    }
 }

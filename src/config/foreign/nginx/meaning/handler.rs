@@ -169,11 +169,7 @@ fn path_or_prefix(
             );
             return;
         }
-        let has_exact = context
-            .locations
-            .iter()
-            .any(|other| matches!(&other.paths, Paths::Exact(own) | Paths::Prefix(own, _) if own == shown));
-        if is_directory && !has_exact {
+        if is_directory && !has_own(context, shown) {
             let mut redirect = Table {
                 at,
                 entries: Vec::new(),
@@ -191,6 +187,15 @@ fn path_or_prefix(
     if is_below {
         without_slash(meaning, context, location, shown);
     }
+}
+
+/// True if a location begins with this path, which has no slash at its end.
+fn has_own(context: &Context<'_>, path: &str) -> bool {
+    let is_it = |other: &Location| match &other.paths {
+        Paths::Exact(own) | Paths::Prefix(own, _) => own == path,
+        _ => false,
+    };
+    context.locations.iter().any(is_it)
 }
 
 /// Leaves a redirect from `/x` to `/x/` to the path itself, where another location has what begins with `/x/`.
