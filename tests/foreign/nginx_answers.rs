@@ -532,3 +532,53 @@ fn expires_leaves_the_errors_of_a_server_as_they_are() {
         assert_eq!(theirs, ours, "{request}");
     }
 }
+
+#[test]
+fn files_have_the_codings_ranges_and_listings_of_their_locations() {
+    let text = "types { text/css css; }\ndefault_type text/plain;\ngzip on;\ngzip_types text/css;\n\
+                server {\n listen LISTEN;\n\
+                location /a/ { alias DIR/www/static/; gzip off; max_ranges 0; }\n\
+                location /b/ { alias DIR/www/static/; max_ranges 1; }\n\
+                location /c/ { alias DIR/www/static/; autoindex on; autoindex_format json; }\n\
+                location / { return 404; }\n}";
+    let Some(pair) = Pair::start(text, None) else {
+        return;
+    };
+    let big = pair.dir.path().join("www/static/big.css");
+    std::fs::write(big, "a { b: c }\n".repeat(1000)).unwrap();
+    let ask = |target: &str, field: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n{field}\r\n\r\n"
+        );
+        pair.responses(&request)
+    };
+    for (target, ranges) in [
+        ("/a/big.css", "bytes=0-3"),
+        ("/b/big.css", "bytes=0-3"),
+        ("/b/big.css", "bytes=0-3,8-9"),
+        ("/b/big.css", "bytes=-5"),
+    ] {
+        let [theirs, ours] = ask(target, &format!("Range: {ranges}")).map(|response| {
+            let fields = ["Accept-Ranges", "Content-Range"].map(|name| response.headers(name));
+            (response.status(), fields, response.text())
+        });
+        assert_eq!(
+            (theirs.0, &theirs.1[1], &theirs.2),
+            (ours.0, &ours.1[1], &ours.2),
+            "{target} {ranges}"
+        );
+        assert_eq!(ours.1[0].is_empty(), target.starts_with("/a/"), "{target}");
+    }
+    let coding = |target: &str| {
+        ask(target, "Accept-Encoding: gzip")
+            .map(|response| response.headers("Content-Encoding").len())
+    };
+    // Files are compressed in the background, once they are asked for.
+    while coding("/b/big.css") != [1, 1] {}
+    assert_eq!(coding("/a/big.css"), [0, 0]);
+    let [theirs, ours] = ask("/c/", "Accept: text/html").map(|response| {
+        let listed: serde_json::Value = serde_json::from_str(&response.text()).expect("JSON");
+        listed
+    });
+    assert_eq!(theirs, ours);
+}

@@ -1327,17 +1327,22 @@ fn redirects_to_their_own_slash_end_where_nginx_ends_them() {
 #[test]
 fn files_have_the_types_ranges_and_codings_of_their_locations() {
     let case = Case {
-        text: "types { text/html html; text/css css; }\ndefault_type image/x-own;\ngzip on;\ngzip_min_length 1;\n\
+        text: "types { text/html html; text/css css; }\ndefault_type image/x-own;\ncharset utf-8;\ngzip on;\ngzip_min_length 1;\n\
                server {\n listen LISTEN;\n root DIR/www;\n\
                location = /unknown { alias DIR/www/plain; }\n\
                location = /json { alias DIR/www/plain; default_type image/x-other; }\n\
                location = /a.html { default_type application/json; return 200 text; }\n\
                location = /b { return 200 text; }\n\
                location = /c { types { } return 200 text; }\n\
+               location = /d.html { alias DIR/www/plain; }\n\
+               location = /e { alias DIR/www/a.css; }\n\
+               location = /f { try_files /a.css =404; }\n\
                location / { return 404; }\n}",
-        requests: &["/unknown", "/json", "/a.html", "/b", "/c"],
+        requests: &[
+            "/unknown", "/json", "/a.html", "/b", "/c", "/d.html", "/e", "/f",
+        ],
         fields: &["Content-Type"],
-        differences: &[],
+        differences: &[("/f", "text files are UTF-8")],
     };
     check("types of files", &case, None, None);
 }

@@ -340,16 +340,9 @@ fn single(
         return Content::Made;
     }
     table.set("file", file.clone());
-    // nginx looks at the extension of the path.
-    let extension = |path: &str| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-        ending.map(str::to_ascii_lowercase)
-    };
-    if let Some(own) = extension(&file).filter(|own| Some(own) != extension(path).as_ref())
-        && let Some(of_path) = types::of_path(meaning, at)
-    {
-        table.set("types", format!("{own}={of_path}"));
+    // A file that `try_files` names has the type of its own extension.
+    if given.is_none() {
+        types::of_one_file(meaning, at, (path, &file), table);
     }
     types::of_files(meaning, at, table);
     ranges(meaning, at, table);
