@@ -70,6 +70,27 @@ impl Meaning<'_> {
         names(web).filter(|()| is_root).map(|()| web)
     }
 
+    /// Says of commands without a directory that the environment of the application comes first on their `PATH`.
+    pub(super) fn say_path(&mut self) {
+        if self.draft.layer.entry("venv").is_none() {
+            return;
+        }
+        for section in self.sections() {
+            let at = self.given(&section, "command").filter(|at| {
+                let line = self.expanded(*at, 0).ok();
+                let words = line
+                    .and_then(|line| gunicorn::split(&line))
+                    .unwrap_or_default();
+                words.first().is_some_and(|word| !word.contains('/'))
+            });
+            if let Some(Verdict::Honoured(text)) = at.and_then(|at| self.verdicts[at].as_mut())
+                && text.starts_with("[[companion]]")
+            {
+                text.push_str(" (PATH begins with the programs of the application's environment)");
+            }
+        }
+    }
+
     /// The directory of a program, which is relative to that of supervisord, not to that of the application.
     fn directory(&mut self, section: &str, number: usize) -> Option<String> {
         let own = self.value(section, "directory", number);
