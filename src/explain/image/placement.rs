@@ -213,7 +213,10 @@ impl Placement {
                     .map(str::to_owned)
             })
         });
-        inside.filter(|path| !path.is_empty()).collect()
+        // A step upwards may leave the directory of the build.
+        let is_inside =
+            |path: &String| !path.is_empty() && path.split('/').all(|part| part != "..");
+        inside.filter(is_inside).collect()
     }
 
     fn add(&mut self, instruction: &Instruction<'_>, workdir: &str) {
@@ -344,6 +347,7 @@ mod tests {
             "a/docker/",
         );
         check("uwsgi --http :80", &[], "a/");
+        check("uwsgi ../x.ini", &["a/docker/../x.ini"], "a/");
         check(
             "bash -c 'cd x && uwsgi uwsgi.ini'",
             &["a/docker/uwsgi.ini"],
