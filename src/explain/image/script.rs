@@ -319,7 +319,7 @@ fn inside_shell(words: &[String], conversion: &Conversion<'_>) -> Option<Convert
     let at = shell::script(words)?;
     let inner = converted(&words[at], conversion)?;
     let mut words = words.to_vec();
-    words[at] = inner.text;
+    words[at] = executed(&inner.text);
     let words: Vec<_> = words.iter().map(|word| shell::quoted(word)).collect();
     Some(Converted {
         became: inner.became,
