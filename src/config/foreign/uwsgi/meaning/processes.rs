@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::Meaning;
-use crate::config::foreign::Verdict;
 use crate::config::foreign::shell::VARIABLES;
 use crate::config::foreign::uwsgi::numbers::flag;
+use crate::config::foreign::{Verdict, waiting};
 
 /// Most workers, and threads of one, that pyserve takes.
 const MOST: i64 = 1024;
@@ -13,8 +13,6 @@ const MOST: i64 = 1024;
 const A_YEAR: i64 = 365 * 86_400;
 /// Least address space that it takes for a worker, in megabytes.
 const SMALLEST_ADDRESS_SPACE: i64 = 64;
-/// Longest queue that pyserve takes.
-const LONGEST_QUEUE: i64 = 1_000_000;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     workers(meaning);
@@ -124,10 +122,10 @@ fn queue(meaning: &mut Meaning<'_>) {
             );
             meaning.say(at, Verdict::Dangerous(why));
         }
-        Some(length) => {
-            let length = length.min(LONGEST_QUEUE).to_string();
-            meaning.honour(at, "queue_limit", vec![length]);
-        }
+        Some(length) => match waiting::beyond_default(length) {
+            Ok(length) => meaning.honour(at, "queue_limit", vec![length]),
+            Err(verdict) => meaning.say(at, verdict),
+        },
     }
 }
 
