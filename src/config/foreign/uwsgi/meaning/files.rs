@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::surroundings::FileKind;
 use crate::config::locations;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
@@ -242,33 +243,35 @@ fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
         let advice = "the front page of a directory is its index.html: use `static`";
         return meaning.say(at, Verdict::Unsupported(advice.to_owned()));
     }
-    let given = [
-        ("path", path.to_owned()),
-        ("file", file.to_owned()),
-        ("missing", "app".to_owned()),
-    ];
+    let given = [("path", path.to_owned()), ("file", file.to_owned())];
     let table = meaning.table(at, &mut locations::all(), &given);
     meaning.draft.layer.locations.push(table);
-    let text = format!("[[location]] path = {path:?}, file = {file:?}, missing = \"app\"");
+    meaning.append(at, "static_missing", format!("{path}=app"));
+    let text =
+        format!("[[location]] path = {path:?}, file = {file:?}, static_missing = \"{path}=app\"");
     meaning.say(at, Verdict::Honoured(text));
 }
 
 /// True for `/favicon.ico=/srv/favicon.ico`.
 fn is_single_file(meaning: &Meaning<'_>, prefix: &str, dir: &str) -> bool {
-    let chdir = meaning.draft.layer.entry("chdir");
-    let chdir = chdir.and_then(|entry| entry.values.first());
-    let path = match chdir {
-        Some(chdir) if !dir.starts_with('/') => format!("{chdir}/{dir}"),
-        _ => dir.to_owned(),
-    };
     let ending = |text: &str| {
         let name = text.rsplit('/').next().unwrap_or(text);
         name.rsplit_once('.').map(|(_, ending)| ending.to_owned())
     };
-    match meaning.around.kind(&path) {
+    match kind(meaning, dir) {
         Some(kind) => kind.is_file,
         // It may be there on another machine.
         None => ending(prefix).is_some() && ending(prefix) == ending(dir),
+    }
+}
+
+/// The kind of a file or directory, which may be below `chdir`.
+pub(super) fn kind(meaning: &Meaning<'_>, path: &str) -> Option<FileKind> {
+    let chdir = meaning.draft.layer.entry("chdir");
+    let chdir = chdir.and_then(|entry| entry.values.first());
+    match chdir {
+        Some(chdir) if !path.starts_with('/') => meaning.around.kind(&format!("{chdir}/{path}")),
+        _ => meaning.around.kind(path),
     }
 }
 

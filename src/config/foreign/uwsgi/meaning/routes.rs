@@ -71,6 +71,9 @@ fn differences(
     if name.starts_with("redirect") && is_of_path {
         meaning.note(at, "with the query, which uWSGI leaves out");
     }
+    if meaning.items[at].key == "route-host" {
+        meaning.note(at, "also with a port, and in letters of any case");
+    }
     let is_for_all = areas == [Area::All] && name.ends_with("header");
     if is_for_all {
         meaning.note(at, "also for files and redirects");
@@ -446,7 +449,12 @@ fn protect(
         Area::Start(path) if is_for_files => Area::Below(path.clone()),
         area => area.clone(),
     };
-    for place in places(area, settings) {
+    let has_file = |place: &Vec<(&'static str, String)>| {
+        let mut single = files.iter().filter(|file| file.handler.0 == "file");
+        single.any(|file| place.contains(&file.place))
+    };
+    let others = places(area, settings).into_iter();
+    for place in others.filter(|place| !has_file(place)) {
         if let Some(index) = table_at(meaning, &place, false) {
             extend(meaning, at, index, settings)?;
             continue;
@@ -501,7 +509,9 @@ fn protect_files(
     meaning.draft.layer.remove_value("static", &served);
     let mut given = place;
     given.push(file.handler.clone());
-    given.push(("missing", "app".to_owned()));
+    if file.handler.0 == "static" {
+        given.push(("missing", "app".to_owned()));
+    }
     given.extend_from_slice(settings);
     let table = meaning.table(at, &mut locations::all(), &given);
     meaning.draft.layer.locations.push(table);

@@ -2,7 +2,7 @@
 
 use super::Area;
 use crate::config::foreign::Verdict;
-use crate::config::foreign::uwsgi::meaning::Meaning;
+use crate::config::foreign::uwsgi::meaning::{Meaning, files};
 
 /// Files of an area, which need a location of their own beside that of the application.
 pub(super) struct FilePlace {
@@ -29,10 +29,11 @@ pub(super) fn of(meaning: &Meaning<'_>, area: &Area) -> Result<Vec<FilePlace>, V
         let is_single = rest.is_empty() && is_one_file(meaning, prefix);
         let (place, handler) = match area {
             Area::Below(_) | Area::Start(_) if !is_single => ("prefix", "static"),
-            Area::Exact(_) if !is_single && rest.is_empty() => continue,
-            // A directory, which without `static-index` is the application's.
-            Area::Exact(_) if path.ends_with('/') && !has_index(meaning) => continue,
-            Area::Exact(_) if path.ends_with('/') => return Err(beside(prefix)),
+            // A directory without an index is the application's, as a file that is not there.
+            Area::Exact(_) if path.ends_with('/') && has_index(meaning) => {
+                return Err(beside(prefix));
+            }
+            Area::Exact(_) if !is_single && !is_file(meaning, &file) => continue,
             _ => ("path", "file"),
         };
         // Names that begin so, which no prefix has.
@@ -98,6 +99,10 @@ fn is_one_file(meaning: &Meaning<'_>, prefix: &str) -> bool {
     tables.any(|table| {
         table.entry("file").is_some() && super::one(table, "path").as_deref() == Some(prefix)
     })
+}
+
+fn is_file(meaning: &Meaning<'_>, file: &str) -> bool {
+    files::kind(meaning, file).is_some_and(|kind| kind.is_file)
 }
 
 fn has_index(meaning: &Meaning<'_>) -> bool {
