@@ -217,19 +217,6 @@ fn proxy_protocol(meaning: &mut Meaning<'_>) {
     }
 }
 
-/// True if workers of gunicorn serve one request at a time: of the class `sync`, without threads.
-fn is_sync(meaning: &Meaning<'_>) -> bool {
-    let last = |name: &str| {
-        let mut items = meaning.items.iter();
-        items
-            .rfind(|item| item.setting.name == name)
-            .map(|item| &item.value)
-    };
-    let class = last("worker_class").and_then(|value| value.text());
-    let is_class = class.is_none_or(|name| name == "sync" || name.ends_with(".SyncWorker"));
-    is_class && last("threads").is_none_or(|value| value.number() <= 1)
-}
-
 fn limits(meaning: &mut Meaning<'_>) {
     if let Some((at, value)) = meaning.given("backlog") {
         match value.number() {
@@ -246,10 +233,6 @@ fn limits(meaning: &mut Meaning<'_>) {
                 at,
                 "connections of clients stay open: `keepalive_timeout` is their time",
             ),
-            _ if is_sync(meaning) => {
-                let how = "connections stay open for `keepalive_timeout`, where sync workers close them after each response";
-                meaning.say(at, Verdict::Differs(how.to_owned()));
-            }
             _ => meaning.set(at, "keepalive_timeout", value.texts()),
         }
     }
