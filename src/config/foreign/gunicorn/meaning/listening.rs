@@ -1,5 +1,6 @@
 //! Addresses, proxies, and as whom the server runs.
 
+use super::processes;
 use super::scheme;
 use super::tls;
 use super::{Meaning, listed};
@@ -233,7 +234,12 @@ fn limits(meaning: &mut Meaning<'_>) {
                 at,
                 "connections of clients stay open: `keepalive_timeout` is their time",
             ),
-            _ => meaning.set(at, "keepalive_timeout", value.texts()),
+            _ => {
+                meaning.set(at, "keepalive_timeout", value.texts());
+                if processes::closes_connections(meaning) {
+                    meaning.note(at, "sync workers of gunicorn close each connection");
+                }
+            }
         }
     }
     for (name, most, what) in [

@@ -90,6 +90,18 @@ fn model(meaning: &mut Meaning<'_>) -> Model {
     model
 }
 
+/// True for sync workers, which close each connection behind its response.
+pub(super) fn closes_connections(meaning: &Meaning<'_>) -> bool {
+    let has_threads = meaning
+        .given("threads")
+        .is_some_and(|(_, value)| value.number() > 1);
+    let class = meaning.given("worker_class");
+    let class = class.and_then(|(_, value)| value.text());
+    let is_sync = class
+        .is_none_or(|name| ["sync", "gunicorn.workers.sync.SyncWorker"].contains(&name.as_str()));
+    is_sync && !has_threads
+}
+
 fn advice(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let is_greenlet = ["gevent", "eventlet", "meinheld"]
