@@ -117,6 +117,8 @@ fn programs_become_the_server_and_its_companions() {
                  [program:web]\ncommand=gunicorn mysite -b 127.0.0.1:0 -w 2 ; the site\ndirectory=site\n\
                  [program:other]\ncommand=sh -c 'echo \"$OTHER $GREETING in $(basename $(pwd))\"; exec sleep 600'\n\
                  directory=%(here)s/site\nenvironment=OTHER=\"one, two\"\n\
+                 [program:start]\ncommand=sh -c 'test -e supervisord.conf && echo at the start; exec sleep 600'\n\
+                 [program:relative]\ncommand=sh -c 'test -e mysite.py && echo below the start; exec sleep 600'\ndirectory=site\n\
                  [program:once]\ncommand=false\nautorestart=false\n",
             ),
         ],
@@ -133,6 +135,8 @@ fn programs_become_the_server_and_its_companions() {
         .ready();
     assert_eq!(server.get("/").body, b"hello");
     server.stderr.wait_for("one, two hello in site");
+    server.stderr.wait_for("at the start");
+    server.stderr.wait_for("below the start");
     server
         .stderr
         .wait_for("companion has exited, and is not started again");

@@ -555,3 +555,42 @@ fn compare(case: &Case, target: &str, ours: &Response, theirs: &Response, wrong:
         format!("{:?}", keys(&theirs)),
     );
 }
+
+#[test]
+fn the_access_log_has_the_bytes_of_uwsgi_s() {
+    let Some(uwsgi) = program("uwsgi", "uwsgi") else {
+        return;
+    };
+    for (file, mark) in [("log-lines.ini", "=GET"), ("log-lines-json.ini", "\"=\"")] {
+        let case = Case {
+            file,
+            edits: &[("http-socket = 127.0.0.1:8080", "http-socket = $(SOCK)")],
+            modules: &["app.py"],
+            is_socket_alone: false,
+            ..CASE
+        };
+        let dir = temp_dir();
+        let dir = dir.path().canonicalize().unwrap();
+        prepare(&case, &dir);
+        let ours = ours(&case, &dir);
+        let theirs = theirs(&uwsgi, &case, &dir);
+        for (nth, (target, fields)) in [
+            ("/", "\r\n"),
+            (
+                "/a/b?x=1&y=%2F",
+                "Referer: http://a/b\r\nUser-Agent: curl\r\n\r\n",
+            ),
+            ("/missing?", "\r\n"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for socket in ["ours", "theirs"] {
+                ask(&dir.join(socket), "GET", target, fields);
+            }
+            let expected = theirs.output.wait_for_nth(mark, nth + 1);
+            let found = ours.stdout.wait_for_nth(mark, nth + 1);
+            assert_eq!(found, expected, "{file}: {target}");
+        }
+    }
+}

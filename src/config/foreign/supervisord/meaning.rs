@@ -49,6 +49,7 @@ pub fn of(
     meaning.overridden();
     meaning.find_application();
     meaning.decide();
+    meaning.say_path();
     let mut lines = meaning.lines;
     let decided = meaning.items.into_iter().zip(meaning.verdicts);
     let decided = decided.map(|(item, verdict)| (item.place, item.text, verdict));

@@ -110,6 +110,11 @@ impl Meaning<'_> {
                 environment,
             );
         }
+        self.options_of_server(section, is_app);
+    }
+
+    /// The options that say how supervisord runs a program which is pyserve itself.
+    fn options_of_server(&mut self, section: &str, is_app: bool) {
         let one = "one server takes all requests: `workers` is the number of its processes";
         self.say(
             self.find(section, "numprocs"),

@@ -5,6 +5,7 @@ use crate::config::companions::COMPANION_SETTINGS;
 use crate::config::foreign::drafting::table;
 use crate::config::foreign::supervisord::programs::{Place, companion};
 use crate::config::foreign::{Verdict, gunicorn};
+use crate::config::native;
 use crate::os::child::StopSignal;
 
 /// Most processes of one program.
@@ -35,6 +36,11 @@ impl Meaning<'_> {
         if let Some(web) = self.becomes_another_user(section) {
             name_text.push_str(&format!(" (as the user of [{web}], not as root)"));
         }
+        if let Some(web) = self.moves_along(section) {
+            name_text.push_str(&format!(
+                " (in the directory of [{web}]: give it a `directory` of its own)"
+            ));
+        }
         self.say(Some(command_at), Verdict::Honoured(name_text));
         self.restarts(section);
         self.companion_options(section);
@@ -64,11 +70,64 @@ impl Meaning<'_> {
         names(web).filter(|()| is_root).map(|()| web)
     }
 
+    /// Says of commands without a directory that the environment of the application comes first on their `PATH`.
+    pub(super) fn say_path(&mut self) {
+        if self.draft.layer.entry("venv").is_none() {
+            return;
+        }
+        for section in self.sections() {
+            let at = self.given(&section, "command").filter(|at| {
+                let line = self.expanded(*at, 0).ok();
+                let words = line
+                    .and_then(|line| gunicorn::split(&line))
+                    .unwrap_or_default();
+                words.first().is_some_and(|word| !word.contains('/'))
+            });
+            if let Some(Verdict::Honoured(text)) = at.and_then(|at| self.verdicts[at].as_mut())
+                && text.starts_with("[[companion]]")
+            {
+                text.push_str(" (PATH begins with the programs of the application's environment)");
+            }
+        }
+    }
+
+    /// The directory of a program, which is relative to that of supervisord, not to that of the application.
+    fn directory(&mut self, section: &str, number: usize) -> Option<String> {
+        let own = self.value(section, "directory", number);
+        let shared = self.given("supervisord", "directory");
+        let shared = shared.and_then(|at| self.expanded(at, 0).ok());
+        // An explanation does not know where the server starts.
+        let start = (!self.around.is_explained && self.application.is_some())
+            .then(|| native::text(self.around.current_dir.as_os_str()));
+        let base = match (shared, start) {
+            (Some(shared), Some(start)) => {
+                let path = native::path(&start).join(native::path(&shared));
+                Some(native::text(path.as_os_str()))
+            }
+            (shared, start) => shared.or(start),
+        };
+        match (own, base) {
+            (Some(own), Some(base)) => {
+                let path = native::path(&base).join(native::path(&own));
+                Some(native::text(path.as_os_str()))
+            }
+            (own, base) => own.or(base.filter(|_| self.application.is_some())),
+        }
+    }
+
+    /// The section of the application, if its directory becomes that of this program too, which names none.
+    fn moves_along(&self, section: &str) -> Option<&str> {
+        let names = |section: &str| self.given(section, "directory").is_some();
+        let web = self.application.as_deref()?;
+        let is_known = names(section) || names("supervisord") || !self.around.is_explained;
+        (!is_known && names(web)).then_some(web)
+    }
+
     /// Adds one process; false if an option of it cannot be used.
     fn one_companion(&mut self, section: &str, name: &str, number: usize, at: usize) -> bool {
         let line = self.value(section, "command", number).unwrap_or_default();
         let words = gunicorn::split(&line).unwrap_or_default();
-        let directory = self.value(section, "directory", number);
+        let directory = self.directory(section, number);
         let umask = self.value(section, "umask", number);
         let umask =
             umask.filter(|mask| !mask.is_empty() && mask.bytes().all(|byte| byte.is_ascii_digit()));

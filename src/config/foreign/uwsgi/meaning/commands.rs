@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Meaning;
-use super::companions::{companion, quoted};
+use super::companions::{PATH_OF_VENV, companion, quoted};
 use crate::config::foreign::uwsgi::magic;
 use crate::config::foreign::{Verdict, equivalent, origin};
 use crate::config::{native, settings};
@@ -132,14 +132,32 @@ fn before_start(meaning: &mut Meaning<'_>) {
     let origin = origin(&item.place, &item.text);
     meaning.draft.layer.insert(setting, vec![line], origin);
     for (at, command) in commands {
+        let mut notes = differences(meaning, &meaning.items[at].key);
+        let has_venv = meaning.draft.layer.entry("venv").is_some();
+        if has_venv && names_python(&command) {
+            notes.push(PATH_OF_VENV);
+        }
         let text = equivalent::assignment(setting, &[command]);
-        let notes = differences(meaning, &meaning.items[at].key);
         let text = match notes.is_empty() {
             true => text,
             false => format!("{text} ({})", notes.join("; ")),
         };
         meaning.say(at, Verdict::Honoured(text));
     }
+}
+
+/// True for a command with a program of Python that has no directory in its name.
+fn names_python(command: &str) -> bool {
+    let programs = [
+        "python",
+        "pip",
+        "flask",
+        "django-admin",
+        "alembic",
+        "celery",
+    ];
+    let mut words = command.split(|c: char| c.is_whitespace() || "\"'();&|".contains(c));
+    words.any(|word| programs.iter().any(|program| word.starts_with(program)))
 }
 
 /// The differences between a command of uWSGI and `before_start`, which runs once.

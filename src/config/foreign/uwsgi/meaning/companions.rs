@@ -4,6 +4,10 @@ use super::Meaning;
 use crate::config::companions::COMPANION_SETTINGS;
 use crate::config::foreign::Verdict;
 
+/// The difference for programs that a command names without their directory.
+pub(super) const PATH_OF_VENV: &str =
+    "PATH begins with the programs of the virtual environment, unlike in uWSGI";
+
 /// A word for the shell.
 pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
@@ -28,9 +32,7 @@ pub(super) fn companion(
         text.push_str(&format!(", {name} = {value:?}"));
     }
     if meaning.draft.layer.entry("venv").is_some() {
-        text.push_str(
-            " (PATH begins with the programs of the virtual environment, unlike in uWSGI)",
-        );
+        text.push_str(&format!(" ({PATH_OF_VENV})"));
     }
     names.push(name);
     meaning.say(at, Verdict::Honoured(text));
@@ -44,7 +46,8 @@ fn name_of(command: &str, names: &[String]) -> String {
         .map_or(program, |(_, inner)| inner);
     let program = program.split_whitespace().find(|word| {
         let word = word.trim_matches(['"', '\'']);
-        !matches!(word, "exec" | "env" | "nice" | "sh" | "-c" | "cd" | "&&") && !word.contains('=')
+        let is_part = matches!(word, "exec" | "env" | "nice" | "sh" | "-c" | "cd" | "&&");
+        !is_part && !word.contains('=') && word.contains(|c: char| c.is_ascii_alphanumeric())
     });
     let program = program.unwrap_or(command);
     let program = program.trim_matches(['"', '\'', '/']);

@@ -291,9 +291,10 @@ fn expires(meaning: &mut Meaning<'_>, at: usize) {
     let plain = literal_start(pattern).map(|start| start.trim_end_matches('/').to_owned());
     let covers = |(prefix, dir): &&(String, String)| {
         let subject = if is_by_file { dir } else { prefix };
+        let subject = subject.trim_end_matches('/');
         plain
             .as_deref()
-            .is_some_and(|plain| subject.trim_end_matches('/') == plain)
+            .is_some_and(|plain| is_below(subject, plain))
     };
     let start = pattern.trim_start_matches('^');
     let is_inside = |(prefix, _): &&(String, String)| !is_by_file && start.starts_with(&**prefix);

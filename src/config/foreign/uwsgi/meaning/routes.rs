@@ -66,6 +66,11 @@ fn differences(
     if let Some(path) = below.filter(|_| !has_own && name != "donotlog") {
         meaning.note(at, &format!("also for {path} itself"));
     }
+    // uWSGI compares the whole target, REQUEST_URI.
+    let is_exact = areas.iter().any(|area| matches!(area, Area::Exact(_)));
+    if is_exact && meaning.items[at].key == "route-uri" {
+        meaning.note(at, "also with a query");
+    }
     let is_of_path = argument.contains("${PATH_INFO}")
         || argument.contains("$1") && meaning.items[at].key == "route";
     if name.starts_with("redirect") && is_of_path {
