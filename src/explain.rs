@@ -146,7 +146,10 @@ fn explained(subjects: Vec<Subject>, context: &Context<'_>) -> Vec<(Subject, Exp
         let subject = &subjects[index];
         match &subject.kind {
             Kind::Settings(reader, source) => {
-                let reading = (reader.read)(source, &layers, context);
+                let mut reading = (reader.read)(source, &layers, context);
+                if matches!(source, readers::Source::File(_)) {
+                    image::home::bring(&subject.name, &mut reading, &subjects, context);
+                }
                 layers.push(reading.layer.clone());
                 all[index].reading = reading;
             }

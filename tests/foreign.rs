@@ -11,6 +11,7 @@ mod moves;
 mod nginx_answers;
 mod nginx_corpus;
 mod nginx_differential;
+mod nginx_gunicorn;
 mod served;
 mod supervisord_corpus;
 mod uwsgi_differential;

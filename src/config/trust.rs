@@ -22,7 +22,7 @@ pub struct Trust {
     /// Most of the addresses that they list that are looked at; `None` for all.
     hops: Option<usize>,
     /// The field in which they name their client; `None` for `X-Forwarded-For` and `Forwarded`.
-    client_field: Option<HeaderName>,
+    client_field: Option<Box<HeaderName>>,
 }
 
 /// A fact about a request that proxies forward.
@@ -98,12 +98,12 @@ impl Trust {
 
     /// Has the client's address read from this field alone.
     pub fn read_client_from(&mut self, field: HeaderName) {
-        self.client_field = Some(field);
+        self.client_field = Some(Box::new(field));
     }
 
     /// The one field in which the peers name their client; `None` for `X-Forwarded-For`, else `Forwarded`.
     pub fn client_field(&self) -> Option<&HeaderName> {
-        self.client_field.as_ref()
+        self.client_field.as_deref()
     }
 
     /// True if trusted peers may say this.

@@ -8,11 +8,13 @@ pub mod commands;
 mod compose;
 mod dockerfile;
 mod doubts;
+pub mod home;
 mod instructions;
 mod packages;
 mod placement;
 mod procfile;
 mod script;
+mod server_files;
 mod site;
 mod tiangolo;
 
@@ -23,7 +25,8 @@ pub use self::base::is_too_old;
 use self::commands::Conversion;
 use self::placement::Placement;
 use super::subject::{ImageFile, Kind, Subject};
-use crate::config::foreign::{Line, Place, Reading, Verdict, secrets};
+use crate::config::foreign::surroundings::FileKind;
+use crate::config::foreign::{Files, Line, Place, Reading, Verdict, secrets};
 use crate::config::layers::Layer;
 use crate::config::native;
 use crate::explain::readers::Context;
@@ -59,10 +62,10 @@ pub fn kind_of(name: &str, text: &str) -> Option<ImageFile> {
     }
     let base = name.rsplit('/').next().unwrap_or(name);
     let is_shell = base.ends_with(".sh")
-        || text
-            .lines()
-            .next()
-            .is_some_and(|line| line.starts_with("#!") && line.trim_end().ends_with("sh"));
+        || text.lines().next().is_some_and(|line| {
+            line.starts_with("#!")
+                && (line.trim_end().ends_with("sh") || line.contains("execlineb"))
+        });
     (is_shell && script::starts_server(text)).then_some(ImageFile::Script)
 }
 
@@ -98,10 +101,8 @@ pub fn explain(
         return report.explained;
     }
     let placement = match file {
-        ImageFile::Dockerfile => Placement::of(name, text, &exists(around)),
-        _ => dockerfile_of(name, all)
-            .map(|(name, text)| Placement::of(name, text, &exists(around)))
-            .unwrap_or_default(),
+        ImageFile::Dockerfile => placement_of(name, text, all, around),
+        _ => covering(name, all, around).unwrap_or_default(),
     };
     let mut conversion = Conversion::new(all, read, &placement, around);
     if file == ImageFile::Procfile && !placement.runs_nginx {
@@ -113,7 +114,7 @@ pub fn explain(
         ImageFile::Dockerfile => dockerfile::explain(text, &conversion, &mut report),
         ImageFile::Procfile => procfile::explain(text, &conversion, &mut report),
         ImageFile::Script | ImageFile::Compose => {
-            script::explain(text, &conversion, &mut report);
+            script::explain((name, text), &conversion, &mut report);
         }
     }
     report.explained
@@ -142,20 +143,37 @@ pub fn layers(subject: &Subject, all: &[Subject], around: &Context<'_>) -> Vec<L
 
 /// Tells whether a file of this name, as the arguments have it, is there.
 fn exists<'a>(around: &'a Context<'_>) -> impl Fn(&str) -> bool + 'a {
-    |name| {
-        let path = around.current_dir.join(native::path(name));
-        (around.files.kind)(&path).is_some()
+    |name| kind(name, around).is_some()
+}
+
+/// The kind of a file of this name, as the arguments have it. No other file stands for it.
+fn kind(name: &str, around: &Context<'_>) -> Option<FileKind> {
+    let path = around.current_dir.join(native::path(name));
+    (Files::OF_THIS_MACHINE.kind)(&path)
+}
+
+/// The placement in the image of a Dockerfile: a Compose file may say from which directory it is built.
+fn placement_of(name: &str, text: &str, all: &[Subject], around: &Context<'_>) -> Placement {
+    let placement = Placement::of(name, text, &exists(around));
+    match compose::context_of(name, all) {
+        Some(directory) => placement.in_context(directory),
+        None => placement,
     }
 }
 
-/// The Dockerfile of the directory of a file, or of one above.
-fn dockerfile_of<'a>(name: &str, all: &'a [Subject]) -> Option<(&'a str, &'a str)> {
+/// The placement in the image into whose build a file comes: of its directory, or of one above.
+pub fn covering(name: &str, all: &[Subject], around: &Context<'_>) -> Option<Placement> {
     let files = all.iter().filter_map(|subject| match &subject.kind {
         Kind::Image(ImageFile::Dockerfile, text) => Some((&*subject.name, &**text)),
         _ => None,
     });
-    let covering = files.filter(|(file, _)| name.starts_with(placement::directory(file)));
-    covering.max_by_key(|(file, _)| placement::directory(file).len())
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let placed = files.map(|(file, text)| (placement_of(file, text, all, around), text));
+    let covering = placed.filter(|(placement, _)| name.starts_with(placement.directory()));
+    // Of several in one directory, one that names the file.
+    let best =
+        covering.max_by_key(|(placement, text)| (placement.directory().len(), text.contains(base)));
+    best.map(|(placement, _)| placement)
 }
 
 /// Collects the verdicts of a file.
@@ -206,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::config::HostFacts;
-    use crate::config::foreign::{Files, Surroundings};
+    use crate::config::foreign::Surroundings;
 
     fn explained(file: ImageFile, text: &str) -> Explained {
         let host = HostFacts::of_this_process();

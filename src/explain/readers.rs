@@ -11,7 +11,7 @@ use crate::config::foreign::found::{
     explain_nginx, form_of, passes_to_application, read_gunicorn, read_supervisord,
 };
 use crate::config::foreign::gunicorn::{self, is_gunicorn};
-use crate::config::foreign::nginx::is_nginx;
+use crate::config::foreign::nginx::{is_nginx, is_part_of_nginx};
 use crate::config::foreign::supervisord::is_supervisord;
 use crate::config::foreign::uwsgi::{self, Form, Sources, is_uwsgi};
 use crate::config::foreign::{Reading, Surroundings};
@@ -163,10 +163,11 @@ pub fn of_program(program: &str) -> Option<&'static Reader> {
 /// The reader of a file that none recognises: its lines say why it is none.
 pub fn otherwise(name: &str, text: &str) -> &'static Reader {
     let is_block = |line: &str| line.starts_with("location ") && line.contains('{');
+    let is_part = || text.lines().any(is_block) || is_part_of_nginx(text);
     match name.ends_with(".py") {
         true => &GUNICORN,
         // A part of a file of nginx.
-        false if text.lines().any(is_block) => &NGINX,
+        false if is_part() => &NGINX,
         false => &UWSGI,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -42,10 +43,14 @@ fn every_line_of_whole_images_has_its_verdict_and_replacement() {
             found.push_str(&of_file(file));
         }
         found.push_str(&format!("exit {code}\n"));
-        if output.contains("hunter2") {
+        if output.contains("hunter") {
             wrong.push(format!("{}: a secret is shown", dir.display()));
         }
+        if found.contains(&*dir.display().to_string()) {
+            wrong.push(format!("{}: a path of this machine", dir.display()));
+        }
         wrong.extend(difference(&dir, &found));
+        scripts_stay_scripts(&dir, &files, &mut wrong);
         every_line_has_a_verdict(&dir, &files, &mut wrong);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -94,6 +99,38 @@ fn of_file(file: &Value) -> String {
     found
 }
 
+/// A script that the shell could read before it can read after its replacements.
+fn scripts_stay_scripts(dir: &Path, files: &Value, wrong: &mut Vec<String>) {
+    let is_readable = |text: &str| {
+        let ended = Command::new("bash").args(["-n", "-c", text]).output();
+        ended.expect("bash").status.success()
+    };
+    let files = files.as_array().unwrap().iter();
+    for file in files.filter(|file| file["server"] == "entry script") {
+        let name = file["name"].as_str().unwrap();
+        let text = fs::read_to_string(dir.join(name)).unwrap();
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let replacements = file["replace"].as_array().unwrap();
+        for one in replacements.iter().rev() {
+            let lines_of = |part: &str| {
+                let lines = one[part].as_array().unwrap().iter();
+                lines
+                    .map(|line| line.as_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            };
+            let start = one["line"].as_u64().unwrap() as usize - 1;
+            lines.splice(start..start + lines_of("before").len(), lines_of("after"));
+        }
+        let after = lines.join("\n");
+        if is_readable(&text) && !is_readable(&after) {
+            wrong.push(format!(
+                "{}: {name}: the shell cannot read it:\n{after}",
+                dir.display()
+            ));
+        }
+    }
+}
+
 /// Each line of a Dockerfile, Procfile or script has a verdict, or belongs to one before it.
 fn every_line_has_a_verdict(dir: &Path, files: &Value, wrong: &mut Vec<String>) {
     for file in files.as_array().unwrap() {
@@ -117,7 +154,10 @@ fn every_line_has_a_verdict(dir: &Path, files: &Value, wrong: &mut Vec<String>) 
                 true => trimmed != "EOF",
                 false => trimmed.ends_with("<<EOF"),
             };
-            is_continued = trimmed.ends_with('\\') || is_continued && !is_content;
+            let continues = ["\\", "&&", "||", "|"]
+                .iter()
+                .any(|end| trimmed.ends_with(end));
+            is_continued = continues || is_continued && !is_content;
         }
     }
 }

@@ -225,14 +225,20 @@ fn variables_without_a_value_remove_fields_as_in_nginx() {
     };
     let text = "server {\n listen LISTEN;\n\
         location / { proxy_pass http://unix:BACKEND; proxy_set_header X-Real-IP $proxy_protocol_addr;\n\
+          proxy_set_header X-Forwarded-For $proxy_protocol_addr;\n\
           proxy_set_header X-Client-DN $ssl_client_s_dn; proxy_set_header X-Cipher $ssl_cipher;\n\
           add_header X-Fingerprint $ssl_client_fingerprint; add_header X-Scheme $scheme; }\n}";
     let Some(pair) = Pair::start(text, Some(&behind.socket())) else {
         return;
     };
-    let request = "GET / HTTP/1.1\r\nHost: site.test\r\nX-Client-DN: CN=admin\r\nX-Cipher: x\r\nX-Real-IP: 1.2.3.4\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: site.test\r\nX-Client-DN: CN=admin\r\nX-Cipher: x\r\nX-Real-IP: 1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n";
     let [theirs, ours] = pair.responses(request).map(|response| {
-        let names = ["HTTP_X_REAL_IP", "HTTP_X_CLIENT_DN", "HTTP_X_CIPHER"];
+        let names = [
+            "HTTP_X_REAL_IP",
+            "HTTP_X_FORWARDED_FOR",
+            "HTTP_X_CLIENT_DN",
+            "HTTP_X_CIPHER",
+        ];
         let names = names.map(|name| variable(&response, name));
         let fields = ["X-Fingerprint", "X-Scheme"].map(|name| response.headers(name));
         (names, fields)
@@ -355,6 +361,19 @@ fn directories_that_are_made_later_are_served_as_by_nginx() {
         assert_eq!(theirs.status(), 200, "{request}");
     }
     pair.agree(&requests, seen);
+}
+
+#[test]
+fn a_prefix_without_its_directory_leaves_the_path_without_the_slash_to_others_as_in_nginx() {
+    let text = "types { text/plain txt; }\nserver {\n listen LISTEN;\n root DIR/none;\n\
+                location / { return 200 other; }\n\
+                location /x/ { expires 1d; }\n\
+                location /y/ { alias DIR/none/y/; }\n}";
+    let Some(pair) = Pair::start(text, None) else {
+        return;
+    };
+    let seen = |response: &Response| format!("{} {}", response.status(), body_of_200(response));
+    pair.agree(&["/x", "/x/a", "/y", "/y/a", "/z"], seen);
 }
 
 /// The body of a file; the pages of errors are each server's own.
@@ -512,4 +531,54 @@ fn expires_leaves_the_errors_of_a_server_as_they_are() {
         let [theirs, ours] = pair.responses(request).map(|response| fields(&response));
         assert_eq!(theirs, ours, "{request}");
     }
+}
+
+#[test]
+fn files_have_the_codings_ranges_and_listings_of_their_locations() {
+    let text = "types { text/css css; }\ndefault_type text/plain;\ngzip on;\ngzip_types text/css;\n\
+                server {\n listen LISTEN;\n\
+                location /a/ { alias DIR/www/static/; gzip off; max_ranges 0; }\n\
+                location /b/ { alias DIR/www/static/; max_ranges 1; }\n\
+                location /c/ { alias DIR/www/static/; autoindex on; autoindex_format json; }\n\
+                location / { return 404; }\n}";
+    let Some(pair) = Pair::start(text, None) else {
+        return;
+    };
+    let big = pair.dir.path().join("www/static/big.css");
+    std::fs::write(big, "a { b: c }\n".repeat(1000)).unwrap();
+    let ask = |target: &str, field: &str| {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n{field}\r\n\r\n"
+        );
+        pair.responses(&request)
+    };
+    for (target, ranges) in [
+        ("/a/big.css", "bytes=0-3"),
+        ("/b/big.css", "bytes=0-3"),
+        ("/b/big.css", "bytes=0-3,8-9"),
+        ("/b/big.css", "bytes=-5"),
+    ] {
+        let [theirs, ours] = ask(target, &format!("Range: {ranges}")).map(|response| {
+            let fields = ["Accept-Ranges", "Content-Range"].map(|name| response.headers(name));
+            (response.status(), fields, response.text())
+        });
+        assert_eq!(
+            (theirs.0, &theirs.1[1], &theirs.2),
+            (ours.0, &ours.1[1], &ours.2),
+            "{target} {ranges}"
+        );
+        assert_eq!(ours.1[0].is_empty(), target.starts_with("/a/"), "{target}");
+    }
+    let coding = |target: &str| {
+        ask(target, "Accept-Encoding: gzip")
+            .map(|response| response.headers("Content-Encoding").len())
+    };
+    // Files are compressed in the background, once they are asked for.
+    while coding("/b/big.css") != [1, 1] {}
+    assert_eq!(coding("/a/big.css"), [0, 0]);
+    let [theirs, ours] = ask("/c/", "Accept: text/html").map(|response| {
+        let listed: serde_json::Value = serde_json::from_str(&response.text()).expect("JSON");
+        listed
+    });
+    assert_eq!(theirs, ours);
 }

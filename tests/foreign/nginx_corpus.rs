@@ -231,3 +231,47 @@ fn the_uwsgi_pass_of_another_application_stays_an_upstream_server() {
         assert!(lines.contains(expected), "{lines}");
     }
 }
+
+#[test]
+fn a_site_means_the_application_of_the_command_line_as_at_a_start() {
+    let dir = temp_dir();
+    let site = "server {\nlisten 80;\nlocation / { uwsgi_pass unix:/run/web.sock; }\n}\n";
+    write_files(dir.path(), &[("site.conf", site)]);
+    let explained = |flags: &[&str]| {
+        let ended = Pyserve::bare()
+            .current_dir(dir.path())
+            .args(["explain", "--json", "site.conf"])
+            .args(flags)
+            .run();
+        let all: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        all[0].clone()
+    };
+    let alone = explained(&[]);
+    let line = "3 honoured upstream = \"uwsgi+unix:/run/web.sock\" (with --app,";
+    assert!(verdicts(&alone).contains(line), "{}", verdicts(&alone));
+    let with = explained(&["--app", "site:app"]);
+    assert!(
+        verdicts(&with).contains("3 honoured the application"),
+        "{with:#}"
+    );
+    let toml = with["pyserve_toml"].as_str().unwrap();
+    assert!(
+        toml.contains("app = \"site:app\"") && !toml.contains("upstream"),
+        "{toml}"
+    );
+}
+
+#[test]
+fn fields_of_the_application_s_own_settings_stay_beside_those_of_the_site() {
+    let dir = temp_dir();
+    let site = "server {\nlisten 80;\nadd_header X-Site a always;\nlocation / { uwsgi_pass unix:/run/web.sock; }\n}\n";
+    let ini = "[uwsgi]\nmodule = site:app\nadd-header = X-Own: b\n";
+    write_files(dir.path(), &[("uwsgi.ini", ini), ("site.conf", site)]);
+    let files = [dir.path().join("uwsgi.ini"), dir.path().join("site.conf")];
+    let all = explained(dir.path(), &files);
+    let toml = all[1]["pyserve_toml_together"].as_str().unwrap();
+    for field in ["X-Site: a", "X-Own: b"] {
+        assert!(toml.contains(field), "{toml}");
+    }
+    assert!(!toml.contains("header_inherit"), "{toml}");
+}

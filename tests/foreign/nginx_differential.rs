@@ -323,6 +323,8 @@ fn a_page_before_a_status_takes_the_place_of_missing_files_as_by_nginx() {
         text: "server {\n listen LISTEN;\n root DIR/www;\n\
                location / { try_files $uri $uri/ /index.html =404; }\n\
                location /o/ { alias DIR/other/; try_files $uri /x.html =404; }\n\
+               location /p/ { alias DIR/other/; try_files $uri /p/x.html =404; }\n\
+               location /q/ { alias DIR/other/; try_files $uri $uri/ /q/x.html; }\n\
                location /static/ { try_files $uri /static/sub/index.html =404; }\n\
                location /media/ { try_files $uri /media/none.html =404; }\n}",
         requests: &[
@@ -331,6 +333,9 @@ fn a_page_before_a_status_takes_the_place_of_missing_files_as_by_nginx() {
             "/about.html",
             "/o/b.txt",
             "/o/users/7",
+            "/p/b.txt",
+            "/p/users/7",
+            "/q/users/7",
             "/static/a.css",
             "/static/sub/",
             "/static/users/7",
@@ -427,6 +432,8 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
                location /static/ { proxy_set_header Host $http_host; if (!-f $request_filename) { proxy_pass http://app; break; } }\n\
                location ~ ^/(admin|api)(/|$) { proxy_pass http://app; proxy_set_header Host $host; }\n\
                location ^~ /moved/ { root DIR/www; rewrite ^/moved(/.*)$ $1 break; }\n\
+               location ^~ /from { root DIR/www; rewrite ^/from(.*) /$1 break; }\n\
+               location ^~ /below { root DIR/www; rewrite ^/below(.*)$ /static/$1 break; }\n\
                location ~ ^/robots.txt$ { alias DIR/www/robots.txt; }\n\
                location ~* .(png|js)$ { expires 1d; }\n\
                location @app { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://app; }\n}",
@@ -446,6 +453,11 @@ fn shapes_of_older_files_are_served_as_by_nginx() {
             "/administrator",
             "/moved/about.html",
             "/moved/none",
+            "/from/about.html",
+            "/from/static/sub/",
+            "/from/none",
+            "/below/a.css",
+            "/below/about.html",
             "/robots.txt",
             "/x.js",
             "/none.png",
@@ -819,6 +831,7 @@ fn prefixes_are_replaced_as_by_nginx() {
                location /one/ { proxy_pass http://unix:BACKEND:/; }\n\
                location /two/ { proxy_pass http://unix:BACKEND:/base/; }\n\
                location /three/ { proxy_pass http://unix:BACKEND; }\n\
+               location /slip { proxy_pass http://unix:BACKEND:/; }\n\
                location ~ ^/(four|five)/ { proxy_pass http://unix:BACKEND; }\n\
                location / { return 404; }\n}",
         requests: &[
@@ -832,9 +845,11 @@ fn prefixes_are_replaced_as_by_nginx() {
             "/five/",
             "/four",
             "/six/x",
+            "/slip",
+            "/slip/x",
         ],
         fields: &["Location"],
-        differences: &[],
+        differences: &[("/slip/x", "nginx sends //x")],
     };
     check("prefixes", &case, Some(&behind.socket()), None);
 }
@@ -1312,17 +1327,22 @@ fn redirects_to_their_own_slash_end_where_nginx_ends_them() {
 #[test]
 fn files_have_the_types_ranges_and_codings_of_their_locations() {
     let case = Case {
-        text: "types { text/html html; text/css css; }\ndefault_type image/x-own;\ngzip on;\ngzip_min_length 1;\n\
+        text: "types { text/html html; text/css css; }\ndefault_type image/x-own;\ncharset utf-8;\ngzip on;\ngzip_min_length 1;\n\
                server {\n listen LISTEN;\n root DIR/www;\n\
                location = /unknown { alias DIR/www/plain; }\n\
                location = /json { alias DIR/www/plain; default_type image/x-other; }\n\
                location = /a.html { default_type application/json; return 200 text; }\n\
                location = /b { return 200 text; }\n\
                location = /c { types { } return 200 text; }\n\
+               location = /d.html { alias DIR/www/plain; }\n\
+               location = /e { alias DIR/www/a.css; }\n\
+               location = /f { try_files /a.css =404; }\n\
                location / { return 404; }\n}",
-        requests: &["/unknown", "/json", "/a.html", "/b", "/c"],
+        requests: &[
+            "/unknown", "/json", "/a.html", "/b", "/c", "/d.html", "/e", "/f",
+        ],
         fields: &["Content-Type"],
-        differences: &[],
+        differences: &[("/f", "text files are UTF-8")],
     };
     check("types of files", &case, None, None);
 }

@@ -333,9 +333,17 @@ fn given<'a>(
             .filter(|seconds| *seconds > 0),
         is_dir,
         is_dir_here,
+        has_headers: has_headers(layers),
         bad_passwords: &bad_passwords,
         variable,
     }
+}
+
+/// True if other settings than those of nginx's files have rules for the header fields of all responses.
+fn has_headers(layers: &[&Layer]) -> bool {
+    let is_of_nginx = |origin: &SettingOrigin| matches!(origin, SettingOrigin::Foreign { text, .. } if text.starts_with("add_header"));
+    let mut entries = layers.iter().filter_map(|layer| layer.entry("header"));
+    entries.any(|entry| !is_of_nginx(&entry.origin))
 }
 
 /// The entries of a password file that the start would refuse.

@@ -53,7 +53,47 @@ pub fn commands(line: &str) -> Option<Vec<Command>> {
         at += 1;
     }
     push(&mut commands, line, start..bytes.len(), "")?;
-    quote.is_none().then_some(commands)
+    if quote.is_some() {
+        return None;
+    }
+    join_patterns(&mut commands, line)?;
+    Some(commands)
+}
+
+/// Makes one command of `web|worker) exec x`, a pattern of `case` with what follows it.
+fn join_patterns(commands: &mut Vec<Command>, line: &str) -> Option<()> {
+    let mut at = 0;
+    while at + 1 < commands.len() {
+        let rest = commands[at..].windows(2);
+        let steps = rest.take_while(|pair| pair[0].operator == "|" && pair[0].words.len() == 1);
+        let end = at + steps.count();
+        let is_pattern = end > at
+            && commands[end]
+                .words
+                .first()
+                .is_some_and(|word| is_pattern(word));
+        if is_pattern {
+            let span = commands[at].span.start..commands[end].span.end;
+            let joined = Command {
+                words: words(&line[span.clone()])?,
+                span,
+                operator: commands[end].operator.clone(),
+            };
+            commands.splice(at..=end, [joined]);
+        }
+        at += 1;
+    }
+    Some(())
+}
+
+/// True for the end of a pattern of `case`, and for the head of a function, `serve()`.
+pub fn is_pattern(word: &str) -> bool {
+    word.ends_with("()") || word.len() > 1 && word.ends_with(')') && !word.contains('(')
+}
+
+/// True for a word that belongs to the syntax of the shell, as `then` does, and has no quotes.
+pub fn is_syntax(word: &str) -> bool {
+    is_pattern(word) || SYNTAX.contains(&word)
 }
 
 fn push(
@@ -103,9 +143,10 @@ pub fn words(line: &str) -> Option<Vec<String>> {
 }
 
 /// Words before a program that only change how it runs.
-const BEFORE: &[&str] = &[
-    "command", "nohup", "time", "!", "{", "(", "if", "then", "else", "elif", "do", "while",
-    "until", "setsid",
+const BEFORE: &[&str] = &["command", "nohup", "time", "setsid"];
+/// Words of the shell's syntax before a program.
+const SYNTAX: &[&str] = &[
+    "!", "{", "(", "if", "then", "else", "elif", "do", "while", "until",
 ];
 /// The same with options of their own, and those of them that have a value in the next word.
 const WITH_OPTIONS: &[(&str, &[&str])] = &[
@@ -117,15 +158,24 @@ const WITH_OPTIONS: &[(&str, &[&str])] = &[
     ("setpriv", &["--reuid", "--regid", "--groups"]),
     ("runuser", &["-u", "--user", "-g", "--group"]),
     ("stdbuf", &["-i", "-o", "-e"]),
+    (
+        "chpst",
+        &[
+            "-u", "-U", "-e", "-n", "-/", "-C", "-b", "-m", "-d", "-o", "-p", "-f", "-c",
+        ],
+    ),
 ];
 /// Programs that run the one behind them, after a user.
-const AS_USER: &[&str] = &["su-exec", "gosu", "setuser", "chpst"];
+const AS_USER: &[&str] = &["su-exec", "gosu", "setuser", "s6-setuidgid", "setuidgid"];
 /// Programs that run the one behind a word of theirs.
 const RUNNERS: &[(&str, &str)] = &[
     ("newrelic-admin", "run-program"),
     ("poetry", "run"),
     ("pipenv", "run"),
     ("uv", "run"),
+    ("pdm", "run"),
+    ("hatch", "run"),
+    ("rye", "run"),
     ("dotenv", "run"),
 ];
 /// Programs that run the one behind their options.
@@ -135,6 +185,7 @@ const INITS: &[&str] = &[
     "catatonit",
     "ddtrace-run",
     "opentelemetry-instrument",
+    "with-contenv",
 ];
 
 /// The position of the program in the words of a command: behind variables, `exec`, `gosu USER`,
@@ -144,7 +195,7 @@ pub fn program(words: &[String]) -> usize {
     while let Some(word) = words.get(at) {
         let base = word.rsplit('/').next().unwrap_or(word);
         let is_variable = word.split_once('=').is_some_and(|(name, _)| is_name(name));
-        if is_variable || BEFORE.contains(&base) {
+        if is_variable || BEFORE.contains(&base) || is_syntax(word) {
             at += 1;
         } else if let Some((_, valued)) = WITH_OPTIONS.iter().find(|(name, _)| *name == base) {
             at = behind_options(words, at + 1, valued);
@@ -173,6 +224,41 @@ pub fn program(words: &[String]) -> usize {
     }
     at.min(words.len().saturating_sub(1))
 }
+
+/// The words without redirections, and these as one writes them: `>> /var/log/x 2>&1`.
+pub fn without_redirections(words: &[String]) -> (Vec<String>, String) {
+    let (mut rest, mut found) = (Vec::new(), Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let start = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&');
+        let target = start.trim_start_matches(['>', '<']);
+        let is_operator = target.len() < start.len() && word.len() - start.len() < 2;
+        match (is_operator, target) {
+            (false, _) => rest.push(word.clone()),
+            // `2>&1`, `>/var/log/x`.
+            (true, target) if !target.is_empty() => found.push(word.clone()),
+            (true, _) => {
+                found.push(word.clone());
+                found.extend(words.next().map(|word| quoted(word)));
+            }
+        }
+    }
+    (rest, found.join(" "))
+}
+
+/// The position of a program that runs the one behind it in an environment of its own: `poetry run gunicorn`.
+pub fn runner(words: &[String]) -> Option<usize> {
+    let end = program(words);
+    let bases = words[..end]
+        .iter()
+        .map(|word| word.rsplit('/').next().unwrap_or(word));
+    let mut bases = bases.enumerate();
+    let found = bases.find(|(_, base)| ENVIRONMENTS.contains(base));
+    found.map(|(at, _)| at)
+}
+
+/// Programs that look for the one behind them in an environment of Python that is their own.
+const ENVIRONMENTS: &[&str] = &["poetry", "pipenv", "uv", "pdm", "hatch", "rye"];
 
 /// The position behind the options at `at`, some of which have their value in the next word.
 fn behind_options(words: &[String], mut at: usize, valued: &[&str]) -> usize {
@@ -245,7 +331,8 @@ fn expanded(word: &str, value_of: &dyn Fn(&str) -> Option<String>) -> String {
     text
 }
 
-fn is_name(text: &str) -> bool {
+/// True for the name of a variable.
+pub fn is_name(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_part)
 }
@@ -318,6 +405,7 @@ mod tests {
         check("a 'x && y' > f 2>&1 &", &[("a 'x && y' > f 2>&1", "&")]);
         check("a # b && c\nd", &[("a", ""), ("d", "")]);
         check("  ", &[]);
+        check("web|a) x | y ;;", &[("web|a) x", "|"), ("y", ";;")]);
         assert_eq!(commands("a 'b"), None);
     }
 
@@ -344,6 +432,23 @@ mod tests {
         );
         check("python /srv/bin/run.py app", "python");
         check("exec", "exec");
+        check("web) exec gunicorn app", "gunicorn");
+        check("serve() { gunicorn app", "gunicorn");
+        check("exec s6-setuidgid web gunicorn app", "gunicorn");
+        check("exec chpst -u web gunicorn app", "gunicorn");
+        check("poetry run gunicorn app", "gunicorn");
+    }
+
+    #[test]
+    fn redirections_are_told_from_words() {
+        let check = |line: &str, rest: &str, found: &str| {
+            let (words, redirections) = without_redirections(&words(line).unwrap());
+            assert_eq!((&*words.join(" "), &*redirections), (rest, found), "{line}");
+        };
+        check("a -b 1 > /x 2>&1", "a -b 1", "> /x 2>&1");
+        check("a 2>>/x b", "a b", "2>>/x");
+        check("a &> '/x y'", "a", "&> '/x y'");
+        check("a 10 -x=1>2", "a 10 -x=1>2", "");
     }
 
     proptest! {

@@ -88,7 +88,7 @@ impl Resolver<'_> {
                 true => Ok(text.to_owned()),
                 false => Err(invalid(
                     "no path, which begins with a slash",
-                    "give one as in `/health`, or `/health/*`, or the end of paths as in `*.css`",
+                    "give one as in `/health`, or `/health/*`, or the end of paths as in `*.css` or `/static/*.css`",
                 )),
             }
         })?;

@@ -40,7 +40,7 @@ pub(super) static LOGGING: &[Setting] = &[
         value_name: "PATH",
         heading: LOGGING_HEADING,
         help: "Path that the access log has no lines for, such as `/health`; with `*` at its end, \
-               every path that begins so, as `*.css` every path that ends so; repeatable",
+               every path that begins so, as `*.css` every path that ends so, as `/static/*.css` every path that does both; repeatable",
         repeatable: true,
         default: Default::None,
     },

@@ -12,7 +12,7 @@ pub(super) static RESPONSES: &[Setting] = &[
         heading: HEADING,
         help: "Set a response header, or `add` one beside others of its name, on the statuses 200, 201, \
                204, 206, 301 to 304, 307 and 308, with `always` on every status; `remove NAME` removes \
-               it from every response; repeatable",
+               it from every response, with `success` from those statuses alone; repeatable",
         repeatable: true,
         default: Default::None,
     },

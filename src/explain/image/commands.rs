@@ -38,7 +38,7 @@ pub struct Conversion<'a> {
     /// Files with settings: their flag, their name, and their place in the image.
     files: Vec<(&'static Reader, &'a str, Option<String>)>,
     /// Files whose settings have an address.
-    listening: Vec<&'a str>,
+    listening: Vec<(&'a str, &'a [String])>,
     /// Users and groups that files with settings name.
     users: Vec<&'a str>,
     /// The site of nginx before the application, which pyserve serves itself.
@@ -49,6 +49,8 @@ pub struct Conversion<'a> {
     address: Option<&'static str>,
     /// True if the shell reads the command lines, or may do so.
     is_in_shell: bool,
+    /// True if the image runs nginx.
+    runs_nginx: bool,
     placement: &'a Placement,
     around: &'a Context<'a>,
 }
@@ -69,7 +71,8 @@ impl<'a> Conversion<'a> {
         });
         let listening = all.iter().zip(read).filter_map(|(subject, read)| {
             let layer = &read.reading.layer;
-            layer.entry("bind").map(|_| &*subject.name)
+            let entry = layer.entry("bind")?;
+            Some((&*subject.name, &entry.values[..]))
         });
         let scripts = all.iter().filter_map(|subject| match &subject.kind {
             Kind::Image(ImageFile::Script, text)
@@ -79,12 +82,15 @@ impl<'a> Conversion<'a> {
             }
             _ => None,
         });
+        let scripts: Vec<_> = scripts.collect();
+        let runs_nginx = placement.runs_nginx || scripts.iter().any(|text| names_nginx(text));
         Self {
             files: files.collect(),
             listening: listening.collect(),
             users: users_of(read),
             site: Site::of(all, read),
-            scripts: scripts.collect(),
+            scripts,
+            runs_nginx: runs_nginx && placement.is_known,
             address: None,
             is_in_shell: false,
             placement,
@@ -106,12 +112,11 @@ impl<'a> Conversion<'a> {
 
     /// True if a copy puts such a file at this path of the image.
     pub fn has(&self, path: &str, is_such: impl Fn(FileKind) -> bool) -> bool {
-        let kind = |name: &String| {
-            let path = self.around.current_dir.join(native::path(name));
-            (self.around.files.kind)(&path)
-        };
         let sources = self.placement.sources_of(path);
-        sources.iter().filter_map(kind).any(is_such)
+        let mut kinds = sources
+            .iter()
+            .filter_map(|name| super::kind(name, self.around));
+        kinds.any(is_such)
     }
 
     /// The path in the image of a file that is named as in its directory.
@@ -157,6 +162,17 @@ impl<'a> Conversion<'a> {
     /// True if a copy names this path of the image.
     pub fn names(&self, path: &str) -> bool {
         self.placement.names(path)
+    }
+
+    /// True if this command may find another program of the server's name before the link: in a virtual environment.
+    pub fn hides_links(&self, words: &[String]) -> bool {
+        let is_of_environment = |name: &str| matches!(name, "PATH" | "VIRTUAL_ENV");
+        shell::runner(words).is_some()
+            || self.placement.sets(is_of_environment)
+            || self
+                .scripts
+                .iter()
+                .any(|text| text.contains("bin/activate"))
     }
 
     /// Entry scripts of the image's directory.
@@ -212,6 +228,9 @@ impl<'a> Conversion<'a> {
             )),
             "flask" if names("run") => development(),
             _ if base.starts_with("python") && names("runserver") => development(),
+            "honcho" | "foreman" | "hivemind" | "overmind" => {
+                Became::Stays("the lines of the Procfile say what it starts")
+            }
             "celery" | "cron" | "crond" | "redis-server" | "sshd" | "dramatiq" | "rq"
             | "huey_consumer" => {
                 Became::Stays("it may also be a [[companion]], which pyserve watches and restarts")
@@ -314,8 +333,7 @@ impl<'a> Conversion<'a> {
     fn own_file(&self) -> Option<String> {
         const NAME: &str = "gunicorn.conf.py";
         let name = format!("{}{NAME}", self.placement.directory());
-        let path = self.around.current_dir.join(native::path(&name));
-        let is_file = (self.around.files.kind)(&path).is_some_and(|kind| kind.is_file);
+        let is_file = super::kind(&name, self.around).is_some_and(|kind| kind.is_file);
         is_file.then(|| NAME.to_owned())
     }
 
@@ -328,10 +346,40 @@ impl<'a> Conversion<'a> {
         named.into_iter().any(|(flag, value)| match flag.as_str() {
             "--bind" => true,
             _ => self.files.iter().any(|(reader, name, path)| {
-                let is_it = path.as_deref() == Some(value) || name.ends_with(&**value);
-                reader.flag == flag && is_it && self.listening.contains(name)
+                let end = value.trim_start_matches(['.', '/']);
+                let is_it = path.as_deref() == Some(value) || name.ends_with(end);
+                let listens = self.listening.iter().any(|(file, _)| file == name);
+                reader.flag == flag && is_it && listens
             }),
         })
+    }
+
+    /// The ports of the addresses of these words of pyserve, else of the site; `None` if there is one that is not known.
+    pub fn ports(&self, words: &[String]) -> Option<Vec<u16>> {
+        let named = words.iter().zip(words.iter().skip(1));
+        let named = named.filter(|(flag, _)| *flag == "--bind");
+        let mut addresses: Vec<&String> = named.map(|(_, address)| address).collect();
+        if addresses.is_empty() {
+            let names_file = words
+                .iter()
+                .zip(words.iter().skip(1))
+                .find_map(|(_, value)| {
+                    let mut files = self.files.iter();
+                    files.find(|(_, name, path)| {
+                        path.as_deref() == Some(value) || name.ends_with(&**value)
+                    })
+                });
+            let file = names_file.map(|(_, name, _)| *name);
+            let site = self.site.as_ref().map(|site| site.name);
+            let mut listening = self.listening.iter();
+            let found = listening.find(|(name, _)| Some(*name) == file || Some(*name) == site);
+            addresses.extend(found.iter().flat_map(|(_, values)| values.iter()));
+        }
+        let ports = addresses
+            .iter()
+            .map(|address| address.rsplit(':').next()?.parse().ok());
+        let ports: Option<Vec<u16>> = ports.collect();
+        ports.filter(|ports| !ports.is_empty())
     }
 
     /// The verdict of a command that became this.
@@ -373,12 +421,30 @@ impl<'a> Conversion<'a> {
         }
     }
 
+    /// The place of nginx where it is all that starts.
+    pub fn of_nginx_alone(&self) -> Became {
+        match self.proxy() {
+            words if words.is_empty() => self.nginx(),
+            words => Became::Pyserve(words),
+        }
+    }
+
     /// nginx goes away, if its site is known.
     fn nginx(&self) -> Became {
-        match self.files.iter().any(|(reader, ..)| reader.flag == "--nginx") {
+        let files = self.files.iter();
+        let mut sites = files
+            .filter(|(reader, ..)| reader.flag == "--nginx")
+            .peekable();
+        if sites.peek().is_none() {
+            return Became::Unsupported(
+                "none of the files of nginx is here: explain them too, and give pyserve the site with --nginx"
+                    .to_owned(),
+            );
+        }
+        match !self.placement.is_known || sites.any(|(_, _, path)| path.is_some()) {
             true => Became::Dropped("pyserve serves HTTP and files itself"),
             false => Became::Unsupported(
-                "none of the files of nginx is here: explain them too, and give pyserve the site with --nginx"
+                "no COPY line brings the file of nginx into this image: COPY it, and give it to pyserve with --nginx"
                     .to_owned(),
             ),
         }
@@ -437,7 +503,7 @@ impl<'a> Conversion<'a> {
         let files = self.files.iter();
         let mut sites = files.filter(|(reader, ..)| reader.flag == "--nginx");
         let is_there = sites.any(|(_, _, path)| path.as_deref().is_some_and(is_found));
-        self.placement.is_known && self.placement.runs_nginx && !is_there
+        self.runs_nginx && !is_there
     }
 
     /// `--nginx FILE`, if the image runs nginx with a file that is known.
@@ -450,7 +516,7 @@ impl<'a> Conversion<'a> {
             .collect();
         // The main file includes the others.
         known.sort_by_key(|(_, name, _)| !name.ends_with("nginx.conf"));
-        let path = match self.placement.is_known && !self.placement.runs_nginx {
+        let path = match self.placement.is_known && !self.runs_nginx {
             true => None,
             false => known
                 .into_iter()
@@ -461,6 +527,21 @@ impl<'a> Conversion<'a> {
         };
         path.map_or(Vec::new(), |path| vec!["--nginx".to_owned(), path])
     }
+}
+
+/// True if a script starts nginx.
+fn names_nginx(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'));
+    let mut words = lines.flat_map(str::split_whitespace);
+    words.any(|word| {
+        matches!(
+            word.trim_matches([';', '"', '\'']),
+            "nginx" | "/usr/sbin/nginx"
+        )
+    })
 }
 
 fn users_of(read: &[Explained]) -> Vec<&str> {
@@ -485,6 +566,14 @@ fn changes_nginx(base: &str, arguments: &[String]) -> bool {
                 .iter()
                 .any(|word| word == "-p" || word == "--parents");
     !is_harmless && arguments.iter().any(|word| word.contains("/etc/nginx/"))
+}
+
+/// The path of the link that takes a server's place.
+pub fn linked(program: &str) -> String {
+    match program.contains('/') {
+        true => program.to_owned(),
+        false => format!("/usr/local/bin/{program}"),
+    }
 }
 
 /// The command that links a server's name, or its path, to pyserve.

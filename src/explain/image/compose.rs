@@ -11,13 +11,13 @@ use self::document::{Entry, Node};
 use self::service::Service;
 use super::commands::{self, Became, Conversion};
 use super::placement::Placement;
-use super::{Report, base, script, tiangolo};
+use super::{Report, base, dockerfile, script, tiangolo};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
 use crate::config::layers::Layer;
 use crate::explain::image::Explained;
 use crate::explain::readers::Context;
-use crate::explain::subject::Subject;
+use crate::explain::subject::{ImageFile, Kind, Subject};
 
 /// The address of a server that named none for HTTP: other containers do not reach the default one.
 const ADDRESS: &str = "0.0.0.0:8000";
@@ -57,6 +57,24 @@ pub fn is_compose(name: &str, text: &str) -> bool {
         lines.any(|line| line.starts_with("services:")) && keys.iter().any(|key| has(key))
     };
     (name.ends_with(".yml") || name.ends_with(".yaml")) && (is_named || is_one())
+}
+
+/// The directory from which a Compose file builds a Dockerfile, empty or with a slash at its end.
+pub fn context_of(dockerfile: &str, subjects: &[Subject]) -> Option<String> {
+    subjects.iter().find_map(|subject| {
+        let Kind::Image(ImageFile::Compose, text) = &subject.kind else {
+            return None;
+        };
+        let tree = document::read(text).ok()?;
+        let services = Service::all(&tree, &subject.name, subjects).into_iter();
+        let mut contexts = services.filter_map(|service| {
+            let (built, _) = service.dockerfile?;
+            (built == dockerfile)
+                .then(|| service.context(&subject.name))
+                .flatten()
+        });
+        contexts.next()
+    })
 }
 
 /// The settings that the commands of the services give, and the names of those that start the
@@ -125,7 +143,7 @@ pub fn explain(
     }
     for service in &services {
         let placement = match service.dockerfile {
-            Some((name, text)) => Placement::of(name, text, &super::exists(around)),
+            Some((name, text)) => super::placement_of(name, text, subjects, around),
             None => Placement::of_unknown_image(),
         };
         let mut conversion = Conversion::new(subjects, read, &placement, around);
@@ -162,7 +180,8 @@ impl File<'_> {
 
     /// True if the service is not in lines of its own, so that none can be replaced.
     fn refuses_flow(&mut self, service: &Service<'_>) -> bool {
-        let is_flow = service.entry.is_flow && service.starts_own_server();
+        let has_own = service.entry.value.entries().iter().any(is_command);
+        let is_flow = service.entry.is_flow && has_own && service.starts_own_server();
         if is_flow {
             let why = "the service is in flow style, `{ }`: write it in block style, each setting in a line of its own";
             self.say(service.entry, Verdict::Unsupported(why.to_owned()));
@@ -202,6 +221,12 @@ impl File<'_> {
                 return self.say(service.entry, Verdict::Unsupported(why));
             }
         }
+        if let (false, Some(missing)) = (is_server, &service.missing) {
+            let why = format!(
+                "it extends {missing}, which is not among these files: explain that file too, since it may start a server"
+            );
+            return self.say(service.entry, Verdict::Unsupported(why));
+        }
         if !is_server {
             let advice = commands.find_map(|entry| match became(&entry.value, conversion)?.0 {
                 Became::Unsupported(advice) => Some(advice),
@@ -212,14 +237,21 @@ impl File<'_> {
             self.say(service.entry, Verdict::Read(text));
             return;
         }
-        self.say(service.entry, Verdict::Read("it stays".to_owned()));
-        let joined = joined(&service.entry.value, conversion);
+        let note = match service.line_of_command() {
+            Some(line) => format!(
+                "it stays; its command is that of line {line} of the service or template that it takes over"
+            ),
+            None => "it stays".to_owned(),
+        };
+        self.say(service.entry, Verdict::Read(note));
+        let joined = joined(&service.value, conversion);
         self.is_shell_before = service.has_shell_as_entry();
         for entry in keys.iter().filter(|entry| entry.line > service.entry.line) {
             let verdict = match &*entry.key {
                 "command" | "entrypoint" => self.command(entry, joined.as_ref(), conversion),
                 "image" => self.image(&entry.value),
                 "stop_signal" => signal(&entry.value),
+                "healthcheck" => health(entry, service, conversion),
                 _ => Verdict::Read("it stays".to_owned()),
             };
             self.say(entry, verdict);
@@ -364,6 +396,31 @@ fn joined(service: &Node, conversion: &Conversion<'_>) -> Option<Became> {
     let command = words("command").filter(|_| is_server)?;
     entry.extend(command);
     Some(conversion.convert(&entry))
+}
+
+/// The verdict of a check, which may ask a server that is not there any more.
+fn health(entry: &Entry, service: &Service<'_>, conversion: &Conversion<'_>) -> Verdict {
+    let test = entry.value.get("test");
+    let text = test.map_or(String::new(), |test| match test.words() {
+        Some(words) => words.join(" "),
+        None => test.text().unwrap_or_default().to_owned(),
+    });
+    let commands = service
+        .value
+        .entries()
+        .iter()
+        .filter(|entry| is_command(entry));
+    let mut became = commands.filter_map(|entry| became(&entry.value, conversion));
+    let ports = became.find_map(|(became, _)| match became {
+        Became::Pyserve(words) => conversion.ports(&words),
+        _ => None,
+    });
+    match dockerfile::health::failure(&text, ports.as_deref()) {
+        Some(reason) => Verdict::Unsupported(format!(
+            "{reason}: test: [\"CMD\", \"pyserve\", \"health\"]"
+        )),
+        None => Verdict::Read("it stays".to_owned()),
+    }
 }
 
 fn is_command(entry: &Entry) -> bool {

@@ -1,5 +1,6 @@
 //! A Dockerfile: what becomes of each instruction.
 
+pub mod health;
 mod start;
 
 use self::start::{Start, json};
@@ -102,6 +103,7 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
         is_of_base: own
             .first()
             .is_some_and(|from| base::starts_itself(&with_arguments(&from.arguments, &all))),
+        reads_sites: start.reads_sites(),
     };
     for (index, instruction) in all.iter().enumerate() {
         let is_final = last_stage.is_none() || positions.contains(&index);
@@ -139,7 +141,8 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
                 let advice = "the user comes with nginx: `RUN useradd --system nginx` before it";
                 (Verdict::Unsupported(advice.to_owned()), None)
             }
-            "RUN" => packages::without_servers(instruction),
+            "RUN" => packages::without_servers(instruction, &|path| named.reads(path)),
+            "HEALTHCHECK" => health::of(instruction, start.ports().as_deref()),
             "COPY" | "ADD" => copied(instruction, conversion, &named),
             "ENV" if start.is_inherited => {
                 tiangolo::of_variables(instruction, conversion, named.has("--ini"))
@@ -154,10 +157,7 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
     }
     if let Some(words) = inherited {
         let number = text.lines().count();
-        let mut note = format!("pyserve {}", words.join(" "));
-        if words.iter().any(|word| word == "--before-start") {
-            note.push_str(" (what prestart.sh exports does not reach the application)");
-        }
+        let note = format!("pyserve {}", words.join(" "));
         report.say(
             number,
             "(the command of the base image)",
@@ -191,9 +191,6 @@ fn of_others(keyword: &str, arguments: &str) -> Verdict {
             let why = "a note for people; the port is that of `bind`, or PORT";
             Verdict::NoEffect(why.to_owned())
         }
-        "HEALTHCHECK" if arguments.contains("curl") || arguments.contains("wget") => {
-            Verdict::Read("it stays; `pyserve health` needs no curl".to_owned())
-        }
         "STOPSIGNAL" if !matches!(arguments.trim_start_matches("SIG"), "TERM" | "15") => {
             Verdict::Unsupported("pyserve stops gracefully at SIGTERM: leave it out".to_owned())
         }
@@ -225,6 +222,8 @@ struct Named {
     is_tiangolo: bool,
     /// True for an image of that kind, whatever starts it.
     is_of_base: bool,
+    /// True if the start reads the directories of nginx for sites.
+    reads_sites: bool,
 }
 
 impl Named {
@@ -232,6 +231,17 @@ impl Named {
     fn has(&self, flag: &str) -> bool {
         let mut words = self.words.iter().flatten();
         words.any(|word| word == flag)
+    }
+
+    /// True if the place of this file of nginx or supervisord matters.
+    fn reads(&self, path: &str) -> bool {
+        let places = [
+            "/etc/nginx/sites-enabled",
+            "/etc/nginx/conf.d",
+            "/etc/nginx/nginx.conf",
+        ];
+        let is_site = places.iter().any(|place| path.starts_with(place));
+        self.reads_sites && is_site || self.words.iter().flatten().any(|word| word == path)
     }
 
     /// The verdict of variables of uWSGI.

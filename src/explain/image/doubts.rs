@@ -104,6 +104,107 @@ fn has_unknown_options(arguments: &[String]) -> bool {
     })
 }
 
+/// Programs that start none of the servers that their words name.
+const NAMES_ONLY: &[&str] = &[
+    "[",
+    "[[",
+    "addgroup",
+    "adduser",
+    "ansible",
+    "ansible-playbook",
+    "apk",
+    "apt",
+    "apt-get",
+    "apt-mark",
+    "brew",
+    "case",
+    "cat",
+    "cd",
+    "certbot",
+    "chgrp",
+    "chmod",
+    "chown",
+    "chpst",
+    "command",
+    "conda",
+    "cp",
+    "curl",
+    "cut",
+    "deluser",
+    "dig",
+    "dnf",
+    "docker",
+    "docker-compose",
+    "export",
+    "file",
+    "find",
+    "for",
+    "fuser",
+    "getent",
+    "git",
+    "grep",
+    "groupadd",
+    "hash",
+    "head",
+    "helm",
+    "host",
+    "id",
+    "install",
+    "journalctl",
+    "kill",
+    "killall",
+    "kubectl",
+    "ln",
+    "ls",
+    "make",
+    "microdnf",
+    "mkdir",
+    "mv",
+    "nc",
+    "ncat",
+    "npm",
+    "nslookup",
+    "pgrep",
+    "pidof",
+    "ping",
+    "pip",
+    "pip3",
+    "pipenv",
+    "pipx",
+    "pkill",
+    "podman",
+    "poetry",
+    "ps",
+    "rc-update",
+    "rm",
+    "rsync",
+    "scp",
+    "sed",
+    "select",
+    "setfacl",
+    "snap",
+    "ssh",
+    "su",
+    "sudo",
+    "systemctl",
+    "tail",
+    "tee",
+    "telnet",
+    "test",
+    "touch",
+    "trap",
+    "type",
+    "unset",
+    "update-rc.d",
+    "useradd",
+    "usermod",
+    "uv",
+    "wget",
+    "whereis",
+    "which",
+    "yum",
+];
+
 /// A server that a program which is not known starts, as far as the words show: `$(which uwsgi) -p 4`,
 /// `su web -c "gunicorn app"`.
 pub fn hidden_server(words: &[String]) -> Option<String> {
@@ -122,6 +223,20 @@ pub fn hidden_server(words: &[String]) -> Option<String> {
     let base = words.first()?.rsplit('/').next()?;
     if matches!(base, "echo" | "printf") {
         return None;
+    }
+    // `set -- gunicorn app`, `timeout 5 nginx`.
+    let is_server = |word: &&String| {
+        let base = word.rsplit('/').next().unwrap_or(word);
+        let is_path = word.contains('/') && !word.contains("/bin/") && !word.contains("/sbin/");
+        !is_path && (readers::of_program(word).is_some() || matches!(base, "nginx" | "supervisord"))
+    };
+    let names_only = ["pip", "python", "wait-for"]
+        .iter()
+        .any(|start| base.starts_with(start));
+    let is_runner =
+        !names_only && !NAMES_ONLY.contains(&base) && !words[0].contains(['=', '$', ')']);
+    if let Some(word) = words[1..].iter().find(is_server).filter(|_| is_runner) {
+        return Some(word.clone());
     }
     // A command line in one word.
     let inner = words.iter().filter(|word| word.contains(' '));
@@ -236,6 +351,11 @@ mod tests {
         );
         assert_eq!(hidden("$(which uwsgi) -p 4").as_deref(), Some("uwsgi"));
         assert_eq!(hidden("echo 'uwsgi starts'"), None);
+        assert_eq!(hidden("set -- gunicorn app").as_deref(), Some("gunicorn"));
+        assert_eq!(hidden("timeout 5 nginx").as_deref(), Some("nginx"));
+        assert_eq!(hidden("mkdir -p /var/run/gunicorn"), None);
+        assert_eq!(hidden("docker compose restart nginx"), None);
+        assert_eq!(hidden("pip3 install gunicorn"), None);
         let adds = |line: &str| adds_options(&shell::words(line).unwrap());
         assert!(adds("exec $@ --master"));
         assert!(!adds("exec \"$@\""));

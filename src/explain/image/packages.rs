@@ -1,6 +1,7 @@
 //! `RUN` instructions without the packages whose work pyserve does.
 
 use super::instructions::{Instruction, heredoc, instructions};
+use super::server_files::is_about_servers;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::shell;
 
@@ -21,15 +22,74 @@ const SERVERS: &[&str] = &[
     "pyuwsgi",
 ];
 
-/// The verdict of an instruction, and its lines without those packages.
-pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
+/// The verdict of an instruction, and its lines without those packages; `is_read` tells whether the place of a file
+/// of nginx or supervisord matters.
+pub fn without_servers(
+    instruction: &Instruction<'_>,
+    is_read: &dyn Fn(&str) -> bool,
+) -> (Verdict, Option<Vec<String>>) {
     let stays = || (Verdict::Read("it stays".to_owned()), None);
     if instruction.lines.len() > 1 && heredoc(&instruction.arguments).is_some() {
-        return of_heredoc(instruction);
+        return of_heredoc(instruction, is_read);
     }
     let Some(commands) = shell::commands(&instruction.arguments) else {
         return stays();
     };
+    let (found, mut needless) = servers_in(&commands);
+    let about = commands.iter().filter(|command| {
+        let is_alone = !matches!(&*command.operator, "|" | "||" | "&");
+        is_alone && is_about_servers(&command.words, is_read)
+    });
+    let about: Vec<_> = about.map(|command| command.span.start).collect();
+    let rest = commands
+        .iter()
+        .filter(|command| !about.contains(&command.span.start));
+    let rest: Vec<_> = rest
+        .map(|command| &instruction.arguments[command.span.clone()])
+        .collect();
+    if found.is_empty() && !about.is_empty() {
+        let is_clean = !["nginx", "supervisor"]
+            .iter()
+            .any(|text| rest.iter().any(|rest| rest.contains(text)));
+        let verdict = Verdict::NoEffect(
+            "not needed: files of nginx and supervisord, which are not here".to_owned(),
+        );
+        if is_clean {
+            let after = commands_without(&instruction.arguments, &commands, &about, &[]);
+            return (verdict, Some(after));
+        }
+    }
+    needless.extend(about);
+    if found.is_empty() {
+        let is_of_server = ["nginx", "supervisor"]
+            .iter()
+            .any(|text| instruction.arguments.contains(text));
+        // A user of this name may own files of the application.
+        let is_user = commands.iter().all(|command| {
+            let has_path = |word: &String| word.contains("/nginx") || word.contains("supervisor");
+            let program = command.words.first().map(String::as_str);
+            matches!(program, Some("chown" | "useradd" | "groupadd" | "usermod"))
+                && !command.words.iter().any(has_path)
+        });
+        return match is_of_server && !is_user {
+            true => {
+                let why = "it prepares nginx or supervisord, which are not here: leave out that part, and COPY the site to /etc/nginx/conf.d/ if it puts one to its place";
+                (Verdict::Unsupported(why.to_owned()), None)
+            }
+            false => stays(),
+        };
+    }
+    let names = found.join(", ");
+    let verdict = Verdict::NoEffect(format!("not needed: {names}; pyserve does their work"));
+    let after = match needless.is_empty() {
+        true => lines_without(instruction, &found),
+        false => commands_without(&instruction.arguments, &commands, &needless, &found),
+    };
+    (verdict, Some(after))
+}
+
+/// The packages of servers that commands install, and where those commands begin that would install nothing else.
+fn servers_in(commands: &[shell::Command]) -> (Vec<String>, Vec<usize>) {
     let installs = commands.iter().filter(|command| {
         let is_tool = |word: &String| {
             let base = word.rsplit('/').next().unwrap_or(word);
@@ -63,36 +123,14 @@ pub fn without_servers(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<St
         }
         found.extend(servers.into_iter().map(|word| (**word).clone()));
     }
-    if found.is_empty() {
-        let is_of_server = ["nginx", "supervisor"]
-            .iter()
-            .any(|text| instruction.arguments.contains(text));
-        // A user of this name may own files of the application.
-        let is_user = commands.iter().all(|command| {
-            let has_path = |word: &String| word.contains("/nginx") || word.contains("supervisor");
-            let program = command.words.first().map(String::as_str);
-            matches!(program, Some("chown" | "useradd" | "groupadd" | "usermod"))
-                && !command.words.iter().any(has_path)
-        });
-        return match is_of_server && !is_user {
-            true => {
-                let why = "it prepares nginx or supervisord, which are not here: leave out that part, and COPY the site to /etc/nginx/conf.d/ if it puts one to its place";
-                (Verdict::Unsupported(why.to_owned()), None)
-            }
-            false => stays(),
-        };
-    }
-    let names = found.join(", ");
-    let verdict = Verdict::NoEffect(format!("not needed: {names}; pyserve does their work"));
-    let after = match needless.is_empty() {
-        true => lines_without(instruction, &found),
-        false => commands_without(&instruction.arguments, &commands, &needless, &found),
-    };
-    (verdict, Some(after))
+    (found, needless)
 }
 
 /// `RUN <<EOF`: the commands of its lines, each as an instruction of its own.
-fn of_heredoc(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
+fn of_heredoc(
+    instruction: &Instruction<'_>,
+    is_read: &dyn Fn(&str) -> bool,
+) -> (Verdict, Option<Vec<String>>) {
     let lines = &instruction.lines;
     let mut after = vec![lines[0].to_owned()];
     let mut verdict = None;
@@ -104,7 +142,7 @@ fn of_heredoc(instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
         }
         let text = format!("RUN {}", group.join("\n"));
         let own = instructions(&text);
-        let changed = own.first().map(without_servers);
+        let changed = own.first().map(|one| without_servers(one, is_read));
         match changed {
             Some((reason, Some(changed))) => {
                 verdict = verdict.or(Some(reason));
@@ -218,7 +256,7 @@ mod tests {
     fn packages_of_servers_are_left_out() {
         let check = |text: &str, expected: Option<&[&str]>| {
             let all = instructions(text);
-            let (_, after) = without_servers(&all[0]);
+            let (_, after) = without_servers(&all[0], &|path| path.ends_with("read"));
             let after = after
                 .as_ref()
                 .map(|lines| lines.iter().map(String::as_str).collect::<Vec<_>>());
@@ -259,6 +297,19 @@ mod tests {
         check("RUN <<EOF\npip install flask\nEOF", None);
         check("RUN <<EOF\npip install uwsgi", None);
         check("RUN pip install flask", None);
+        check("RUN rm -f /etc/nginx/sites-enabled/default", Some(&[]));
+        check(
+            "RUN ln -sf /dev/stdout /var/log/nginx/access.log && make",
+            Some(&["RUN make"]),
+        );
+        check("RUN echo 'daemon off;' >> /etc/nginx/nginx.conf", Some(&[]));
+        check(
+            "RUN ln -s /etc/nginx/sites-available/a /etc/nginx/sites-enabled/read",
+            None,
+        );
+        check("RUN ln -s /etc/nginx/a /etc/nginx/b || true", None);
+        check("RUN ln -s /srv/site.conf /etc/nginx/b", None);
+        check("RUN chown -R app /var/log/nginx /srv", None);
         check("RUN make nginx", None);
     }
 }

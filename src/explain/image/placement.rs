@@ -1,6 +1,7 @@
 //! The places in the image to which the `COPY` lines of a Dockerfile put the files of its directory.
 
 use super::instructions::{Instruction, instructions};
+use crate::config::foreign::shell;
 
 /// The places of files in an image.
 #[derive(Debug, Default)]
@@ -58,6 +59,24 @@ pub fn final_stage(all: &[Instruction<'_>]) -> Vec<usize> {
     }
 }
 
+/// Names of directories of projects in which Dockerfiles lie alone, and which are not copied into images.
+const BESIDE_PROJECTS: &[&str] = &[
+    "build",
+    "container",
+    "containers",
+    "deploy",
+    "deployment",
+    "docker",
+    "dockerfiles",
+    "infra",
+    "ops",
+];
+
+/// A path without its last segment, with a slash at its end, and that segment.
+fn split(path: &str) -> (&str, &str) {
+    path.split_at(path.rfind('/').map_or(0, |at| at + 1))
+}
+
 /// The directory of a file as it is named: empty, or with a slash at its end.
 pub fn directory(name: &str) -> &str {
     &name[..name.rfind('/').map_or(0, |at| at + 1)]
@@ -75,6 +94,11 @@ impl Placement {
             is_known: true,
             ..Self::default()
         }
+    }
+
+    /// The same placement with this directory of the build, empty or with a slash at its end.
+    pub fn in_context(self, directory: String) -> Self {
+        Self { directory, ..self }
     }
 
     /// True if the image sets a variable of such a name.
@@ -100,6 +124,7 @@ impl Placement {
             ..Self::default()
         };
         let mut workdir = "/".to_owned();
+        let mut named = Vec::new();
         let all = instructions(text);
         let own = final_stage(&all);
         for instruction in own.iter().map(|index| &all[*index]) {
@@ -111,6 +136,7 @@ impl Placement {
                 "WORKDIR" => workdir = joined(&workdir, instruction.arguments.trim()),
                 "COPY" | "ADD" => placement.add(instruction, &workdir),
                 "RUN" | "CMD" | "ENTRYPOINT" => {
+                    named.extend(placement.named_by(&instruction.words(), &workdir));
                     let mut words = instruction.arguments.split(|c: char| {
                         c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']' | ';' | '&')
                     });
@@ -122,33 +148,75 @@ impl Placement {
                 _ => {}
             }
         }
-        placement.find_context(exists);
+        placement.find_context(&named, exists);
         placement
     }
 
-    /// Takes the directory above for that of the build if the sources of the copies are there only.
-    fn find_context(&mut self, exists: &dyn Fn(&str) -> bool) {
-        let sources = self.copies.iter().map(|(source, _)| source);
-        let sources: Vec<_> = sources
+    /// Takes the directory above for that of the build if the files that the instructions name are there.
+    fn find_context(&mut self, named: &[String], exists: &dyn Fn(&str) -> bool) {
+        let copied = self.copies.iter().map(|(source, _)| source);
+        let wanted: Vec<_> = copied
+            .chain(named)
             .filter(|source| !matches!(&***source, "" | ".") && !source.contains(['*', '$', ':']))
             .collect();
-        let is_there = |directory: &str| {
-            let mut sources = sources.iter();
-            sources.any(|source| exists(&format!("{directory}{}", source.trim_start_matches('/'))))
+        let found = |directory: &str| {
+            let wanted = wanted.iter();
+            let there = wanted
+                .filter(|source| exists(&format!("{directory}{}", source.trim_start_matches('/'))));
+            there.count()
         };
-        if is_there(&self.directory) {
-            return;
-        }
         let own = self.directory.clone();
+        let mut most = found(&own);
         let mut above = own.trim_end_matches('/');
         while !matches!(above, "" | "." | "/") {
             above = &above[..above.rfind('/').map_or(0, |at| at + 1)];
-            if is_there(above) {
+            // The nearest of several.
+            let count = found(above);
+            if count > most {
+                most = count;
                 self.directory = above.to_owned();
-                return;
             }
             above = above.trim_end_matches('/');
         }
+        let (parent, name) = split(own.trim_end_matches('/'));
+        let copies_all = self
+            .copies
+            .iter()
+            .any(|(source, _)| matches!(&**source, "" | "."));
+        if most == 0 && copies_all && BESIDE_PROJECTS.contains(&name) {
+            self.directory = parent.to_owned();
+        }
+    }
+
+    /// The files of the build's directory that words of a command name, if a copy of all of it brings them.
+    fn named_by(&self, words: &[String], workdir: &str) -> Vec<String> {
+        let whole = self
+            .copies
+            .iter()
+            .filter(|(source, _)| matches!(&**source, "" | "."));
+        let targets: Vec<_> = whole
+            .map(|(_, target)| target.trim_end_matches('/'))
+            .collect();
+        let inner = words.iter().filter(|word| word.contains(' '));
+        let inner = inner.filter_map(|word| shell::commands(word)).flatten();
+        let inner: Vec<_> = inner.flat_map(|command| command.words).collect();
+        let paths = words
+            .iter()
+            .chain(&inner)
+            .filter(|word| word.contains(['.', '/']) && !word.starts_with('-'))
+            .map(|word| joined(workdir, word));
+        let inside = paths.filter_map(|path| {
+            let mut targets = targets.iter();
+            targets.find_map(|target| {
+                path.strip_prefix(target)?
+                    .strip_prefix('/')
+                    .map(str::to_owned)
+            })
+        });
+        // A step upwards may leave the directory of the build.
+        let is_inside =
+            |path: &String| !path.is_empty() && path.split('/').all(|part| part != "..");
+        inside.filter(is_inside).collect()
     }
 
     fn add(&mut self, instruction: &Instruction<'_>, workdir: &str) {
@@ -162,6 +230,7 @@ impl Placement {
             return;
         };
         let is_directory = to.ends_with('/') || from.len() > 1 || matches!(&***to, "." | "./");
+        self.runs_nginx |= to.starts_with("/etc/nginx/");
         for source in from {
             let source = source.trim_start_matches("./").trim_matches('/');
             let mut target = joined(workdir, to);
@@ -170,6 +239,16 @@ impl Placement {
             }
             self.copies.push((source.to_owned(), target));
         }
+    }
+
+    /// The place of the whole directory of the build.
+    pub fn whole(&self) -> Option<String> {
+        let mut copies = self.copies.iter().rev();
+        let found = copies.find(|(source, _)| matches!(&**source, "" | "."));
+        found.map(|(_, target)| match target.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            target => target.to_owned(),
+        })
     }
 
     /// The path in the image of a file that is named as the arguments name it.
@@ -250,6 +329,30 @@ mod tests {
         check("site/deploy/x.ini", Some("/app/conf/x.ini"));
         check("elsewhere/x.ini", None);
         assert!(placement.runs_nginx);
+        let check = |command: &str, files: &[&str], expected: &str| {
+            let text = format!("FROM a\nWORKDIR /app\nCOPY . .\nCMD {command}\n");
+            let placement =
+                Placement::of("a/docker/Dockerfile", &text, &|name| files.contains(&name));
+            assert_eq!(placement.directory(), expected, "{command}");
+        };
+        check("uwsgi uwsgi.ini", &["a/uwsgi.ini"], "a/");
+        check(
+            "[\"uwsgi\", \"/app/x/uwsgi.ini\"]",
+            &["a/x/uwsgi.ini"],
+            "a/",
+        );
+        check(
+            "uwsgi uwsgi.ini",
+            &["a/docker/uwsgi.ini", "a/uwsgi.ini"],
+            "a/docker/",
+        );
+        check("uwsgi --http :80", &[], "a/");
+        check("uwsgi ../x.ini", &["a/docker/../x.ini"], "a/");
+        check(
+            "bash -c 'cd x && uwsgi uwsgi.ini'",
+            &["a/docker/uwsgi.ini"],
+            "a/docker/",
+        );
         let check = |path: &str, expected: &[&str]| {
             assert_eq!(placement.sources_of(path), expected, "{path}");
         };

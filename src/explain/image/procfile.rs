@@ -30,7 +30,20 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
             );
             continue;
         };
-        if kind != "web" {
+        let starts = |became: &Became| {
+            matches!(
+                became,
+                Became::Dropped(_)
+                    | Became::Unsupported(_)
+                    | Became::Pyserve(_)
+                    | Became::Linked(..)
+            )
+        };
+        let is_server = || {
+            let found = script::converted(command.trim(), conversion);
+            found.is_some_and(|found| starts(&found.became))
+        };
+        if kind != "web" && (kind == "release" || !is_server()) {
             let note = match kind {
                 "release" => "it stays; `before_start` runs such a command at each start",
                 _ => "it stays a process of its own, or becomes a [[companion]]",
@@ -48,6 +61,9 @@ pub fn explain(text: &str, conversion: &Conversion<'_>, report: &mut Report) {
             continue;
         };
         report.say(number, line, conversion.verdict(&converted.became));
+        if matches!(converted.became, Became::Dropped(_)) && converted.text.is_empty() {
+            report.replace(number, &[line], Vec::new());
+        }
         if matches!(converted.became, Became::Pyserve(_) | Became::Linked(..)) {
             report.replace(number, &[line], vec![format!("{kind}: {}", converted.text)]);
         }

@@ -149,16 +149,23 @@ pub fn lines_behind_base(own: &[Instruction<'_>], conversion: &Conversion<'_>) -
         lines.push("RUN groupadd --system nginx && useradd --system --gid nginx nginx".to_owned());
     }
     let all = variables_of(own);
+    let mut variables: Vec<_> =
+        [("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")].to_vec();
+    if is_flask {
+        variables.push(("PYTHONPATH", "/app"));
+    }
     if has_options(&all, conversion) {
-        // The values of the base image.
-        let defaults = [("UWSGI_CHEAPER", "2"), ("UWSGI_PROCESSES", "16")];
-        let missing = defaults.iter().filter(|(name, _)| !all.contains_key(*name));
-        let pairs: Vec<_> = missing
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        if !pairs.is_empty() {
-            lines.push(format!("ENV {}", pairs.join(" ")));
-        }
+        variables.extend([("UWSGI_CHEAPER", "2"), ("UWSGI_PROCESSES", "16")]);
+    }
+    // The values of the base image.
+    let missing = variables
+        .iter()
+        .filter(|(name, _)| !all.contains_key(*name));
+    let pairs: Vec<_> = missing
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if !pairs.is_empty() {
+        lines.push(format!("ENV {}", pairs.join(" ")));
     }
     lines
 }
@@ -218,7 +225,7 @@ pub fn command(own: &[Instruction<'_>], conversion: &Conversion<'_>) -> Vec<Stri
     }
     let prestart = one("PRE_START_PATH", "/app/prestart.sh");
     if conversion.has(&prestart, |kind| kind.is_file) || conversion.names(&prestart) {
-        words.extend(["--before-start".to_owned(), format!(". {prestart}")]);
+        words.extend(["--prestart".to_owned(), prestart]);
     }
     words
 }
@@ -241,6 +248,9 @@ fn generated_site(all: &BTreeMap<String, String>, conversion: &Conversion<'_>) -
         format!("0.0.0.0:{port}"),
         "--max-body".to_owned(),
         upload,
+        // uWSGI gets the path as nginx has it.
+        "--normal-path".to_owned(),
+        "true".to_owned(),
     ];
     if all.contains_key("STATIC_PATH") || conversion.has(&path, |kind| kind.is_dir) {
         words.extend(["--static".to_owned(), format!("{url}={path}")]);

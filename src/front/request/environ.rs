@@ -9,15 +9,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
-use http::{Version, request};
+use http::{HeaderValue, Version, request};
 use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
 use crate::config::Scheme;
-use crate::front::context::{Client, RequestFacts, host_without_port, is_plain};
+use crate::config::request_headers::FORWARDED_PROTO;
+use crate::front::context::{Client, RequestFacts, Stated, host_without_port, is_plain};
 use crate::front::error::Rejection;
 use crate::front::tls::facts::{ClientFacts, TlsFacts, VerifiedClient};
+
+/// The scheme for the application: one that the settings state in `X-Forwarded-Proto`, which servers behind a
+/// proxy believe it, comes before that of the client.
+fn scheme(head: &request::Parts, client: &Client) -> Scheme {
+    let is_stated = head
+        .extensions
+        .get::<Stated>()
+        .is_some_and(|stated| stated.scheme);
+    let value = head.headers.get(FORWARDED_PROTO).filter(|_| is_stated);
+    match value.map(HeaderValue::as_bytes) {
+        Some(b"https") => Scheme::Https,
+        Some(b"http") => Scheme::Http,
+        _ => client.scheme,
+    }
+}
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
@@ -40,8 +56,9 @@ pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>,
     block.push(b"REQUEST_URI", target.as_bytes())?;
     block.push(b"RAW_URI", target.as_bytes())?;
     block.push(b"SERVER_PROTOCOL", protocol(head.version).as_bytes())?;
-    block.push(b"REQUEST_SCHEME", facts.client.scheme.as_str().as_bytes())?;
-    if facts.client.scheme == Scheme::Https {
+    let scheme = scheme(head, facts.client);
+    block.push(b"REQUEST_SCHEME", scheme.as_str().as_bytes())?;
+    if scheme == Scheme::Https {
         block.push(b"HTTPS", b"on")?;
     }
     if let Some(tls) = facts.tls {

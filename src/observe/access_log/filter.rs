@@ -17,7 +17,7 @@ pub struct AccessLogFilter {
     /// Ranges of statuses; `None` for all.
     statuses: Option<Vec<(u16, u16)>>,
     /// Paths without a line; those that end in `*` stand for all that begin so, those that begin with
-    /// it for all that end so, in any case.
+    /// it for all that end so, in any case, and those that have it inside for all that do both.
     skipped: Vec<String>,
 }
 
@@ -47,7 +47,12 @@ impl AccessLogFilter {
             match (skipped.strip_suffix('*'), skipped.strip_prefix('*')) {
                 (Some(start), _) => path.starts_with(start.as_bytes()),
                 (None, Some(end)) => ends_with(path, end.as_bytes()),
-                (None, None) => path == skipped.as_bytes(),
+                (None, None) => match skipped.split_once('*') {
+                    Some((start, end)) => path
+                        .strip_prefix(start.as_bytes())
+                        .is_some_and(|rest| ends_with(rest, end.as_bytes())),
+                    None => path == skipped.as_bytes(),
+                },
             }
         })
     }
@@ -67,7 +72,9 @@ mod tests {
     fn statuses_and_paths_choose_the_requests_with_a_line() {
         let all = AccessLogFilter::default();
         assert!(all.is_logged(b"/a", 200));
-        let skipped = ["/health", "/probe/*", "*.css"].map(str::to_owned).to_vec();
+        let skipped = ["/health", "/probe/*", "*.css", "/w/*.js"]
+            .map(str::to_owned)
+            .to_vec();
         let errors = AccessLogFilter::new(Some(vec![(400, 499), (502, 502)]), skipped);
         for (target, status, expected) in [
             ("/a", 200, false),
@@ -82,6 +89,10 @@ mod tests {
             ("/a.css/b", 404, true),
             ("/a?x=.css", 404, true),
             ("css", 404, true),
+            ("/w/a/b.JS", 404, false),
+            ("/w/.js", 404, false),
+            ("/w.js", 404, true),
+            ("/a/b.js", 404, true),
         ] {
             let logged = errors.is_logged(target.as_bytes(), status);
             assert_eq!(logged, expected, "{target} {status}");

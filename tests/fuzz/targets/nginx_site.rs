@@ -55,6 +55,7 @@ pub fn run(input: &[u8]) {
         deadline: (known & 4 != 0).then_some(20),
         is_dir: &|_| known & 8 == 0,
         is_dir_here: &|_| known & 16 == 0,
+        has_headers: false,
         bad_passwords: &|_| None,
         variable: &|name| environment.raw(name),
     };

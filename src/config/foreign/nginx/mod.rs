@@ -40,6 +40,18 @@ pub fn is_nginx(text: &str) -> bool {
         })
 }
 
+/// True if a text is a part of a file of nginx: its first line is a directive, or a `location`.
+pub fn is_part_of_nginx(text: &str) -> bool {
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let is_end = |line: &str| line.ends_with([';', '{', '}']) || line.contains("; #");
+    lines.next().is_some_and(|line| {
+        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let is_known = directives::names().any(|known| known == name);
+        is_known && is_end(line) && !rest.trim_start().starts_with(['=', ':'])
+    })
+}
+
 /// Reads the file `name`, and says what becomes of it.
 pub fn read(name: &str, around: &Surroundings<'_>, given: &Given<'_>) -> Reading {
     let path = around.current_dir.join(native::path(name));

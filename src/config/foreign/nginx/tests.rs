@@ -51,6 +51,7 @@ fn reading_with(
         deadline,
         is_dir,
         is_dir_here: &|path| is_dir(path) && path.extension().is_none(),
+        has_headers: false,
         bad_passwords: &|_| None,
         variable: &|_| None,
     };
@@ -959,6 +960,7 @@ fn a_password_file_with_hashes_that_the_start_refuses_is_not_honoured() {
         deadline: None,
         is_dir: &|_| true,
         is_dir_here: &|_| true,
+        has_headers: false,
         bad_passwords: &bad,
         variable: &|_| None,
     };
@@ -1061,4 +1063,45 @@ fn values_that_nginx_reads_in_another_way_are_not_honoured_as_they_stand() {
     let reading = reading(text, false);
     assert_eq!(reading.exit_code(), 1);
     assert!(reading.layer.entry("tls_cert").is_none());
+}
+
+#[test]
+fn paths_of_cookies_and_redirects_are_mapped_as_the_address_says() {
+    for (lines, code) in [
+        (
+            "location /h/ { proxy_pass http://b/x/; proxy_cookie_path /x/ /h/; }",
+            0,
+        ),
+        (
+            "location /h/ { proxy_pass http://b/; proxy_cookie_path / /h/; }",
+            0,
+        ),
+        (
+            "location /h/ { proxy_pass http://b/; proxy_cookie_path off; }",
+            0,
+        ),
+        (
+            "location /h/ { proxy_pass http://b/x/; proxy_cookie_path / /h/; }",
+            1,
+        ),
+        (
+            "location /h/ { proxy_pass http://b; proxy_cookie_path / /h/; }",
+            1,
+        ),
+        (
+            "location /g/ { proxy_pass http://b/; proxy_set_header Host i.example; proxy_redirect http://i.example/ /g/; }",
+            0,
+        ),
+        (
+            "location / { proxy_pass http://b; proxy_set_header Host i.example; proxy_redirect http://i.example/ /; }",
+            0,
+        ),
+        (
+            "location / { proxy_pass http://b; proxy_set_header Host i.example; proxy_redirect http://other.example/ /; }",
+            1,
+        ),
+    ] {
+        let reading = reading(&format!("server {{ {lines} }}"), false);
+        assert_eq!(reading.exit_code(), code, "{lines}");
+    }
 }

@@ -52,8 +52,44 @@ fn end_of(text: &str) -> Option<usize> {
     None
 }
 
-/// True for a word of letters, a number and the like, or such a value behind a name: names that tell are dealt
-/// with elsewhere.
+/// Words for the kind of a configuration, in small letters; any other word may be a secret.
+const KINDS: &[&str] = &[
+    "",
+    "app",
+    "base",
+    "ci",
+    "config",
+    "debug",
+    "default",
+    "dev",
+    "develop",
+    "development",
+    "docker",
+    "false",
+    "flask",
+    "heroku",
+    "live",
+    "local",
+    "main",
+    "none",
+    "prod",
+    "production",
+    "qa",
+    "release",
+    "settings",
+    "site",
+    "stage",
+    "staging",
+    "test",
+    "testing",
+    "true",
+    "uat",
+    "web",
+    "www",
+];
+
+/// True for a word that says the kind of a configuration, a path or name of a module with such a part, a number, or
+/// such a value behind a name: names that tell are dealt with elsewhere.
 fn is_harmless(argument: &str) -> bool {
     let value = argument
         .split_once('=')
@@ -61,9 +97,16 @@ fn is_harmless(argument: &str) -> bool {
     let value = value.trim().trim_matches(['\\', '"', '\'']);
     // `config:/srv/app.ini#main` of Paste.
     let value = value.strip_prefix("config:").unwrap_or(value);
-    let is_word = value
+    let mut parts = value.split(['.', '#']).map(str::to_ascii_lowercase);
+    let is_plain = value
         .chars()
         .all(|c| c.is_ascii_alphabetic() || "_-./#".contains(c));
+    // `config.ProdConfig` has a kind in it.
+    let is_kind = |part: String| {
+        let part = part.trim_end_matches("config").trim_end_matches("settings");
+        KINDS.contains(&part.trim_end_matches(['_', '-']))
+    };
+    let is_word = is_plain && (value.starts_with('/') || parts.any(is_kind));
     is_word || value.parse::<f64>().is_ok()
 }
 
@@ -86,6 +129,14 @@ mod tests {
                 "a:f(config='config.Prod', debug=False, n=3)",
             ),
             ("a:f()", "a:f()"),
+            ("a:f('correcthorse')", "a:f(***)"),
+            ("a:f(key='hunter')", "a:f(***)"),
+            ("a:f('my-test-horse')", "a:f(***)"),
+            (
+                "a:f('config.ProductionConfig')",
+                "a:f('config.ProductionConfig')",
+            ),
+            ("a:f(None, True)", "a:f(None, True)"),
             (
                 "a:f(\"config:/srv/app.ini#main\")",
                 "a:f(\"config:/srv/app.ini#main\")",

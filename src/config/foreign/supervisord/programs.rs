@@ -187,7 +187,8 @@ impl Start {
 /// The directory above `bin` of a program that is named by its whole path, unless it is one of the system.
 pub fn prefix_of(program: &str) -> Option<&str> {
     let (prefix, _) = program.rsplit_once("/bin/")?;
-    let is_own = !matches!(prefix, "" | "/usr" | "/usr/local");
+    // `pip install --user` makes no environment.
+    let is_own = !matches!(prefix, "" | "/usr" | "/usr/local") && !prefix.ends_with("/.local");
     (prefix.starts_with('/') && is_own).then_some(prefix)
 }
 

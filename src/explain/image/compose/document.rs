@@ -6,9 +6,10 @@ use saphyr_parser::{Event, Parser};
 
 /// Deepest nesting that is read.
 const DEEPEST: usize = 64;
-/// Longest text with an anchor that is put in the place of its aliases. Mappings are not: an alias of aliases
-/// may be larger than any memory.
+/// Longest value with an anchor that is put in the place of its aliases, in bytes of its texts.
 const LONGEST_ANCHOR: usize = 4096;
+/// Most bytes of such values together: an alias of aliases may be larger than any memory.
+const MOST_ALIASED: usize = 1 << 20;
 
 /// A value of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Node {
     Scalar(String),
     Sequence(Vec<Node>),
     Mapping(Vec<Entry>),
-    /// A reference to an anchor of a mapping, which is read where it stands itself.
+    /// A reference to an anchor whose value is too long, or not there.
     Alias,
 }
 
@@ -85,7 +86,6 @@ enum Open {
 struct Unfinished {
     open: Open,
     anchor: usize,
-    is_flow: bool,
 }
 
 impl Open {
@@ -123,19 +123,21 @@ impl Open {
 pub fn read(text: &str) -> Result<Node, (usize, String)> {
     let mut open: Vec<Unfinished> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
+    let mut left = MOST_ALIASED;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let why = format!("it is no YAML: {}", error.info());
             (error.marker().line(), why)
         })?;
         let line = span.start.line();
-        // Flow style has a bracket there, block style nothing.
+        // Flow style has a bracket at its end, block style nothing.
         let is_flow = !span.is_empty();
         let (node, anchor, is_flow) = match event {
             Event::Scalar(text, _, anchor, _) => (Node::Scalar(text.into_owned()), anchor, false),
             Event::Alias(anchor) => {
-                let known = anchors.get(&anchor).cloned();
-                (known.unwrap_or(Node::Alias), 0, false)
+                let known = anchors.get(&anchor).filter(|node| size(node) <= left);
+                left -= known.map_or(0, size);
+                (known.cloned().unwrap_or(Node::Alias), 0, false)
             }
             Event::SequenceStart(..) | Event::MappingStart(..) if open.len() >= DEEPEST => {
                 let why = format!("it is no YAML of Compose: nested more than {DEEPEST} deep");
@@ -146,7 +148,6 @@ pub fn read(text: &str) -> Result<Node, (usize, String)> {
                 open.push(Unfinished {
                     open: begun,
                     anchor,
-                    is_flow,
                 });
                 continue;
             }
@@ -155,19 +156,18 @@ pub fn read(text: &str) -> Result<Node, (usize, String)> {
                 open.push(Unfinished {
                     open: begun,
                     anchor,
-                    is_flow,
                 });
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
-                Some(done) => (done.open.closed(), done.anchor, done.is_flow),
+                Some(done) => (done.open.closed(), done.anchor, is_flow),
                 None => continue,
             },
             Event::DocumentEnd => break,
             _ => continue,
         };
         twice(&node)?;
-        if anchor > 0 && size(&node).is_some_and(|size| size <= LONGEST_ANCHOR) {
+        if anchor > 0 && size(&node) <= LONGEST_ANCHOR {
             anchors.insert(anchor, node.clone());
         }
         match open.last_mut() {
@@ -192,15 +192,18 @@ fn twice(node: &Node) -> Result<(), (usize, String)> {
     })
 }
 
-/// The length of a text, or of the texts of a sequence; `None` for anything else.
-fn size(node: &Node) -> Option<usize> {
+/// The length of all texts of a value, and one for each of its parts.
+fn size(node: &Node) -> usize {
     match node {
-        Node::Scalar(text) => Some(text.len()),
-        Node::Sequence(items) => items
-            .iter()
-            .map(|item| item.text().map(|text| text.len() + 1))
-            .sum(),
-        Node::Mapping(_) | Node::Alias => None,
+        Node::Scalar(text) => text.len() + 1,
+        Node::Sequence(items) => items.iter().map(size).sum::<usize>() + 1,
+        Node::Mapping(entries) => {
+            let sizes = entries
+                .iter()
+                .map(|entry| entry.key.len() + size(&entry.value));
+            sizes.sum::<usize>() + 1
+        }
+        Node::Alias => 1,
     }
 }
 
@@ -221,8 +224,16 @@ mod tests {
         assert_eq!(web.get("ports").unwrap().words().unwrap(), ["80:80", "1"]);
         assert_eq!(web.entries()[1].line, 7);
         let other = services.get("other").unwrap();
-        assert_eq!(other.get("<<"), Some(&Node::Alias));
-        let tree = read("a: &a [x, y]\nb: *a\nc: {d: &d 1, e: *d}\nf:\n  - g\n").unwrap();
+        let merged = other.get("<<").unwrap();
+        assert_eq!(merged.get("command"), web.get("command"));
+        let nested = (0..40).map(|n| format!("a{}: &a{} [*a{n}, *a{n}]\n", n + 1, n + 1));
+        let bomb = format!(
+            "a0: &a0 {}\n{}",
+            "x".repeat(3000),
+            nested.collect::<String>()
+        );
+        assert!(size(&read(&bomb).unwrap()) < MOST_ALIASED + bomb.len());
+        let tree = read("a: &a [x, y]\nb: *a\nc: {d: &d 1, e: *d}\nf: &f\n  - g\n").unwrap();
         assert_eq!(tree.get("b").unwrap().words().unwrap(), ["x", "y"]);
         assert_eq!(tree.get("c").unwrap().get("e").unwrap().text(), Some("1"));
         let flow: Vec<_> = tree.entries().iter().map(|entry| entry.is_flow).collect();

@@ -1,6 +1,6 @@
 //! A service of a Compose file: its commands, its Dockerfile and its names.
 
-use super::document::{Entry, Node};
+use super::document::{self, Entry, Node};
 use crate::config::foreign::shell;
 use crate::explain::image::{base, commands, dockerfile, placement};
 use crate::explain::subject::{ImageFile, Kind, Subject};
@@ -8,6 +8,10 @@ use crate::explain::subject::{ImageFile, Kind, Subject};
 /// A service, or a mapping for services to take over (`x-web: &web`).
 pub struct Service<'a> {
     pub entry: &'a Entry,
+    /// Its settings with those that it takes over, by `<<` and `extends`.
+    pub value: Node,
+    /// A service that it extends and that is not here.
+    pub missing: Option<String>,
     pub is_template: bool,
     /// The Dockerfile of its `build`.
     pub dockerfile: Option<(&'a str, &'a str)>,
@@ -22,17 +26,55 @@ impl<'a> Service<'a> {
         let templates = templates
             .filter(|entry| entry.key.starts_with("x-") && !entry.value.entries().is_empty())
             .map(|entry| (entry, true));
-        let of = |(entry, is_template): (&'a Entry, bool)| Self {
-            entry,
-            is_template,
-            dockerfile: dockerfile_of(&entry.value, name, subjects),
+        let of = |(entry, is_template): (&'a Entry, bool)| {
+            let mut missing = None;
+            let place = Place {
+                tree,
+                name,
+                subjects,
+            };
+            let value = place.merged(&entry.value, DEEPEST, &mut missing);
+            Self {
+                entry,
+                dockerfile: dockerfile_of(&value, name, subjects),
+                value,
+                missing,
+                is_template,
+            }
         };
         services.chain(templates).map(of).collect()
     }
 
+    /// The directory of its build, as subjects of a file of this name are named: empty, or with a slash at its end.
+    pub fn context(&self, file: &str) -> Option<String> {
+        let build = self.value.get("build")?;
+        let context = build.text().or(build.get("context").and_then(Node::text));
+        let start = if file.starts_with("./") { "./" } else { "" };
+        let path = normal(&format!(
+            "{}{}",
+            placement::directory(file),
+            context.unwrap_or(".")
+        ));
+        match &*path {
+            "" => Some(start.to_owned()),
+            path if path.starts_with(['/', '.']) => Some(format!("{path}/")),
+            path => Some(format!("{start}{path}/")),
+        }
+    }
+
+    /// The line of the command that it takes over, from this file or another.
+    pub fn line_of_command(&self) -> Option<usize> {
+        let own = self.entry.value.entries();
+        let is_command = |entry: &&Entry| matches!(&*entry.key, "command" | "entrypoint");
+        let found = self.value.entries().iter().find(is_command);
+        found
+            .filter(|_| !own.iter().any(|entry| is_command(&entry)))
+            .map(|entry| entry.line)
+    }
+
     /// True if it runs nginx alone.
     pub fn is_proxy(&self) -> bool {
-        let image = self.entry.value.get("image").and_then(Node::text);
+        let image = self.value.get("image").and_then(Node::text);
         image.is_some_and(|image| base::of(image, true).goes_away)
             || self
                 .dockerfile
@@ -42,7 +84,7 @@ impl<'a> Service<'a> {
 
     /// True if its Dockerfile is not here, and its name or directory is that of nginx.
     fn is_built_as_proxy(&self) -> bool {
-        let Some(build) = self.entry.value.get("build") else {
+        let Some(build) = self.value.get("build") else {
             return false;
         };
         let context = build.text().or(build.get("context").and_then(Node::text));
@@ -62,7 +104,7 @@ impl<'a> Service<'a> {
 
     /// True if PORT is set, or may be in a file of variables.
     pub fn has_port(&self) -> bool {
-        let has_file = self.entry.value.get("env_file").is_some();
+        let has_file = self.value.get("env_file").is_some();
         let of_image = self.dockerfile.map(|(_, text)| text);
         has_file
             || self.variables().contains(&"PORT")
@@ -71,7 +113,7 @@ impl<'a> Service<'a> {
 
     /// The names of its variables.
     pub fn variables(&self) -> Vec<&str> {
-        let Some(given) = self.entry.value.get("environment") else {
+        let Some(given) = self.value.get("environment") else {
             return Vec::new();
         };
         let keys = given.entries().iter().map(|entry| &*entry.key);
@@ -82,17 +124,17 @@ impl<'a> Service<'a> {
 
     /// The words of the commands that it starts.
     pub fn commands(&self) -> Vec<Vec<String>> {
-        let command = self.entry.value.get("command").and_then(Node::words);
+        let command = self.value.get("command").and_then(Node::words);
         if let Some(script) = command.filter(|_| self.has_shell_as_entry()) {
             return script.first().map_or_else(Vec::new, |line| words_of(line));
         }
-        let given = ["entrypoint", "command"].map(|key| self.entry.value.get(key));
+        let given = ["entrypoint", "command"].map(|key| self.value.get(key));
         given.into_iter().flatten().flat_map(commands_of).collect()
     }
 
     /// True if its entry point is `sh -c`, for which the command is the script.
     pub fn has_shell_as_entry(&self) -> bool {
-        let entry = self.entry.value.get("entrypoint").and_then(Node::words);
+        let entry = self.value.get("entrypoint").and_then(Node::words);
         entry.is_some_and(|mut words| {
             words.push(String::new());
             shell::script(&words) == Some(words.len() - 1)
@@ -134,10 +176,89 @@ impl<'a> Service<'a> {
 
     /// Names by which other services reach it.
     pub fn hosts(&self) -> Vec<String> {
-        let value = &self.entry.value;
+        let value = &self.value;
         let others = ["container_name", "hostname"].map(|key| value.get(key).and_then(Node::text));
         let others = others.into_iter().flatten().map(str::to_owned);
         [self.entry.key.clone()].into_iter().chain(others).collect()
+    }
+}
+
+/// Deepest chain of `extends` that is followed.
+const DEEPEST: usize = 8;
+
+/// The file of a service, beside others.
+struct Place<'a> {
+    tree: &'a Node,
+    name: &'a str,
+    subjects: &'a [Subject],
+}
+
+impl Place<'_> {
+    /// A mapping with the entries that it takes over; its own come first.
+    fn merged(&self, value: &Node, depth: usize, missing: &mut Option<String>) -> Node {
+        let own = value.entries().iter();
+        let mut all: Vec<_> = own
+            .filter(|entry| !matches!(&*entry.key, "<<" | "extends"))
+            .cloned()
+            .collect();
+        let Some(depth) = depth.checked_sub(1) else {
+            return Node::Mapping(all);
+        };
+        let mut others = Vec::new();
+        if let Some(given) = value.get("<<") {
+            let one = [given];
+            let many: Vec<_> = given.items().iter().collect();
+            for other in if many.is_empty() { &one[..] } else { &many } {
+                others.push(self.merged(other, depth, missing));
+            }
+        }
+        if let Some(given) = value.get("extends") {
+            match self.extended(given, depth, missing) {
+                Some(other) => others.push(other),
+                None => *missing = Some(named(given)),
+            }
+        }
+        for entry in others.iter().flat_map(Node::entries) {
+            if !all.iter().any(|own| own.key == entry.key) {
+                all.push(entry.clone());
+            }
+        }
+        Node::Mapping(all)
+    }
+
+    /// The service that `extends` names.
+    fn extended(&self, given: &Node, depth: usize, missing: &mut Option<String>) -> Option<Node> {
+        let service = given.text().or(given.get("service").and_then(Node::text))?;
+        let Some(file) = given.get("file").and_then(Node::text) else {
+            let found = self.tree.get("services")?.get(service)?;
+            return Some(self.merged(found, depth, missing));
+        };
+        let wanted = normal(&format!("{}{file}", placement::directory(self.name)));
+        self.subjects
+            .iter()
+            .find_map(|subject| match &subject.kind {
+                Kind::Image(ImageFile::Compose, text) if normal(&subject.name) == wanted => {
+                    let tree = document::read(text).ok()?;
+                    let other = Place {
+                        tree: &tree,
+                        name: &subject.name,
+                        subjects: self.subjects,
+                    };
+                    let found = tree.get("services")?.get(service)?;
+                    Some(other.merged(found, depth, missing))
+                }
+                _ => None,
+            })
+    }
+}
+
+/// `web of common.yml`.
+fn named(given: &Node) -> String {
+    let part = |key: &str| given.get(key).and_then(Node::text);
+    let service = given.text().or(part("service")).unwrap_or("?");
+    match part("file") {
+        Some(file) => format!("{service} of {file}"),
+        None => service.to_owned(),
     }
 }
 

@@ -19,12 +19,16 @@ pub struct Start<'a> {
     before: Vec<String>,
     /// A program that an entry script looks for in the command.
     awaited: Option<String>,
+    /// The text of the script that is the entry point.
+    entry_script: Option<String>,
     /// Servers that entry scripts start through a link.
     links: Vec<String>,
     /// True if the base image starts its servers, and nothing else is said.
     pub is_inherited: bool,
     /// The port that the image has without an address: that of EXPOSE.
     port: Option<String>,
+    /// The user of the last USER line, unless it is root: links are made by root.
+    user: Option<String>,
 }
 
 impl<'a> Start<'a> {
@@ -71,10 +75,14 @@ impl<'a> Start<'a> {
             became,
             before,
             awaited,
+            entry_script: words(entry).and_then(|words| script_of(&words, conversion)),
             links: script::links(conversion),
             has_command: command.is_some(),
             is_inherited,
             port,
+            user: last("USER")
+                .map(|one| one.arguments.clone())
+                .filter(|user| !matches!(user.split(':').next(), Some("root" | "0"))),
         }
     }
 
@@ -89,6 +97,29 @@ impl<'a> Start<'a> {
     /// True if a link of the server's name starts the image.
     pub fn is_linked(&self) -> bool {
         matches!(self.became, Some(Became::Linked(..)))
+    }
+
+    /// True if pyserve looks for sites where nginx did, or nothing is known of the start.
+    pub fn reads_sites(&self) -> bool {
+        let has_supervisor = self
+            .conversion
+            .scripts()
+            .iter()
+            .any(|text| text.contains("supervisord"));
+        match &self.became {
+            Some(Became::Pyserve(words)) => words.iter().any(|word| word == "--supervisord"),
+            Some(Became::Linked(..)) => false,
+            None | Some(Became::Stays(_)) => has_supervisor,
+            Some(_) => true,
+        }
+    }
+
+    /// The ports on which the image listens, as far as they are known.
+    pub fn ports(&self) -> Option<Vec<u16>> {
+        match &self.became {
+            Some(Became::Pyserve(words)) => self.conversion.ports(words),
+            _ => self.conversion.ports(&[]),
+        }
     }
 
     /// True if a script or a program that stays starts the image.
@@ -133,7 +164,10 @@ impl<'a> Start<'a> {
                     return (
                         self.conversion.verdict(whole),
                         match keyword == "ENTRYPOINT" {
-                            true => self.linked(whole, instruction.lines.join("\n")),
+                            true => {
+                                let words = instruction.words();
+                                self.linked(whole, self.with_path(instruction, &words, whole))
+                            }
                             false => None,
                         },
                     );
@@ -147,9 +181,9 @@ impl<'a> Start<'a> {
         if let Some(at) = shell::script(&words) {
             return self.inner_script(instruction, words, at);
         }
-        let mut became = self.conversion.convert(&words);
-        if became == Became::Stays("") && words.first().is_some_and(|word| word.ends_with(".sh")) {
-            became = Became::Stays("what it starts is said at the lines of the script");
+        let mut became = self.alone(self.conversion.convert(&words));
+        if became == Became::Stays("") && self.is_script(&words) {
+            became = Became::Stays(OF_SCRIPT);
         }
         let before = script::before(&words);
         let after = match &became {
@@ -160,10 +194,49 @@ impl<'a> Start<'a> {
             }
             Became::Pyserve(words) => Some(vec![format!("{keyword} {}", started(before, words))]),
             Became::Stays(_) => self.with_links(instruction),
-            Became::Dropped(_) => Some(vec![format!("{keyword} {}", json(&[]))]),
-            _ => self.linked(&became, instruction.lines.join("\n")),
+            Became::Dropped(_) => None,
+            _ => self.linked(&became, self.with_path(instruction, &words, &became)),
         };
         (self.conversion.verdict(&became), after)
+    }
+
+    /// A command of the image that would go away: something has to be there.
+    fn alone(&self, became: Became) -> Became {
+        if !matches!(became, Became::Dropped(_)) {
+            return became;
+        }
+        let script = self.entry_script.as_ref();
+        match script.is_some_and(|text| script::becomes_pyserve(text, self.conversion)) {
+            true => Became::Unsupported(
+                "an entry script starts the server beside it: leave this line out, and have the script end with the line of the server, behind `exec` and without `&`, in the place of `exec \"$@\"`"
+                    .to_owned(),
+            ),
+            false => self.conversion.of_nginx_alone(),
+        }
+    }
+
+    /// The instruction in exec form, with the path of the link where its name would find another program.
+    fn with_path(
+        &self,
+        instruction: &Instruction<'_>,
+        words: &[String],
+        became: &Became,
+    ) -> String {
+        match became {
+            Became::Linked(program, _) if self.conversion.hides_links(words) => {
+                let words = words.iter().map(|word| match word == program {
+                    true => commands::linked(program),
+                    false => word.clone(),
+                });
+                let words: Vec<_> = words.collect();
+                format!(
+                    "{} {}",
+                    instruction.keyword,
+                    array(words.iter().map(String::as_str))
+                )
+            }
+            _ => instruction.lines.join("\n"),
+        }
     }
 
     /// `["sh", "-c", SCRIPT]`.
@@ -194,13 +267,26 @@ impl<'a> Start<'a> {
         let Became::Linked(program, nginx) = became else {
             return None;
         };
-        let mut after = vec![format!("RUN {}", commands::link(program))];
+        let mut after = self.run_links([program].into_iter());
         after.extend(self.environment_of(program));
         let is_named = line.contains("PYSERVE_NGINX=");
         let nginx = nginx.as_ref().filter(|_| !is_named);
         after.extend(nginx.map(|file| format!("ENV PYSERVE_NGINX={file}")));
         after.push(line);
         Some(after)
+    }
+
+    /// The lines that make these links.
+    fn run_links<'l>(&self, programs: impl Iterator<Item = &'l String>) -> Vec<String> {
+        let links = programs.map(|program| format!("RUN {}", commands::link(program)));
+        match &self.user {
+            Some(user) => ["USER root".to_owned()]
+                .into_iter()
+                .chain(links)
+                .chain([format!("USER {user}")])
+                .collect(),
+            None => links.collect(),
+        }
     }
 
     /// The line that names the environment of a linked server's path.
@@ -218,18 +304,40 @@ impl<'a> Start<'a> {
             return None;
         }
         let mut after = Vec::new();
+        after.extend(self.run_links(self.links.iter()));
         for program in &self.links {
-            after.push(format!("RUN {}", commands::link(program)));
             after.extend(self.environment_of(program));
         }
         after.extend(instruction.lines.iter().map(|line| (*line).to_owned()));
         Some(after)
     }
 
+    /// True if a script of the image starts here.
+    fn is_script(&self, words: &[String]) -> bool {
+        let mut words = words.iter().filter(|word| !word.starts_with('-'));
+        let program = words.find(|word| !doubts::is_init(word));
+        program.is_some_and(|word| word.ends_with(".sh"))
+    }
+
     fn shell_form(&self, instruction: &Instruction<'_>) -> (Verdict, Option<Vec<String>>) {
-        let Some(converted) = script::converted(&instruction.arguments, self.conversion) else {
+        let Some(mut converted) = script::converted(&instruction.arguments, self.conversion) else {
             return (Verdict::Wrong("a quote is not closed".to_owned()), None);
         };
+        if matches!(converted.became, Became::Dropped(_)) && converted.text.is_empty() {
+            let became = self.alone(converted.became);
+            let after = match &became {
+                Became::Pyserve(words) => Some(vec![format!(
+                    "{} {}",
+                    instruction.keyword,
+                    started(&[], words)
+                )]),
+                _ => None,
+            };
+            return (self.conversion.verdict(&became), after);
+        }
+        if converted.became == Became::Stays("") && self.is_script(&instruction.words()) {
+            converted.became = Became::Stays(OF_SCRIPT);
+        }
         let text = script::executed(&converted.text);
         let after = match &converted.became {
             Became::Pyserve(_) => Some(vec![format!("{} {text}", instruction.keyword)]),
@@ -239,6 +347,8 @@ impl<'a> Start<'a> {
         (self.conversion.verdict(&converted.became), after)
     }
 }
+
+const OF_SCRIPT: &str = "what it starts is said at the lines of the script";
 
 /// True if these instructions, those of one stage, set PORT.
 pub fn sets_port(own: &[Instruction<'_>]) -> bool {
@@ -274,11 +384,15 @@ fn awaited(
         conversion.convert(&command),
         Became::Stays(_) | Became::Linked(..)
     );
-    let name = entry?
-        .into_iter()
-        .find(|word| !word.starts_with('-') && !doubts::is_init(word))?;
-    let text = conversion.script_of(&name).filter(|_| changes)?;
+    let text = script_of(&entry?, conversion).filter(|_| changes)?;
     doubts::looks_at_command(&text, program).then(|| program.clone())
+}
+
+/// The text of the script that these words start.
+fn script_of(words: &[String], conversion: &Conversion<'_>) -> Option<String> {
+    let mut words = words.iter();
+    let name = words.find(|word| !word.starts_with('-') && !doubts::is_init(word))?;
+    conversion.script_of(name)
 }
 
 /// The words for a command line that no shell reads.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::locations::{Context, Paths, plain};
 use super::redirects::{Fixed, expanded, variable};
 use super::try_files::{Missing, handler, missing, tries_directories, tries_html, without_file};
-use super::{Meaning, Table, rewrites, rules, types};
+use super::{Meaning, Table, rewrites, rules, try_files, types};
 use crate::config::MAX_RANGES;
 use crate::config::foreign::Verdict;
 
@@ -135,6 +135,9 @@ fn with_directory(
     precompressed(meaning, at, table);
     listing(meaning, at, table);
     let missing = missing(meaning, context, at, path);
+    if table.value("listing").is_none() {
+        try_files::note_directories(meaning, at, &missing);
+    }
     if let Some(line) = tries_html(meaning, at) {
         table.set("html", "yes");
         meaning.honoured(line, "html = true");
@@ -165,7 +168,7 @@ fn directory(
     (dir, is_alias): (&str, bool),
 ) -> String {
     // `rewrite ^/prefix(/.*)$ $1 break`, by which a root is what an alias is.
-    let moved = rewrites::replaced(meaning, at, path).filter(|_| !is_alias);
+    let moved = rewrites::directory(meaning, at, path).filter(|_| !is_alias);
     if let Some((line, to)) = moved {
         let target = format!("{}{to}", dir.trim_end_matches('/'));
         let target = plain(&target).to_owned();
@@ -267,6 +270,13 @@ fn note_alias(
         );
         return;
     }
+    if let Some(rewrite) = rewrites::unknown(meaning, at) {
+        let rewrite = meaning.tree.items[rewrite].line;
+        let text = format!(
+            "files are looked for by the paths that clients ask for, below {target}, as the rewrite of line {rewrite} is not supported"
+        );
+        return meaning.unsupported(line, text);
+    }
     let has_slash = path.ends_with('/') || !is_alias;
     let verdict = match (has_slash, dir.ends_with('/')) {
         (true, false) if is_alias && path.ends_with('/') && path != "/" => {
@@ -330,16 +340,9 @@ fn single(
         return Content::Made;
     }
     table.set("file", file.clone());
-    // nginx looks at the extension of the path.
-    let extension = |path: &str| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-        ending.map(str::to_ascii_lowercase)
-    };
-    if let Some(own) = extension(&file).filter(|own| Some(own) != extension(path).as_ref())
-        && let Some(of_path) = types::of_path(meaning, at)
-    {
-        table.set("types", format!("{own}={of_path}"));
+    // A file that `try_files` names has the type of its own extension.
+    if given.is_none() {
+        types::of_one_file(meaning, at, (path, &file), table);
     }
     types::of_files(meaning, at, table);
     ranges(meaning, at, table);
@@ -423,9 +426,18 @@ fn index(meaning: &mut Meaning<'_>, at: usize) {
     let Some(line) = meaning.scalar(Some(at), "index") else {
         return;
     };
-    match meaning.args(line).contains(&"index.html") {
-        true => meaning.already(line, "index.html of a directory"),
-        false => meaning.unsupported(line, "the index of a directory is index.html"),
+    match &meaning.args(line)[..] {
+        ["index.html"] => meaning.already(line, "index.html of a directory"),
+        names if names.contains(&"index.html") => {
+            let others = names.iter().filter(|name| **name != "index.html");
+            let others: Vec<_> = others.copied().collect();
+            let text = format!(
+                "index.html of a directory, and no other file: {} is not looked for",
+                others.join(", ")
+            );
+            meaning.say(line, Verdict::Differs(text));
+        }
+        _ => meaning.unsupported(line, "the index of a directory is index.html"),
     }
 }
 

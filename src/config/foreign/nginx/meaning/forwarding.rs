@@ -1,6 +1,7 @@
 //! Fields of requests that describe the client and its connection: `X-Forwarded-For` and its relatives,
 //! `Connection` and `Upgrade`.
 
+use super::served::Site;
 use super::{Meaning, listen};
 use crate::config::foreign::Verdict;
 
@@ -67,15 +68,22 @@ pub fn stated(meaning: &Meaning<'_>, at: usize, name: &str, value: &str) -> Opti
         ("x-forwarded-host", "$host") => Some(Verdict::Differs(
             "the host that the client asks for, with its port, which nginx leaves out, or that a proxy of --trust names".to_owned(),
         )),
-        ("x-forwarded-for", "$proxy_protocol_addr") => Some(Verdict::Unsupported(
-            "without proxy_protocol at the listen the variable is empty, and nginx sends no such field: a server gets the address of the connection here, as by $proxy_add_x_forwarded_for".to_owned(),
-        )),
         _ => None,
     }
 }
 
 /// The reason for which another value of a field of [`STATED`] is not sent.
 pub const OF_THE_CONNECTION: &str = "the address, scheme and port are those of the connection, or of a proxy of --trust: name the balancer there";
+
+/// True if all requests that a server passes on come over this scheme: it has no other addresses, or redirects
+/// those that come over the other one.
+pub fn is_scheme_of_all(meaning: &Meaning<'_>, site: &Site, scheme: &str) -> bool {
+    match scheme {
+        "http" => !site.has_tls(),
+        "https" => site.has_tls() && meaning.layer.entry("redirect_to_https").is_some(),
+        _ => false,
+    }
+}
 
 /// True if an address of the file has the PROXY protocol.
 pub fn has_proxy_protocol(meaning: &Meaning<'_>) -> bool {
@@ -86,7 +94,20 @@ pub fn has_proxy_protocol(meaning: &Meaning<'_>) -> bool {
 /// True if the address of a client is taken from a field or from the PROXY protocol.
 pub fn has_real_ip(meaning: &Meaning<'_>) -> bool {
     let mut items = meaning.tree.items.iter();
-    items.any(|item| item.name == "set_real_ip_from")
+    items.any(|item| item.name == "set_real_ip_from") && !is_never_read(meaning)
+}
+
+/// True if the address of a client would be taken from a field that nginx drops: one with an underscore in its name
+/// (`underscores_in_headers`).
+pub fn is_never_read(meaning: &Meaning<'_>) -> bool {
+    let items = meaning.tree.items.iter();
+    let names = items.filter(|item| item.name == "real_ip_header");
+    let mut names = names
+        .map(|item| item.arg(0))
+        .filter(|name| *name != "proxy_protocol")
+        .peekable();
+    let is_there = names.peek().is_some();
+    is_there && names.all(|name| name.contains('_'))
 }
 
 /// True if certificates of clients are asked for.

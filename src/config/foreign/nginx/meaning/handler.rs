@@ -1,5 +1,7 @@
 //! The tables of each server and location.
 
+use std::path::Path;
+
 use super::answer::{answer, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
@@ -123,12 +125,7 @@ fn path_or_prefix(
         "prefix" => plain(path),
         _ => path,
     };
-    if !is_plain(path) {
-        meaning.unsupported(at, "a path with characters that no location has here");
-        meaning.say_inside(
-            at,
-            &Verdict::Unsupported("its location is not served".to_owned()),
-        );
+    if is_unserved(meaning, at, path) {
         return;
     }
     let mut table = Table {
@@ -189,6 +186,24 @@ fn path_or_prefix(
     }
 }
 
+/// True for a path that no location has here; its lines then say why.
+fn is_unserved(meaning: &mut Meaning<'_>, at: usize, path: &str) -> bool {
+    if is_expression(path) {
+        let text = "without ~ before it, it is no regular expression but the beginning of paths, which no request has";
+        meaning.no_effect(at, text);
+        let inside = Verdict::NoEffect("its location gets no request".to_owned());
+        meaning.say_inside(at, &inside);
+        return true;
+    }
+    if !is_plain(path) {
+        meaning.unsupported(at, "a path with characters that no location has here");
+        let inside = Verdict::Unsupported("its location is not served".to_owned());
+        meaning.say_inside(at, &inside);
+        return true;
+    }
+    false
+}
+
 /// True if a location begins with this path, which has no slash at its end.
 fn has_own(context: &Context<'_>, path: &str) -> bool {
     let is_it = |other: &Location| match &other.paths {
@@ -227,13 +242,24 @@ fn is_plain(path: &str) -> bool {
         && !path.contains("/../")
 }
 
+/// True for a path that was meant as a regular expression.
+fn is_expression(path: &str) -> bool {
+    let signs = ["(.", "([", ".*", ".+", "[^", "[0-9", "[a-z", "\\."];
+    signs.iter().any(|sign| path.contains(sign))
+}
+
 /// The path of a prefix without its slash, which belongs to another location in nginx: where a location
-/// with a fixed response, or a regular expression, would take it here.
+/// with a fixed response, with a directory that is not there, or a regular expression, would take it here.
 fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Location, path: &str) {
     let is_of = |table: &&Table| table.value("prefix") == Some(path) && table.at == own.at;
     let is_fixed = |table: &Table| table.value("redirect").or(table.value("respond")).is_some();
+    // Where there is no directory, nothing is redirected to the slash.
+    let is_absent = |table: &Table| {
+        let dir = table.value("static");
+        dir.is_some_and(|dir| !(meaning.given.is_dir)(Path::new(dir)))
+    };
     let mut tables = meaning.tables.iter().filter(is_of);
-    if !tables.any(|table| own.is_regex || is_fixed(table)) {
+    if !tables.any(|table| own.is_regex || is_fixed(table) || is_absent(table)) {
         return;
     }
     let prefix = |other: &Location| match &other.paths {

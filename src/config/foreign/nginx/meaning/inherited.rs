@@ -39,7 +39,7 @@ fn types(meaning: &mut Meaning<'_>, tables: &mut [Table]) {
     };
     if !tables
         .iter()
-        .filter(|table| is_files(table))
+        .filter(is_files)
         .all(|table| is_default(&table))
     {
         return;
@@ -68,11 +68,14 @@ fn types(meaning: &mut Meaning<'_>, tables: &mut [Table]) {
 }
 
 /// Says once for all which header fields responses have, if all have the same: errors before a location is found
-/// have them as well. Else those have what the default server sends `always`.
+/// have them as well. Else those have what the default server sends `always`. Rules that other settings have for all
+/// would take their place, so beside such each location has its own.
 fn headers(meaning: &mut Meaning<'_>, tables: &mut [Table]) {
     let mut lines = (0..meaning.tree.items.len()).filter(|at| meaning.name(*at) == "add_header");
     let first = lines.find(|at| matches!(meaning.verdicts[*at], Some(Verdict::Honoured(_))));
-    let Some(first) = first else { return };
+    let Some(first) = first.filter(|_| !meaning.given.has_headers) else {
+        return;
+    };
     if let Some(values) = taken_out(tables, "header", |_| true) {
         return meaning.insert(first, "header", values);
     }

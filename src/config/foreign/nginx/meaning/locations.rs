@@ -4,7 +4,7 @@
 //! prefix has no `^~`. Here the longest prefix wins, so a prefix that a regular expression hides is
 //! left out.
 
-use super::methods;
+use super::method_conditions;
 use super::regex::{self, Shape};
 use super::served::Site;
 use super::{Meaning, Table};
@@ -314,7 +314,7 @@ pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     let is_open = |table: &Table| table.value("missing") == Some("app");
     let are_shared = |one: &[String], other: &[String]| match one.is_empty() || other.is_empty() {
         true => one == other,
-        false => methods::is_shared(one, other),
+        false => method_conditions::is_shared(one, other),
     };
     let is_same = |other: &&Table| {
         other.value("path") == table.value("path")

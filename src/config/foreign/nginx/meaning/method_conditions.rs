@@ -1,7 +1,7 @@
 //! The shapes of `if ($request_method …)` that are understood, and of `if` for requests without TLS.
 
 use super::{Meaning, regex};
-use crate::config::methods::method_name;
+use crate::config::methods::{Methods, method_name};
 
 /// An `if` on the method.
 pub struct Condition {
@@ -72,6 +72,17 @@ pub fn of_plain(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
         [line] if is_plain && matches!(meaning.name(line), "return" | "rewrite") => Some(line),
         _ => None,
     }
+}
+
+/// The set of methods of a setting's values.
+pub fn set(values: &[String]) -> Methods {
+    let named = values.iter().filter_map(|text| method_name(text).ok());
+    Methods::of(named.collect()).unwrap_or_default()
+}
+
+/// True if a method is in both of two settings.
+pub fn is_shared(one: &[String], other: &[String]) -> bool {
+    set(one).overlap(&set(other))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::access::{self, Access};
 use super::locations::{Context, push};
-use super::method_conditions::{Condition, Kind, condition};
+use super::method_conditions::{Condition, Kind, condition, is_shared, set};
 use super::redirects::{self, Fixed};
 use super::{Meaning, PLACE, Table, rules, try_files};
 use crate::config::foreign::Verdict;
@@ -165,17 +165,6 @@ fn yield_to(
         left.is_some()
     });
     meaning.tables.extend(tables);
-}
-
-/// The set of methods of a setting's values.
-fn set(values: &[String]) -> Methods {
-    let named = values.iter().filter_map(|text| method_name(text).ok());
-    Methods::of(named.collect()).unwrap_or_default()
-}
-
-/// True if a method is in both of two settings.
-pub fn is_shared(one: &[String], other: &[String]) -> bool {
-    set(one).overlap(&set(other))
 }
 
 fn overlaps(table: &Table, methods: &[String]) -> bool {

@@ -68,6 +68,8 @@ pub struct Given<'a> {
     pub trusts: bool,
     /// Seconds that the settings of the application give a request; `None` for no limit.
     pub deadline: Option<u64>,
+    /// True if other settings have rules for the header fields of all responses.
+    pub has_headers: bool,
     /// True if a directory is there; a file that is only explained may be of another machine.
     pub is_dir: &'a dyn Fn(&Path) -> bool,
     /// True if a directory is there on this machine.

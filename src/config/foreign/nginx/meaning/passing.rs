@@ -3,7 +3,7 @@
 use super::forwarding::{
     self, BELIEVED, FORWARDED, IN_THE_ENVIRON, OF_THE_CONNECTION, STATED, Upgrades, is_believed,
 };
-use super::locations::Context;
+use super::locations::{Context, plain};
 use super::redirects::{constant, expanded, variable};
 use super::{Meaning, Table, listen, numbers, uwsgi_params};
 use crate::config::foreign::{Verdict, secrets};
@@ -106,8 +106,10 @@ fn is_field(
     }
     // CGI variables have no dashes: nginx sends this one under a name that nothing looks for.
     if value.starts_with('$') && (name.contains('-') || name == "Host") {
-        let text = "fields of requests are in the environ under names like HTTP_HOST, which applications read";
-        meaning.say(at, Verdict::Noted(text.to_owned()));
+        let text = format!(
+            "the environ has no {name}, which nginx would put there beside the fields of the request: those are under names like HTTP_HOST, and the client is in REMOTE_ADDR"
+        );
+        meaning.say(at, Verdict::Differs(text));
         return true;
     }
     if !name.starts_with("HTTP_") || value.is_empty() {
@@ -278,10 +280,14 @@ pub fn http_options(
             text => constant(meaning, context.site, block, text).filter(|text| !text.is_empty()),
         };
         match &host {
-            Some(text) => meaning.honoured(at, format!("upstream_host = {text:?}")),
+            Some(text) => {
+                let note = without_host(meaning, (context, block), text);
+                meaning.honoured(at, format!("upstream_host = {text:?}{note}"));
+            }
             None => meaning.unsupported(at, "a Host with variables: client, server, or a text"),
         }
     }
+    let sent = host.clone().unwrap_or_default();
     match host.filter(|host| host != "client") {
         Some(host) if upstream_host(&host).is_ok() => table.set("upstream_host", host),
         Some(host) => meaning.unsupported(
@@ -290,13 +296,24 @@ pub fn http_options(
         ),
         None => {}
     }
+    places(meaning, block, &sent, table);
+}
+
+/// `proxy_redirect` and `proxy_cookie_path`, where the server is `sent` this host.
+fn places(meaning: &mut Meaning<'_>, block: usize, sent: &str, table: &mut Table) {
     if let Some(at) = meaning.scalar(Some(block), "proxy_redirect") {
         match (meaning.arg(at, 0), meaning.args(at).len()) {
             ("off", _) => {
                 table.set("upstream_redirects", "no");
                 meaning.honoured(at, "upstream_redirects = false");
             }
-            ("default", _) => meaning.already(at, "redirects that name the server are mapped back"),
+            ("default", _) => {
+                let text = "redirects that name the server are mapped back, also by an address of its upstream, and for paths outside of that of proxy_pass";
+                meaning.say(at, Verdict::Differs(text.to_owned()));
+            }
+            _ if is_mapped(meaning, at, sent, table) => {
+                meaning.already(at, "redirects that name the server are mapped back");
+            }
             _ => meaning.unsupported(
                 at,
                 "redirects that name the server are mapped back, and no others",
@@ -304,13 +321,35 @@ pub fn http_options(
         }
     }
     if let Some(at) = meaning.scalar(Some(block), "proxy_cookie_path") {
-        match (table.value("replace_prefix").is_some(), meaning.arg(at, 0)) {
-            (true, from) if !from.starts_with('~') => {
+        let args = meaning.args(at);
+        match args[..] {
+            ["off"] => meaning.already(at, "paths of cookies stay as they are"),
+            [from, to] if are_places(table, from, to) => {
                 table.set("upstream_cookie_paths", "yes");
                 meaning.honoured(at, "upstream_cookie_paths = true");
             }
-            _ => meaning.unsupported(at, "paths of cookies are replaced only where the prefix is"),
+            _ => meaning.unsupported(
+                at,
+                "paths of cookies are replaced only as the path of proxy_pass replaces the location's",
+            ),
         }
+    }
+}
+
+/// The difference of an `upstream_host` for a request that names no host, for which nginx's `$host` is the first name
+/// of the server (`ngx_http_variable_host`).
+fn without_host(
+    meaning: &Meaning<'_>,
+    (context, block): (&Context<'_>, usize),
+    host: &str,
+) -> String {
+    let hosts = &context.site.hosts;
+    let is_default = hosts.is_empty() || hosts.iter().any(|host| host == "*");
+    let is_concerned = is_default && host.starts_with("{host}");
+    let name = variable(meaning, context.site, block, "server_name");
+    match name.filter(|name| is_concerned && !name.is_empty()) {
+        Some(name) => format!(" (for HTTP/1.0 without Host, nginx sends {name})"),
+        None => String::new(),
     }
 }
 
@@ -319,6 +358,26 @@ pub fn has_host(meaning: &Meaning<'_>, block: usize) -> bool {
     let (headers, params) = fields_of_requests(meaning, block);
     let mut names = headers.iter().map(|at| meaning.arg(*at, 0));
     params.is_some() || names.any(|name| name.eq_ignore_ascii_case("host"))
+}
+
+/// True if `from` is the path that a server gets in the place of the location's, and `to` that of the location.
+fn are_places(table: &Table, from: &str, to: &str) -> bool {
+    let (own, replaced) = (table.value("prefix"), table.value("replace_prefix"));
+    own.zip(replaced)
+        .is_some_and(|(own, replaced)| plain(own) == plain(to) && plain(replaced) == plain(from))
+}
+
+/// True for a `proxy_redirect` from the server, by the host that it is `sent`, to the location.
+fn is_mapped(meaning: &Meaning<'_>, at: usize, sent: &str, table: &Table) -> bool {
+    let [from, to] = meaning.args(at)[..] else {
+        return false;
+    };
+    let Some(rest) = from.strip_prefix("http://") else {
+        return false;
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_whole = table.value("replace_prefix").is_none() && plain(path) == "/" && to == "/";
+    authority == sent && (is_whole || are_places(table, path, to))
 }
 
 /// The lines that set fields of requests, and the `include` of Debian's `proxy_params` beside them: those
@@ -445,6 +504,12 @@ fn stated(
 ) {
     let (given, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
     let name = given.to_ascii_lowercase();
+    if to_server
+        && name == "x-forwarded-proto"
+        && forwarding::is_scheme_of_all(meaning, context.site, value)
+    {
+        return meaning.already(at, "set from the connection, or by a proxy of --trust");
+    }
     let stated = forwarding::stated(meaning, at, &name, value);
     if let Some(verdict) = stated.filter(|_| to_server) {
         return meaning.say(at, verdict);

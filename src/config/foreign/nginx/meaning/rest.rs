@@ -1,8 +1,7 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
-use super::Meaning;
 use super::redirects::{self, REWRITTEN};
-use super::types;
+use super::{Meaning, size, types};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;
@@ -66,19 +65,10 @@ fn inside(verdict: &Verdict) -> Verdict {
 fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     let item = &meaning.tree.items[at];
     if let Some(include) = &item.include {
-        return match include {
-            Include::Read(0) => Verdict::NoEffect("no file has such a name".to_owned()),
-            Include::Read(1) => Verdict::Read("the file".to_owned()),
-            Include::Read(number) => Verdict::Read(format!("{number} files")),
-            Include::Standard => {
-                Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
-            }
-            Include::Missing if is_about_tls(item.arg(0)) => Verdict::Noted(
-                "the file is missing; TLS 1.2 and 1.3 have their own cipher suites".to_owned(),
-            ),
-            Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
-            Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
-        };
+        return included(include, item.arg(0));
+    }
+    if let Some(verdict) = of_a_part(meaning, at) {
+        return verdict;
     }
     if item.name == "map" {
         return map(meaning, at);
@@ -88,10 +78,6 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
             "certificates of clients are asked for on all addresses with TLS or on none: as the servers do not agree, every client gets in (tls_client_ca)".to_owned(),
         );
     }
-    if item.name == "location" && item.parent.is_none() {
-        let text = "a location stands in a server: explain the file that includes this one";
-        return Verdict::Wrong(text.to_owned());
-    }
     if item.name == "rewrite" {
         return Verdict::Unsupported(REWRITTEN.to_owned());
     }
@@ -100,6 +86,9 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     }
     if item.name == "if" && redirects::sets_alone(meaning, at) {
         return condition(meaning, at);
+    }
+    if item.name == "client_max_body_size" && is_limit_of_all(meaning, at) {
+        return Verdict::AlreadySo("the limit of the whole site".to_owned());
     }
     if item.name == "set" {
         let is_used =
@@ -140,6 +129,40 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     }
 }
 
+/// The verdict of an `include` of this file.
+fn included(include: &Include, file: &str) -> Verdict {
+    match include {
+        Include::Read(0) => Verdict::NoEffect("no file has such a name".to_owned()),
+        Include::Read(1) => Verdict::Read("the file".to_owned()),
+        Include::Read(number) => Verdict::Read(format!("{number} files")),
+        Include::Standard if file.ends_with("mime.types") => Verdict::AlreadySo(
+            "media types are built in (.js is text/javascript, with nginx application/javascript)"
+                .to_owned(),
+        ),
+        Include::Standard => {
+            Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
+        }
+        Include::Missing if is_about_tls(file) => Verdict::Noted(
+            "the file is missing; TLS 1.2 and 1.3 have their own cipher suites".to_owned(),
+        ),
+        Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
+        Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
+    }
+}
+
+/// The verdict of a line that stands outside of a server.
+fn of_a_part(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
+    let item = &meaning.tree.items[at];
+    if item.name == "location" && item.parent.is_none() {
+        let text = "a location stands in a server: explain the file that includes this one";
+        return Some(Verdict::Wrong(text.to_owned()));
+    }
+    is_part(meaning).then(|| match at {
+        0 => Verdict::Wrong(PART.to_owned()),
+        _ => Verdict::NoEffect("it is for the site that includes this file".to_owned()),
+    })
+}
+
 /// The verdict of a setting that has one value here, where another server or a location has its own.
 fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
     let item = &meaning.tree.items[at];
@@ -164,6 +187,15 @@ fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
         }),
     )
 }
+
+/// True for lines of a server or a location without the blocks around them.
+fn is_part(meaning: &Meaning<'_>) -> bool {
+    let mut blocks = meaning.tree.children(None);
+    !blocks.any(|at| meaning.tree.items[at].is_block && meaning.name(at) != "location")
+}
+
+const PART: &str =
+    "a part of a site, with no server around it: explain the file that includes this one";
 
 /// Directives that `site` reads for the first server alone.
 const FOR_ALL: &[&str] = &[
@@ -204,6 +236,12 @@ fn map(meaning: &Meaning<'_>, at: usize) -> Verdict {
             false => Verdict::NoEffect("no line that is honoured uses the variable".to_owned()),
         },
     }
+}
+
+/// True for the longest body of a server, or of what is around it, that is the one for all.
+fn is_limit_of_all(meaning: &Meaning<'_>, at: usize) -> bool {
+    let is_in_location = meaning.around(at, "location").is_some();
+    !is_in_location && size(meaning.arg(at, 0)).is_some_and(|bytes| bytes == meaning.max_body)
 }
 
 /// True if a directory that is served has the variable, perhaps in a safer meaning.

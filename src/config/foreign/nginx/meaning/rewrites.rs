@@ -7,6 +7,7 @@ use super::locations::{Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed, Keep};
 use super::{Meaning, Table, error_pages, regex, rules};
 use crate::config::Segments;
+use crate::config::foreign::Verdict;
 
 /// Makes the tables of the `rewrite`s of a server, and of its locations, that concern paths of their
 /// own.
@@ -195,6 +196,32 @@ pub fn whole(meaning: &Meaning<'_>, location: &Location) -> Option<usize> {
         .map(|table| (table.at, table))
         .find(|(_, table)| is_own(table))
         .map(|(at, _)| at)
+}
+
+/// The directory below a `root` in which the files of `path` are, by `rewrite ^/path(.*)$ /$1 break`, with the line.
+/// Of the doubled slashes that such a line makes, one counts in the name of a file.
+pub fn directory(meaning: &Meaning<'_>, block: usize, path: &str) -> Option<(usize, String)> {
+    if let Some(found) = replaced(meaning, block, path) {
+        return Some(found);
+    }
+    let at = meaning.tree.named(Some(block), "rewrite").next()?;
+    let [pattern, to, "break"] = meaning.args(at)[..] else {
+        return None;
+    };
+    let (prefix, is_slash_captured) = regex::stripped(pattern)?;
+    let base = to.strip_suffix("$1")?;
+    let is_known = is_slash_captured && prefix == plain(path) && !base.contains(['$', '?']);
+    let is_path = base.starts_with('/') && base.ends_with('/');
+    (is_known && is_path).then(|| (at, plain(base).to_owned()))
+}
+
+/// The `rewrite` in a block that has no meaning here, so that paths stay as they were asked for.
+pub fn unknown(meaning: &Meaning<'_>, block: usize) -> Option<usize> {
+    let mut all = meaning.tree.named(Some(block), "rewrite");
+    all.find(|line| {
+        let verdict = meaning.verdicts[*line].as_ref();
+        matches!(verdict, None | Some(Verdict::Unsupported(_)))
+    })
 }
 
 /// The prefix that a server gets in place of `path`, by `rewrite ^/path/(.*)$ /other/$1 break`, with

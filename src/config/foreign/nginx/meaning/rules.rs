@@ -218,17 +218,22 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     }
     if table.value("segment").is_some() {
         let text = "the access log has a line for these requests as well";
-        return meaning.say(line, Verdict::Noted(text.to_owned()));
+        return meaning.say(line, Verdict::Differs(text.to_owned()));
     }
     let is_everything = path == "/" && table.value("prefix").is_some();
     let extensions = table.values("extension");
     let is_of_some = !context.site.hosts.is_empty() || context.site.is_of_scheme;
     let skipped: Vec<String> = match table.value("prefix") {
-        // The table of a longer prefix, which the same extensions have.
-        Some(_) if !extensions.is_empty() && !is_everything => return,
-        Some(_) if !extensions.is_empty() => {
+        // The table of a longer prefix, whose paths the ends of `/` skip.
+        Some(_) if !extensions.is_empty() && are_skipped(meaning, extensions) => return,
+        Some(prefix) if !extensions.is_empty() => {
+            let below = match is_everything {
+                true => String::new(),
+                false => format!("{}/", prefix.trim_end_matches('/')),
+            };
             let ends = extensions.iter();
-            ends.map(|extension| format!("*.{extension}")).collect()
+            ends.map(|extension| format!("{below}*.{extension}"))
+                .collect()
         }
         Some(prefix) if meaning.arg(at, meaning.args(at).len() - 1).ends_with('/') => {
             vec![format!("{}/*", prefix.trim_end_matches('/'))]
@@ -239,14 +244,14 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     };
     if is_of_some || is_everything && extensions.is_empty() {
         let text = "its requests are logged as well: access_log_skip is for paths of all hosts";
-        return meaning.say(line, Verdict::Noted(text.to_owned()));
+        return meaning.say(line, Verdict::Differs(text.to_owned()));
     }
     if let Some(other) = logged_below(meaning, context, at, &skipped) {
         let other = meaning.tree.items[other].line;
         let text = format!(
             "its requests are logged as well: access_log_skip would take those of line {other} too"
         );
-        return meaning.say(line, Verdict::Noted(text));
+        return meaning.say(line, Verdict::Differs(text));
     }
     let shown = match &skipped[..] {
         [one] => format!("access_log_skip = {one:?}"),
@@ -258,6 +263,15 @@ fn log(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, table: &Tabl
     }
 }
 
+/// True if no path that ends so has a line in the access log.
+fn are_skipped(meaning: &Meaning<'_>, extensions: &[String]) -> bool {
+    let entry = meaning.layer.entry("access_log_skip");
+    let is_skipped = |extension: &String| {
+        entry.is_some_and(|entry| entry.values.contains(&format!("*.{extension}")))
+    };
+    extensions.iter().all(is_skipped)
+}
+
 /// The location whose requests are logged, and that has a path for which an `access_log_skip` holds.
 fn logged_below(
     meaning: &Meaning<'_>,
@@ -265,12 +279,22 @@ fn logged_below(
     at: usize,
     skipped: &[String],
 ) -> Option<usize> {
-    let is_below = |paths: &Paths| match paths {
-        Paths::Exact(path) | Paths::Prefix(path, _) => skipped.iter().any(|skip| {
-            let start = skip.strip_suffix('*');
-            start.is_some_and(|start| path.starts_with(start) && !start.contains('*'))
-        }),
-        _ => false,
+    let is_below = |paths: &Paths| {
+        skipped
+            .iter()
+            .any(|skip| match (skip.split_once('*'), paths) {
+                (Some((start, "")), Paths::Exact(path) | Paths::Prefix(path, _)) => {
+                    path.starts_with(start)
+                }
+                (Some((start, end)), Paths::Exact(path)) => {
+                    path.starts_with(start) && path.ends_with(end)
+                }
+                // It keeps its requests from the expression.
+                (Some((start, _)), Paths::Prefix(path, true)) => {
+                    path.starts_with(start) && path.len() > start.len()
+                }
+                _ => false,
+            })
     };
     let is_logged = |at: usize| {
         let lines = meaning.nearest(Some(at), "access_log");

@@ -19,6 +19,7 @@ pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
     let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
     max_body(meaning, &blocks);
     times(meaning, &blocks);
+    dropped_field(meaning);
     let server = first_with(meaning, &blocks, "gzip");
     compression(meaning, server);
     logging(meaning, first.at);
@@ -360,6 +361,19 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
     }
 }
 
+/// Lines about proxies whose field never reaches nginx.
+fn dropped_field(meaning: &mut Meaning<'_>) {
+    if !forwarding::is_never_read(meaning) {
+        return;
+    }
+    for at in 0..meaning.tree.items.len() {
+        if meaning.name(at).starts_with("real_ip_") || meaning.name(at) == "set_real_ip_from" {
+            let text = "nginx drops fields whose name has an underscore, so that the client is the peer of the connection";
+            meaning.no_effect(at, text);
+        }
+    }
+}
+
 /// Lines that say from which field a client is read, where no proxy is trusted.
 fn without_proxies(meaning: &mut Meaning<'_>) {
     if forwarding::has_real_ip(meaning) {
@@ -385,6 +399,9 @@ fn proxies(meaning: &mut Meaning<'_>, server: usize) {
     let Some(first) = all.first().copied() else {
         return;
     };
+    if forwarding::is_never_read(meaning) {
+        return;
+    }
     let header = meaning
         .scalar_value(Some(server), "real_ip_header")
         .unwrap_or("X-Real-IP")

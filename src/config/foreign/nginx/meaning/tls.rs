@@ -278,7 +278,8 @@ pub fn certificates(meaning: &mut Meaning<'_>, sites: &[Site]) {
         versions(meaning, site.at);
     }
     clients(meaning, sites);
-    if let Some((certificate, key)) = lines.first() {
+    let first = lines.first().filter(|_| !certificates.is_empty());
+    if let Some((certificate, key)) = first {
         for (at, name, values) in [
             (*certificate, "tls_cert", certificates),
             (*key, "tls_key", keys),

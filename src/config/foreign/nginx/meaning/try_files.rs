@@ -191,6 +191,25 @@ pub fn tries_directories(meaning: &Meaning<'_>, at: usize) -> bool {
     })
 }
 
+/// States that directories without an index are answered as missing files are, where nginx finds them by `$uri/`.
+pub fn note_directories(meaning: &mut Meaning<'_>, at: usize, missing: &Missing) {
+    let by = match missing {
+        Missing::Refuse => return,
+        Missing::Location(_) => "the named location",
+        Missing::Page(_) => "this page",
+    };
+    let mut lines = meaning.tree.named(Some(at), "try_files");
+    let Some(line) = lines.find(|line| meaning.args(*line).contains(&"$uri/")) else {
+        return;
+    };
+    let note = format!("; {by} also answers for directories without index.html (nginx: 403)");
+    if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[line]
+        && !text.contains(&note)
+    {
+        text.push_str(&note);
+    }
+}
+
 /// The line of a `try_files` that has `$uri.html` as well.
 pub fn tries_html(meaning: &Meaning<'_>, at: usize) -> Option<usize> {
     let line = meaning.tree.named(Some(at), "try_files").next()?;
@@ -213,6 +232,7 @@ fn page(
         is_of_alias || plain(path) == "/" || page.starts_with(&format!("{}/", plain(path)));
     let below = match plain(path) {
         "/" => page.trim_start_matches('/'),
+        _ if is_of_alias => page.trim_start_matches('/'),
         prefix => page
             .strip_prefix(prefix)
             .unwrap_or(page)

@@ -114,10 +114,36 @@ fn with_charset(meaning: &mut Meaning<'_>, block: usize, value: &str) -> String 
     }
 }
 
+/// Sets the type of the one file of a path: nginx looks at the extension of the path.
+pub fn of_one_file(
+    meaning: &mut Meaning<'_>,
+    block: usize,
+    (path, file): (&str, &str),
+    table: &mut Table,
+) {
+    let extension = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+        ending.map(str::to_ascii_lowercase)
+    };
+    let (own, asked) = (extension(file), extension(path));
+    if own == asked || path.ends_with('/') {
+        return;
+    }
+    let kind = match (of_path(meaning, block), asked) {
+        (Some(kind), _) => kind,
+        (None, None) => by_default(meaning, block).0.to_owned(),
+        (None, Some(_)) => return,
+    };
+    let own = own.unwrap_or_else(|| "*".to_owned());
+    table.append("types", format!("{own}={kind}"));
+}
+
 /// Sets the type of the files of a block that have no known extension.
 pub fn of_files(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) {
     let (value, line) = by_default(meaning, block);
-    if value == OF_PACKAGES {
+    let mut given = table.values("types").iter();
+    if value == OF_PACKAGES || given.any(|entry| entry.starts_with("*=")) {
         return;
     }
     let entry = format!("*={value}");

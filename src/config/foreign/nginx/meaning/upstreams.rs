@@ -260,7 +260,13 @@ fn replace_path(
         table.set("replace_prefix", plain(to));
     }
     // nginx replaces bytes, which joins or doubles slashes unless both end alike.
-    if to.ends_with('/') != path.ends_with('/') {
+    if to.ends_with('/') && !path.ends_with('/') {
+        let text = format!(
+            "the location has no slash at its end, so nginx sends {to}/x for {path}/x, and {to}../ for {path}../: whole segments are replaced here, {path}/x by {}/x",
+            to.trim_end_matches('/')
+        );
+        meaning.say(pass, Verdict::Dangerous(text));
+    } else if to.ends_with('/') != path.ends_with('/') {
         let sent = format!("{to}{}", if path.ends_with('/') { "x" } else { "/x" });
         let asked = format!("{}/x", path.trim_end_matches('/'));
         let here = format!("{}/x", to.trim_end_matches('/'));

@@ -1,0 +1,3 @@
+#!/bin/bash
+export STARTED_BY=start.sh
+service nginx start && uwsgi --ini /srv/site/site.ini
