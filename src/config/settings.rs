@@ -161,6 +161,7 @@ const ADVANCED: &[&str] = &[
     "static_cache",
     "static_check",
     "static_hidden",
+    "static_index",
     "static_links",
     "static_listing",
     "tls_client_auth",

@@ -133,9 +133,12 @@ fn row(text: &mut String, number: &str, line: &str, verdict: &str) {
 /// Fit for a terminal.
 fn shown(text: &str) -> String {
     let text = native::shown(text);
-    text.chars()
-        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
-        .collect()
+    let fit = |char: char| match char {
+        '\t' => ' ',
+        char if char.is_control() => '\u{fffd}',
+        char => char,
+    };
+    text.chars().map(fit).collect()
 }
 
 /// The same with names for programs.
@@ -172,4 +175,14 @@ pub fn json(found: &[(Subject, Explained)], whole: Option<&Layer>) -> String {
     });
     let all = Value::Array(files.collect());
     serde_json::to_string_pretty(&all).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn tabs_are_blanks_and_other_control_characters_are_marked() {
+        assert_eq!(shown("a\t-w 2\u{1b}[m"), "a -w 2\u{fffd}[m");
+    }
 }

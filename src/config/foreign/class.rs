@@ -13,6 +13,8 @@ pub enum Class {
     NoEffect,
     /// It changes nothing here, which an operator should know.
     Noted,
+    /// It is done in another way, which can be told.
+    Differs,
     /// This server does not do that.
     Unsupported,
     /// Its literal meaning is dangerous.
@@ -27,6 +29,7 @@ impl Class {
             "already" => Self::AlreadySo,
             "none" => Self::NoEffect,
             "note" => Self::Noted,
+            "differs" => Self::Differs,
             "dangerous" => Self::Dangerous,
             "unsupported" => Self::Unsupported,
             _ => return None,
@@ -39,6 +42,7 @@ impl Class {
             Self::AlreadySo => Verdict::AlreadySo(reason),
             Self::NoEffect => Verdict::NoEffect(reason),
             Self::Noted => Verdict::Noted(reason),
+            Self::Differs => Verdict::Differs(reason),
             Self::Dangerous => Verdict::Dangerous(reason),
             Self::Honoured | Self::Unsupported => Verdict::Unsupported(reason),
         }

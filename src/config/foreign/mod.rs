@@ -21,6 +21,7 @@ pub mod shell;
 pub mod supervisord;
 pub mod surroundings;
 pub mod uwsgi;
+pub mod waiting;
 
 use std::fmt;
 use std::sync::Arc;

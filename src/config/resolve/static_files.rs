@@ -158,6 +158,14 @@ impl Resolver<'_> {
         let listing = self.spread("static_listing", &mut all, listing, |at, form| {
             at.listing = form;
         })?;
+        self.spread(
+            "static_index",
+            &mut all,
+            values::yes_or_no,
+            |at, is_index| {
+                at.index = is_index;
+            },
+        )?;
         // Files that only the application can send may be compressed too.
         all.extend(internal);
         let precompressed = self.spread(

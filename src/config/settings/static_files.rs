@@ -61,6 +61,15 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         default: Default::Computed("404"),
     },
     Setting {
+        name: "static_index",
+        value_name: "[PREFIX=]yes|no",
+        heading: HEADING,
+        help: "Answer for a directory below PREFIX (without: everywhere) with its index.html; with no it has \
+               no file (uWSGI without `static-index`); repeatable",
+        repeatable: true,
+        default: Default::Computed("yes"),
+    },
+    Setting {
         name: "static_listing",
         value_name: "[PREFIX=]yes|no|json",
         heading: HEADING,

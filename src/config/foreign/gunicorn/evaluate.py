@@ -236,11 +236,25 @@ def arity(function):
 
 
 def message(error):
+    name = missing_variable(error)
+    if name is not None:
+        return clean("the variable %s is not set now" % name)
     try:
         text = "".join(traceback.format_exception_only(type(error), error)).strip()
     except BaseException:
         text = type(error).__name__
     return clean(text.splitlines()[-1] if text else type(error).__name__)
+
+
+def missing_variable(error):
+    """The variable of `os.environ[NAME]` that is not set, if that is the error."""
+    if not isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
+        return None
+    last = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        last = frame
+    is_environ = last is not None and last.f_locals.get("self") is os.environ
+    return error.args[0] if is_environ and error.args[0] not in os.environ else None
 
 
 def line_of(error, filename):

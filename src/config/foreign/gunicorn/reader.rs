@@ -203,8 +203,14 @@ impl Settings {
         if let Some((line, problem)) = &evaluated.error {
             let text = lines.get(line.saturating_sub(1)).copied();
             let text = secrets::masked(text.filter(|_| *line > 0).unwrap_or(name).trim());
-            let problem = format!("its evaluation fails: {}", secrets::masked(problem));
-            self.line(&at(*line), &text, Verdict::Wrong(problem));
+            let verdict = match is_variable(problem) {
+                true => Verdict::AtStart(problem.clone()),
+                false => {
+                    let problem = secrets::masked(problem);
+                    Verdict::Wrong(format!("its evaluation fails: {problem}"))
+                }
+            };
+            self.line(&at(*line), &text, verdict);
         }
         self.assigned(&statements, &at);
         self.others(&statements, &at);
@@ -247,6 +253,11 @@ impl Settings {
                 continue;
             }
             let verdict = match known.first() {
+                _ if statement.ran == 0 && has_failed.is_some_and(|(_, why)| is_variable(why)) => {
+                    let why =
+                        has_failed.map(|(line, why)| format!("{why}, and line {line} needs it"));
+                    Verdict::AtStart(why.unwrap_or_default())
+                }
                 _ if statement.ran == 0 && has_failed.is_some() => {
                     let why = "it is not evaluated, as the file fails before it or passes it by";
                     Verdict::NoEffect(why.to_owned())
@@ -274,6 +285,11 @@ impl Settings {
 
 /// Most lines that are shown of what a file prints.
 const MOST_PRINTED: usize = 5;
+
+/// True for an evaluation that ends at a variable which is not set, and which the start may have.
+fn is_variable(problem: &str) -> bool {
+    problem.starts_with("the variable ") && problem.ends_with(" is not set now")
+}
 
 struct Statements<'e> {
     evaluated: &'e Evaluated,

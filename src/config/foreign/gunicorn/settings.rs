@@ -175,6 +175,7 @@ mod tests {
                 "none",
                 "note",
                 "dangerous",
+                "differs",
                 "unsupported",
             ];
             assert!(known.contains(&word), "{line}");

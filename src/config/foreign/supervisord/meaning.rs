@@ -276,6 +276,11 @@ impl Meaning<'_> {
             let Some(file) = self.value(section, key, 0) else {
                 continue;
             };
+            if file == "/dev/null" || file.eq_ignore_ascii_case("none") {
+                let text = format!("{goes_to}, where supervisord discards it");
+                self.say(self.find(section, key), Verdict::Differs(text));
+                continue;
+            }
             let is_device = file.starts_with("/dev/") || file.starts_with("/proc/");
             let verdict = match is_device {
                 true => Verdict::AlreadySo(goes_to.to_owned()),

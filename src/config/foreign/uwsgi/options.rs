@@ -198,6 +198,7 @@ mod tests {
                 "already",
                 "none",
                 "note",
+                "differs",
                 "dangerous",
                 "unsupported",
             ];

@@ -543,13 +543,7 @@ impl<'a> Reader<'a> {
         let at = self.push(key, value, place, text);
         if options::named(key).is_none() {
             if self.is_strict {
-                let meant = match self.options.lines.len() < MOST_HINTS {
-                    true => options::meant(key),
-                    false => None,
-                };
-                let hint = meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"));
-                let message = format!("no option of uWSGI, which `strict` forbids{hint}");
-                self.line(place, text, Verdict::Wrong(message));
+                self.forbidden(key, place, text);
             }
             return;
         }
@@ -570,7 +564,10 @@ impl<'a> Reader<'a> {
             self.load(given, form, key == "include", place, text);
         } else if key == "strict" {
             self.obeyed(at);
-            self.is_strict = super::numbers::flag(value);
+            let was_strict = std::mem::replace(&mut self.is_strict, super::numbers::flag(value));
+            if self.is_strict && !was_strict {
+                self.forbid_before();
+            }
         } else if matches!(key, "set" | "set-placeholder" | "set-ph") {
             self.obeyed(at);
             self.placeholder(key, given, place, text);
@@ -591,6 +588,31 @@ impl<'a> Reader<'a> {
                 | "need-plugins"
         ) {
             self.obeyed(at);
+        }
+    }
+
+    /// Refuses a key that is no option, as `strict` does.
+    fn forbidden(&mut self, key: &str, place: &Place, text: &str) {
+        let meant = match self.options.lines.len() < MOST_HINTS {
+            true => options::meant(key),
+            false => None,
+        };
+        let hint = meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"));
+        let message = format!("no option of uWSGI, which `strict` forbids{hint}");
+        self.line(place, text, Verdict::Wrong(message));
+    }
+
+    /// Refuses such keys before the line with `strict`: uWSGI looks for them once it has read all.
+    fn forbid_before(&mut self) {
+        let items = self.options.items.iter();
+        let unknown = items.filter(|item| {
+            !item.is_placeholder && !item.is_immediate && options::named(&item.key).is_none()
+        });
+        let unknown: Vec<_> = unknown
+            .map(|item| (item.key.clone(), item.place.clone(), item.text.clone()))
+            .collect();
+        for (key, place, text) in unknown {
+            self.forbidden(&key, &place, &text);
         }
     }
 

@@ -195,6 +195,116 @@ fn variables_of_a_file_that_a_command_means_for_its_program_are_named() {
 }
 
 #[test]
+fn a_value_that_names_no_application_is_wrong() {
+    let check = |line: &str, is_wrong: bool| {
+        let read = of_ini(&format!("[uwsgi]\nhttp = :8000\n{line}\n"), &[]);
+        assert_eq!(read.exit_code() == 2, is_wrong, "{line}: {:?}", read.lines);
+    };
+    for line in [
+        "module = app:app  # comment",
+        "module = \"probe:application\"",
+        "module = probe:application;x",
+        "module = app:",
+        "wsgi-file= = /app/wsgi.py",
+        "wsgi-file = \"app.py\"",
+        "module = app\ncallable = app # it",
+        "module = app\nfoo = 1\nstrict = true",
+        "module = app\nstrict = true\nfoo = 1",
+    ] {
+        check(line, true);
+    }
+    for line in [
+        "module = app:create()",
+        "module = site.wsgi",
+        "wsgi-file = gone/app.py\ncallable = app.wsgi",
+        "module = app\nstrict = true\nset = foo=1",
+    ] {
+        check(line, false);
+    }
+}
+
+#[test]
+fn differences_depend_on_other_lines() {
+    let verdict = |text: &str| {
+        let read = of_ini(&format!("[uwsgi]\n{text}\nmodule = app\n"), &[]);
+        let line = read.lines.iter().find(|line| line.place.line == 2).unwrap();
+        line.verdict.to_string()
+    };
+    let check = |text: &str, expected: &str| {
+        let found = verdict(text);
+        assert!(found.starts_with(expected), "{text}: {found}");
+    };
+    check("enable-threads = true\nmaster = true", "differs here");
+    check("enable-threads = true\nworkers = 3", "differs here");
+    check("enable-threads = true", "already so");
+    check(
+        "enable-threads = true\nmaster = true\nlazy-apps = true",
+        "already so",
+    );
+    check("chdir2 = /srv/x/\nchdir = /srv/x", "already so");
+    check("chdir2 = /srv/y\nchdir = /srv/x", "not supported");
+    check("reload-on-as = 256", "differs here: max_worker_memory");
+    check("reload-on-as = 256\nreload-on-rss = 128", "no effect here");
+    check("http-socket = :$(SOME_PORT)", "filled at the start");
+    check(
+        "socket-timeout = 5\nhttp-socket = :$(SOME_PORT)",
+        "honoured as body_timeout = 5",
+    );
+    check(
+        "projectname = x",
+        "unknown: no option of uWSGI, which ignores it",
+    );
+    assert!(!verdict("projectname = x").contains("looks like"));
+    let note = "(the scheme that a proxy states counts with `trust` alone)";
+    assert!(verdict("http-socket = :8000").ends_with(note));
+}
+
+#[test]
+fn routes_reach_files() {
+    let of = |line: &str| {
+        let text = format!(
+            "[uwsgi]\n{line}\nmodule = app\nstatic-map = /static=/srv/static\nstatic-map = /one.txt=/srv/one.txt\n"
+        );
+        let read = of_ini(&text, &[]);
+        let found = read.lines.iter().find(|line| line.place.line == 2).unwrap();
+        let tables = read.layer.locations.iter();
+        let served = tables.filter(|table| {
+            let files = ["static", "file"]
+                .iter()
+                .any(|name| table.entry(name).is_some());
+            files && table.entry("header").is_some()
+        });
+        (found.verdict.word(), served.count(), value(&read, "static"))
+    };
+    let whole = "/static=/srv/static";
+    let check = |line: &str, word: &str, tables: usize, files: &str| {
+        assert_eq!(of(line), (word, tables, files.to_owned()), "{line}");
+    };
+    check("route = ^/static/ addheader:A: b", "honoured", 1, "none");
+    check("route = ^/static addheader:A: b", "honoured", 1, "none");
+    check("route = ^/static/x/ addheader:A: b", "honoured", 1, whole);
+    check("route = ^/one\\.txt$ addheader:A: b", "honoured", 1, whole);
+    check(
+        "route = ^/static/gone$ addheader:A: b",
+        "honoured",
+        0,
+        whole,
+    );
+    check("route = ^/x/ addheader:A: b", "honoured", 0, whole);
+    check("route = ^/static/x addheader:A: b", "unsupported", 0, whole);
+    check("route = ^/st addheader:A: b", "unsupported", 0, whole);
+    check(
+        "route-host = ^a.test$ addheader:A: b",
+        "unsupported",
+        0,
+        whole,
+    );
+    check("route = ^/static/ redirect:/x", "unsupported", 0, whole);
+    check("route = ^/static/old/ redirect:/x", "honoured", 0, whole);
+    check("route = ^/sta basicauth:R,/no/such", "wrong", 0, whole);
+}
+
+#[test]
 fn a_plugin_without_options_of_its_own_does_nothing() {
     let check = |value: &str, word: &str| {
         let read = of_ini(&format!("[uwsgi]\nmodule = main\nplugins = {value}\n"), &[]);
@@ -591,6 +701,7 @@ fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
         ..Sources::default()
     };
     let mut found = Vec::new();
+    let names = names.chain(["reload-on-as", "chdir2"]);
     for name in names.filter(|name| !OF_THE_APPLICATION.contains(name)) {
         for value in VALUES {
             let text = format!("[uwsgi]\nmodule = hello:app\n{name} = {value}\n");

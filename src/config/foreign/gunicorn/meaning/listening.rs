@@ -4,14 +4,12 @@ use super::processes;
 use super::scheme;
 use super::tls;
 use super::{Meaning, listed};
-use crate::config::foreign::Verdict;
+use crate::config::foreign::{Verdict, waiting};
 use crate::config::trust::Trust;
 
 /// Bytes and fields of request headers that pyserve takes.
 const LARGEST_HEAD: i64 = 64 << 10;
 const MOST_FIELDS: i64 = 100;
-/// Longest queue that pyserve takes.
-const LONGEST_QUEUE: i64 = 1_000_000;
 /// Networks in which the proxies of a container or a data centre are: this machine, private
 /// networks (RFC 1918, RFC 4193), shared address space (RFC 6598).
 const NEAR: &[&str] = &[
@@ -224,10 +222,10 @@ fn limits(meaning: &mut Meaning<'_>) {
     if let Some((at, value)) = meaning.given("backlog") {
         match value.number() {
             0 => meaning.no_effect(at, "no length"),
-            length => {
-                let length = length.min(LONGEST_QUEUE).to_string();
-                meaning.set(at, "queue_limit", vec![length]);
-            }
+            length => match waiting::beyond_default(length) {
+                Ok(length) => meaning.set(at, "queue_limit", vec![length]),
+                Err(verdict) => meaning.say(at, verdict),
+            },
         }
     }
     if let Some((at, value)) = meaning.given("keepalive") {

@@ -187,7 +187,9 @@ impl Meaning<'_> {
                     Verdict::AlreadySo("None is the default".to_owned())
                 }
                 Class::Honoured => Verdict::NoEffect("it is empty".to_owned()),
-                Class::Noted | Class::Dangerous | Class::Unsupported if is_default => {
+                Class::Noted | Class::Differs | Class::Dangerous | Class::Unsupported
+                    if is_default =>
+                {
                     Verdict::AlreadySo("it is off".to_owned())
                 }
                 class => class.verdict(reason),

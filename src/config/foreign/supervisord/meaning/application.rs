@@ -124,6 +124,18 @@ impl Meaning<'_> {
             section,
             "requests are logged on standard output, all else on standard error",
         );
+        self.user_of_server(section, is_app);
+        let so = "the program is pyserve itself, which starts with the server";
+        self.say(
+            self.find(section, "autostart"),
+            Verdict::AlreadySo(so.to_owned()),
+        );
+        let why = "the program is pyserve itself, which starts, watches and stops its processes; systemd or a container starts it, and restarts it if it ends";
+        self.rest(section, &Verdict::NoEffect(why.to_owned()));
+    }
+
+    /// The user of a program that is the server, where its own options name none.
+    fn user_of_server(&mut self, section: &str, is_app: bool) {
         if let Some(user) = self.find(section, "user").filter(|_| is_app) {
             let verdict = match &*self.items[user].value {
                 "root" => {
@@ -136,13 +148,6 @@ impl Meaning<'_> {
             };
             self.say(Some(user), verdict);
         }
-        let so = "the program is pyserve itself, which starts with the server";
-        self.say(
-            self.find(section, "autostart"),
-            Verdict::AlreadySo(so.to_owned()),
-        );
-        let why = "the program is pyserve itself, which starts, watches and stops its processes; systemd or a container starts it, and restarts it if it ends";
-        self.rest(section, &Verdict::NoEffect(why.to_owned()));
     }
 
     /// The setting that names the interpreter of a server which was started so.

@@ -1,6 +1,7 @@
 //! Which application runs, where, with which interpreter and environment.
 
 use super::Meaning;
+use crate::config::app::{AppRef, is_dotted_name};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::uwsgi::reader::Item;
 use crate::config::locations;
@@ -12,6 +13,16 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             true => meaning.no_effect(at, "no directory"),
             false => meaning.honour(at, "chdir", vec![dir]),
         }
+    }
+    if let Some(at) = meaning.last(&["chdir2"])
+        && let Some(dir) = meaning.draft.layer.entry("chdir")
+        && dir
+            .values
+            .first()
+            .is_some_and(|dir| same_dir(dir, meaning.value(at)))
+    {
+        let so = "it is the directory of `chdir`".to_owned();
+        meaning.say(at, Verdict::AlreadySo(so));
     }
     interpreter(meaning);
     let callable = meaning.last(&["callable"]);
@@ -53,6 +64,10 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             _ => meaning.honour(at, "autoreload", vec!["yes".to_owned()]),
         }
     }
+}
+
+fn same_dir(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// `optimize`, by the variable that CPython reads at its start.
@@ -149,7 +164,12 @@ fn entry_point(meaning: &mut Meaning<'_>, callable: Option<usize>) -> bool {
         meaning.say(chosen, Verdict::Wrong("no application".to_owned()));
         return true;
     }
-    let names_callable = module.is_some() && target.contains(':');
+    let is_module = module.is_some();
+    if let Some(problem) = no_reference(meaning, &target, is_module) {
+        meaning.say(chosen, Verdict::Wrong(problem));
+        return true;
+    }
+    let names_callable = is_module && target.contains(':');
     let app = match callable {
         Some(at) if names_callable => {
             meaning.no_effect(at, "the line with the module names the callable");
@@ -157,6 +177,11 @@ fn entry_point(meaning: &mut Meaning<'_>, callable: Option<usize>) -> bool {
         }
         Some(at) => {
             let name = meaning.value(at).to_owned();
+            if !AppRef::has_callable(&name) {
+                let problem = format!("`{name}` is no name of a callable");
+                meaning.say(at, Verdict::Wrong(problem));
+                return true;
+            }
             let app = format!("{target}:{name}");
             meaning.say(at, Verdict::Honoured(format!("app = {app:?}")));
             app
@@ -165,6 +190,26 @@ fn entry_point(meaning: &mut Meaning<'_>, callable: Option<usize>) -> bool {
     };
     meaning.honour(chosen, "app", vec![app]);
     true
+}
+
+/// The problem of a value that names no module or file, with which uWSGI starts and answers 500.
+fn no_reference(meaning: &Meaning<'_>, target: &str, is_module: bool) -> Option<String> {
+    if meaning.around.kind(target).is_some() {
+        return None;
+    }
+    if !is_module {
+        let is_none = target.starts_with(['=', '"', '\'', '#']);
+        return is_none.then(|| format!("no file: uWSGI takes {target:?} for its name"));
+    }
+    let (module, callable) = match target.split_once(':') {
+        Some((module, callable)) => (module, Some(callable)),
+        None => (target, None),
+    };
+    if !is_dotted_name(module) && !module.contains('/') && !module.ends_with(".py") {
+        return Some(format!("no module: uWSGI takes {module:?} for its name"));
+    }
+    let wrong = callable.filter(|callable| !AppRef::has_callable(callable))?;
+    Some(format!("no callable: uWSGI takes {wrong:?} for its name"))
 }
 
 /// Modules beside the application. uWSGI imports the shared ones first: before the fork, even where

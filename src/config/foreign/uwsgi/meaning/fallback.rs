@@ -44,7 +44,13 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
             // The application may look for it: uWSGI passes the value as it stands.
             if item.key == "env" && item.value.as_deref().is_some_and(|pair| pair.contains('=')) {
                 let pair = meaning.value(at).to_owned();
+                let is_placeholder = pair.contains("%(");
                 meaning.append(at, "env", pair);
+                if let (Verdict::Unsupported(problem), true) = (&verdict, is_placeholder) {
+                    let note = format!("{problem}, so the text stays, as in uWSGI");
+                    meaning.note(at, &note);
+                    continue;
+                }
             }
             meaning.say(at, verdict);
         }
@@ -203,10 +209,6 @@ fn beside_others(meaning: &Meaning<'_>, item: &Item) -> Option<Verdict> {
             ))),
             _ => None,
         },
-        "reload-on-as" | "evil-reload-on-as" if has(&["reload-on-rss", "evil-reload-on-rss"]) => {
-            let why = "`max_worker_memory` limits the resident memory, as reload-on-rss says: address space is not counted";
-            Some(Verdict::Noted(why.to_owned()))
-        }
         _ => None,
     }
 }
@@ -219,7 +221,9 @@ fn by_table(class: Class, reason: &str, argument: Argument, is_on: bool) -> Verd
             Verdict::NoEffect(format!("it cannot be switched off: {reason}"))
         }
         Class::Noted | Class::NoEffect if is_switched_off => Verdict::NoEffect(reason),
-        Class::Unsupported | Class::Dangerous | Class::Honoured if is_switched_off => {
+        Class::Differs | Class::Unsupported | Class::Dangerous | Class::Honoured
+            if is_switched_off =>
+        {
             Verdict::AlreadySo("it is off".to_owned())
         }
         class => class.verdict(reason),
@@ -316,7 +320,8 @@ fn elsewhere(key: &str) -> String {
     let plain = key.replace('-', "_").to_ascii_lowercase();
     let owner = OTHERS.iter().find(|(_, keys)| {
         let long = keys.iter().copied().filter(|key| key.len() > 6);
-        keys.contains(&&*plain) || suggest::closest(&plain, long).is_some()
+        let closest = suggest::closest(&plain, long);
+        keys.contains(&&*plain) || closest.is_some_and(|key| key.get(..4) == plain.get(..4))
     });
     let owner = match owner {
         Some((owner, _)) => format!(" (it looks like one of {owner})"),

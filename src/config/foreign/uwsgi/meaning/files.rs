@@ -2,16 +2,16 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::surroundings::FileKind;
 use crate::config::locations;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
-    let mut served: Vec<(String, String)> = Vec::new();
     for at in meaning.all(&["static-map", "static-map2"]) {
-        map(meaning, at, &mut served);
+        map(meaning, at);
     }
     for at in meaning.all(&["check-static", "static-check"]) {
         let dir = meaning.value(at).to_owned();
-        serve(meaning, at, "/", &dir, &mut served);
+        serve(meaning, at, "/", &dir);
     }
     for at in meaning.all(&["check-static-docroot"]) {
         let verdict = match meaning.flag(at) {
@@ -23,8 +23,8 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&["static-index"]) {
         match meaning.value(at) {
             "index.html" => {
-                let so = "index.html is the index of a directory, for paths with a slash at the end (uWSGI serves it without one, too)";
-                meaning.say(at, Verdict::AlreadySo(so.to_owned()));
+                let how = "index.html is the index of a directory at paths with a slash at the end: others are redirected there, where uWSGI serves it at once";
+                meaning.say(at, Verdict::Differs(how.to_owned()));
             }
             _ => {
                 let advice = "index.html alone is the index of a directory".to_owned();
@@ -47,7 +47,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         "static-expires-path-info",
     ];
     for at in meaning.all(&expiry) {
-        expires(meaning, at, &served);
+        expires(meaning, at);
     }
     for at in meaning.all(&["mimefile", "mime-file"]) {
         let file = meaning.value(at).to_owned();
@@ -144,7 +144,7 @@ fn precompressed(meaning: &mut Meaning<'_>) {
 }
 
 /// `static-map = /prefix=DIR`; with `static-map2` the directory has the prefix in it.
-fn map(meaning: &mut Meaning<'_>, at: usize, served: &mut Vec<(String, String)>) {
+fn map(meaning: &mut Meaning<'_>, at: usize) {
     let value = meaning.value(at).to_owned();
     let Some((prefix, dir)) = value.split_once('=') else {
         return meaning.say(at, Verdict::Wrong("it needs `/prefix=DIR`".to_owned()));
@@ -167,20 +167,14 @@ fn map(meaning: &mut Meaning<'_>, at: usize, served: &mut Vec<(String, String)>)
         );
         return meaning.say(at, Verdict::Unsupported(advice));
     }
-    serve(meaning, at, prefix, &dir, served);
+    serve(meaning, at, prefix, &dir);
 }
 
-fn serve(
-    meaning: &mut Meaning<'_>,
-    at: usize,
-    prefix: &str,
-    dir: &str,
-    served: &mut Vec<(String, String)>,
-) {
+fn serve(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
     if dir.is_empty() {
         return meaning.no_effect(at, "no directory");
     }
-    if served.iter().any(|(known, _)| known == prefix) {
+    if meaning.served.iter().any(|(known, _)| known == prefix) {
         let advice = format!("one directory for a prefix: another line has {prefix}");
         return meaning.say(at, Verdict::Unsupported(advice));
     }
@@ -192,20 +186,19 @@ fn serve(
         );
         return meaning.no_effect(at, &why);
     }
+    meaning.served.push((prefix.to_owned(), dir.to_owned()));
     if is_single_file(meaning, prefix, dir) {
-        served.push((prefix.to_owned(), dir.to_owned()));
         return one_file(meaning, at, prefix, dir);
     }
-    served.push((prefix.to_owned(), dir.to_owned()));
     let is_code = meaning.is_at_or_above_code(dir);
-    meaning.append(at, "static_missing", format!("{prefix}=app"));
-    meaning.append(at, "static", format!("{prefix}={dir}"));
+    let has_index = !meaning.all(&["static-index"]).is_empty();
+    directory(meaning, at, prefix, dir, has_index);
     // Paths of mounted applications, which have lost their mount points, are compared too.
     let also: Vec<_> = mounts.iter().filter(|_| prefix != "/").collect();
     for mount in &also {
-        meaning.append(at, "static_missing", format!("{mount}{prefix}=app"));
-        meaning.append(at, "static", format!("{mount}{prefix}={dir}"));
-        served.push((format!("{mount}{prefix}"), dir.to_owned()));
+        let prefix = format!("{mount}{prefix}");
+        directory(meaning, at, &prefix, dir, has_index);
+        meaning.served.push((prefix, dir.to_owned()));
     }
     if !also.is_empty() {
         let prefixes = also.iter().map(|mount| format!("{mount}{prefix}={dir}"));
@@ -221,30 +214,27 @@ fn serve(
         meaning.say(at, Verdict::Dangerous(why));
     } else if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] {
         text.push_str(", static_missing = \"app\"");
+        if !has_index {
+            text.push_str(", static_index = \"no\"");
+        }
+        text.push_str(" (with nosniff, and without `static-expires` Cache-Control: max-age=60)");
     }
-    if meaning.all(&["static-index"]).is_empty() {
-        without_index(meaning, at, prefix, dir);
+}
+
+/// A directory whose missing files the application answers for. Without `static-index` uWSGI leaves to it
+/// what is a directory, too.
+fn directory(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str, has_index: bool) {
+    meaning.append(at, "static_missing", format!("{prefix}=app"));
+    if !has_index {
+        meaning.append(at, "static_index", format!("{prefix}=no"));
     }
+    meaning.append(at, "static", format!("{prefix}={dir}"));
 }
 
 /// True if the path is `dir`, or below it.
 fn is_below(path: &str, dir: &str) -> bool {
     let rest = path.strip_prefix(dir);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Without `static-index`, uWSGI leaves a directory to the application, and its index.html is a file like others.
-fn without_index(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
-    let file = format!("{}/index.html", dir.trim_end_matches('/'));
-    let is_there = meaning.around.kind(&file).is_some_and(|kind| kind.is_file);
-    if is_there {
-        let advice = format!(
-            "static = \"{prefix}={dir}\" serves {file} for {prefix}, where uWSGI without `static-index` calls the application: write a [[location]] with `index = false`"
-        );
-        meaning.say(at, Verdict::Unsupported(advice));
-    } else if let (Some(Verdict::Honoured(text)), "/") = (&mut meaning.verdicts[at], prefix) {
-        text.push_str(" (an index.html in the directory would be served for /, unlike in uWSGI)");
-    }
 }
 
 /// A location of one path. As in uWSGI, the application answers where the file is missing.
@@ -264,25 +254,30 @@ fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
 
 /// True for `/favicon.ico=/srv/favicon.ico`.
 fn is_single_file(meaning: &Meaning<'_>, prefix: &str, dir: &str) -> bool {
-    let chdir = meaning.draft.layer.entry("chdir");
-    let chdir = chdir.and_then(|entry| entry.values.first());
-    let path = match chdir {
-        Some(chdir) if !dir.starts_with('/') => format!("{chdir}/{dir}"),
-        _ => dir.to_owned(),
-    };
     let ending = |text: &str| {
         let name = text.rsplit('/').next().unwrap_or(text);
         name.rsplit_once('.').map(|(_, ending)| ending.to_owned())
     };
-    match meaning.around.kind(&path) {
+    match kind(meaning, dir) {
         Some(kind) => kind.is_file,
         // It may be there on another machine.
         None => ending(prefix).is_some() && ending(prefix) == ending(dir),
     }
 }
 
+/// The kind of a file or directory, which may be below `chdir`.
+pub(super) fn kind(meaning: &Meaning<'_>, path: &str) -> Option<FileKind> {
+    let chdir = meaning.draft.layer.entry("chdir");
+    let chdir = chdir.and_then(|entry| entry.values.first());
+    match chdir {
+        Some(chdir) if !path.starts_with('/') => meaning.around.kind(&format!("{chdir}/{path}")),
+        _ => meaning.around.kind(path),
+    }
+}
+
 /// `static-expires = /srv/static/* 3600`: the known shapes of the pattern.
-fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
+fn expires(meaning: &mut Meaning<'_>, at: usize) {
+    let served = meaning.served.clone();
     let value = meaning.value(at).to_owned();
     let Some((pattern, seconds)) = value.split_once(' ') else {
         return meaning.say(at, Verdict::Wrong("it needs `PATTERN SECONDS`".to_owned()));

@@ -8,6 +8,8 @@ use crate::config::foreign::uwsgi::reader::Item;
 
 /// Bytes of request headers that pyserve takes, as many as the largest `buffer-size`.
 const LARGEST_HEAD: i64 = 64 << 10;
+/// Bytes of them that the target may have.
+const LONGEST_TARGET: i64 = 32 << 10;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     of_no_router(meaning);
@@ -74,10 +76,14 @@ fn listen(meaning: &mut Meaning<'_>, at: usize, shared: &[(usize, String)]) {
         Ok(address) => {
             meaning.binds.push(address.clone());
             meaning.append(at, "bind", address);
+            meaning.note(at, SCHEME);
         }
         Err(problem) => meaning.say(at, Verdict::Wrong(problem)),
     }
 }
+
+/// The difference in `wsgi.url_scheme`, which uWSGI takes from every client's `X-Forwarded-Proto`.
+const SCHEME: &str = "the scheme that a proxy states counts with `trust` alone";
 
 fn socket_files(meaning: &mut Meaning<'_>) {
     let is_unix = |address: &String| address.starts_with("unix:");
@@ -131,7 +137,7 @@ fn users(meaning: &mut Meaning<'_>) {
 }
 
 /// The differences for an application that runs as another user.
-const AS_THAT_USER: &str = "HOME, USER and LOGNAME follow, which uWSGI leaves as they are; without supplementary groups of the user";
+const AS_THAT_USER: &str = "HOME, USER and LOGNAME follow, which uWSGI leaves as they are; without supplementary groups of the user, and sudo gives no rights";
 
 fn stats(meaning: &mut Meaning<'_>) {
     if let Some(at) = meaning.last(&["stats", "stats-server"]) {
@@ -178,7 +184,7 @@ const OF_OTHERS: [&str; 4] = [
 
 /// The pauses of a client. Both the front of uWSGI and its worker limit them, so the shorter time counts.
 fn pauses(meaning: &mut Meaning<'_>) {
-    let speaks_http = !meaning.binds.is_empty();
+    let speaks_http = speaks_http(meaning);
     let last = ["http-timeout", "socket-timeout"].map(|name| meaning.last(&[name]));
     let mut given = Vec::new();
     for at in last.into_iter().flatten() {
@@ -204,8 +210,27 @@ fn pauses(meaning: &mut Meaning<'_>) {
     }
 }
 
+/// True if uWSGI itself speaks HTTP, perhaps at an address that is not known yet.
+fn speaks_http(meaning: &Meaning<'_>) -> bool {
+    let names = [
+        "http",
+        "httprouter",
+        "http-socket",
+        "http11-socket",
+        "https",
+        "https2",
+        "https-socket",
+    ];
+    let mut all = meaning.items.iter().zip(&meaning.verdicts);
+    !meaning.binds.is_empty()
+        || all.any(|(item, verdict)| {
+            let is_open = matches!(verdict, Some(Verdict::AtStart(_) | Verdict::Unset(_)));
+            is_open && names.contains(&&*item.key)
+        })
+}
+
 fn limits(meaning: &mut Meaning<'_>) {
-    let speaks_http = !meaning.binds.is_empty();
+    let speaks_http = speaks_http(meaning);
     pauses(meaning);
     if let Some(at) = meaning.last(&["http-keepalive"])
         && let Some(seconds) = meaning.number(at)
@@ -241,7 +266,13 @@ fn limits(meaning: &mut Meaning<'_>) {
         // uWSGI holds it in 16 bits.
         let bytes = bytes.min(LARGEST_HEAD);
         let so = format!("request headers may have {LARGEST_HEAD} bytes, which covers {bytes}");
-        meaning.say(at, Verdict::AlreadySo(so));
+        let verdict = match bytes > LONGEST_TARGET {
+            true => Verdict::Differs(format!(
+                "{so}, with at most {LONGEST_TARGET} in the address"
+            )),
+            false => Verdict::AlreadySo(so),
+        };
+        meaning.say(at, verdict);
     }
     for at in meaning.all(&["http-socket-modifier1"]) {
         meaning.no_effect(

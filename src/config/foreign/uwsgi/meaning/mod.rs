@@ -35,6 +35,7 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
         items: options.items,
         draft: Draft::default(),
         binds: Vec::new(),
+        served: Vec::new(),
     };
     fallback::refuse_unset(&mut meaning);
     application::decide(&mut meaning);
@@ -112,6 +113,8 @@ struct Meaning<'a> {
     draft: Draft,
     /// The addresses at which uWSGI itself speaks HTTP.
     binds: Vec<String>,
+    /// The prefixes and directories, or paths and files, of `static-map` and `check-static`.
+    served: Vec<(String, String)>,
 }
 
 impl Meaning<'_> {

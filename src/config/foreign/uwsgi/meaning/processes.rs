@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::Meaning;
-use crate::config::foreign::Verdict;
 use crate::config::foreign::shell::VARIABLES;
-use crate::config::foreign::uwsgi::numbers::flag;
+use crate::config::foreign::uwsgi::numbers::{atoi, flag};
+use crate::config::foreign::{Verdict, waiting};
 
 /// Most workers, and threads of one, that pyserve takes.
 const MOST: i64 = 1024;
@@ -13,8 +13,6 @@ const MOST: i64 = 1024;
 const A_YEAR: i64 = 365 * 86_400;
 /// Least address space that it takes for a worker, in megabytes.
 const SMALLEST_ADDRESS_SPACE: i64 = 64;
-/// Longest queue that pyserve takes.
-const LONGEST_QUEUE: i64 = 1_000_000;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
     workers(meaning);
@@ -27,14 +25,20 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     for at in meaning.all(&["enable-threads"]) {
         match meaning.flag(at) {
             true => {
-                let so = "threads of the application run in any case".to_owned();
-                meaning.say(at, Verdict::AlreadySo(so));
+                let verdict = match starts_threads_once(meaning) {
+                    true => Verdict::Differs(THREADS_OF_IMPORT.to_owned()),
+                    false => {
+                        Verdict::AlreadySo("threads of the application run in any case".to_owned())
+                    }
+                };
+                meaning.say(at, verdict);
             }
             false => meaning.no_effect(at, "threads of the application run in any case"),
         }
     }
     deadline(meaning);
     recycling(meaning);
+    address_space(meaning);
     patience(meaning);
     queue(meaning);
     if let Some(at) = meaning.last(&["umask"]) {
@@ -90,6 +94,23 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     }
 }
 
+/// The difference for threads that begin while the application is imported.
+const THREADS_OF_IMPORT: &str = "threads of the application run; those that its import starts run in each worker, in uWSGI without `lazy-apps` in its first process alone";
+
+/// True if the process of uWSGI that imports the application is not the only one.
+fn starts_threads_once(meaning: &Meaning<'_>) -> bool {
+    let last = |names: &[&str]| {
+        let mut items = meaning.items.iter();
+        items.rfind(|item| !item.is_placeholder && names.contains(&&*item.key))
+    };
+    let is_on = |names: &[&str]| last(names).is_some_and(|item| flag(item.value.as_deref()));
+    let processes = last(&["processes", "workers"]);
+    let count = processes
+        .and_then(|item| item.value.as_deref())
+        .map_or(1, atoi);
+    (is_on(&["master"]) || count > 1) && !is_on(&["lazy", "lazy-apps"])
+}
+
 /// Returns true if a reload ends the server.
 fn exit_on_reload(meaning: &mut Meaning<'_>) -> bool {
     let Some(at) = meaning.last(&["exit-on-reload"]) else {
@@ -124,10 +145,10 @@ fn queue(meaning: &mut Meaning<'_>) {
             );
             meaning.say(at, Verdict::Dangerous(why));
         }
-        Some(length) => {
-            let length = length.min(LONGEST_QUEUE).to_string();
-            meaning.honour(at, "queue_limit", vec![length]);
-        }
+        Some(length) => match waiting::beyond_default(length) {
+            Ok(length) => meaning.honour(at, "queue_limit", vec![length]),
+            Err(verdict) => meaning.say(at, verdict),
+        },
     }
 }
 
@@ -255,6 +276,29 @@ fn recycling(meaning: &mut Meaning<'_>) {
                 let most = number.min(i64::from(u32::MAX));
                 meaning.honour(at, setting, vec![format!("{most}{unit}")]);
             }
+        }
+    }
+}
+
+/// `reload-on-as`: the resident memory alone is limited here, which is never more than the address space.
+fn address_space(meaning: &mut Meaning<'_>) {
+    let Some(at) = meaning.last(&["reload-on-as", "evil-reload-on-as"]) else {
+        return;
+    };
+    if meaning.draft.layer.entry("max_worker_memory").is_some() {
+        let why = "`max_worker_memory` limits the resident memory, as reload-on-rss says: address space is not counted";
+        return meaning.say(at, Verdict::Noted(why.to_owned()));
+    }
+    match meaning.number(at) {
+        None => {}
+        Some(0) => meaning.say(at, Verdict::AlreadySo("no limit".to_owned())),
+        Some(megabytes) => {
+            let most = megabytes.min(i64::from(u32::MAX));
+            meaning.honour(at, "max_worker_memory", vec![format!("{most}M")]);
+            let text = format!(
+                "max_worker_memory = \"{most}M\", of the resident memory: address space is not counted"
+            );
+            meaning.say(at, Verdict::Differs(text));
         }
     }
 }

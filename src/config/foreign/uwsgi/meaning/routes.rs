@@ -5,6 +5,10 @@
 //! If a pattern also matches `/adminX` for `/admin`, the location covers less: that is noted,
 //! and is dangerous where the route keeps clients out.
 
+mod file_places;
+
+use file_places::FilePlace;
+
 use super::Meaning;
 use super::responses::header_rule;
 use crate::config::foreign::{Verdict, equivalent, origin};
@@ -71,6 +75,9 @@ fn differences(
         || argument.contains("$1") && meaning.items[at].key == "route";
     if name.starts_with("redirect") && is_of_path {
         meaning.note(at, "with the query, which uWSGI leaves out");
+    }
+    if meaning.items[at].key == "route-host" {
+        meaning.note(at, "also with a port, and in letters of any case");
     }
     let is_for_all = areas == [Area::All] && name.ends_with("header");
     if is_for_all {
@@ -441,14 +448,19 @@ fn protect(
     area: &Area,
     settings: &[(&str, String)],
 ) -> Result<(), Verdict> {
-    for place in places(area, settings) {
-        let found = meaning
-            .draft
-            .layer
-            .locations
-            .iter()
-            .position(|table| is_at(table, &place));
-        if let Some(index) = found {
+    let files = file_places::of(meaning, area)?;
+    let is_for_files = !files.is_empty();
+    let area = &match area {
+        Area::Start(path) if is_for_files => Area::Below(path.clone()),
+        area => area.clone(),
+    };
+    let has_file = |place: &Vec<(&'static str, String)>| {
+        let mut single = files.iter().filter(|file| file.handler.0 == "file");
+        single.any(|file| place.contains(&file.place))
+    };
+    let others = places(area, settings).into_iter();
+    for place in others.filter(|place| !has_file(place)) {
+        if let Some(index) = table_at(meaning, &place, false) {
             extend(meaning, at, index, settings)?;
             continue;
         }
@@ -465,7 +477,50 @@ fn protect(
         let table = meaning.table(at, &mut locations::all(), &given);
         meaning.draft.layer.locations.push(table);
     }
+    for file in files {
+        protect_files(meaning, at, &file, settings)?;
+    }
     report(meaning, at, area, settings);
+    if is_for_files {
+        meaning.note(at, "for the files there, too");
+    }
+    Ok(())
+}
+
+/// The table with files at this place, or the one with another handler.
+fn table_at(meaning: &Meaning<'_>, place: &[(&str, String)], has_files: bool) -> Option<usize> {
+    let is_one = |table: &SettingsTable| {
+        let files = ["static", "file"];
+        let has = files.iter().any(|kind| table.entry(kind).is_some());
+        has == has_files && is_at(table, place)
+    };
+    meaning.draft.layer.locations.iter().position(is_one)
+}
+
+/// Settings for the files of an area, which get a table of their own.
+fn protect_files(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    file: &FilePlace,
+    settings: &[(&str, String)],
+) -> Result<(), Verdict> {
+    let place = vec![file.place.clone()];
+    if let Some(index) = table_at(meaning, &place, true) {
+        return add(meaning, at, index, settings);
+    }
+    let (_, path) = &file.place;
+    let (_, dir) = &file.handler;
+    let served = format!("{path}={dir}");
+    meaning.draft.layer.remove_value("static", &served);
+    let mut given = place;
+    given.push(file.handler.clone());
+    if file.handler.0 == "static" {
+        given.push(("missing", "app".to_owned()));
+    }
+    given.extend_from_slice(settings);
+    let table = meaning.table(at, &mut locations::all(), &given);
+    meaning.draft.layer.locations.push(table);
+    file_places::inherit(meaning, at, file);
     Ok(())
 }
 
@@ -476,14 +531,25 @@ fn extend(
     index: usize,
     settings: &[(&str, String)],
 ) -> Result<(), Verdict> {
-    let item = &meaning.items[at];
-    let origin = origin(&item.place, &item.text);
-    let table = &mut meaning.draft.layer.locations[index];
-    let answers = ["redirect", "respond", "file", "static"];
+    let table = &meaning.draft.layer.locations[index];
+    let answers = ["redirect", "respond"];
     if answers.iter().any(|kind| table.entry(kind).is_some()) {
         let why = "another line answers there".to_owned();
         return Err(Verdict::NoEffect(why));
     }
+    add(meaning, at, index, settings)
+}
+
+/// Adds settings to a table, in so far as no other line has set them.
+fn add(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    index: usize,
+    settings: &[(&str, String)],
+) -> Result<(), Verdict> {
+    let item = &meaning.items[at];
+    let origin = origin(&item.place, &item.text);
+    let table = &mut meaning.draft.layer.locations[index];
     for (name, value) in settings {
         let Some(setting) = locations::named(name) else {
             continue;
@@ -626,6 +692,11 @@ fn answer(
     if *area == Area::All {
         return Err(no_counterpart());
     }
+    if let Some(prefix) = file_places::precede(meaning, area)
+        && !matches!(area, Area::Host(_))
+    {
+        return Err(file_places::beside(prefix));
+    }
     for place in &places {
         if let Some(table) = meaning
             .draft
@@ -650,6 +721,9 @@ fn answer(
         meaning.draft.layer.locations.push(table);
     }
     report(meaning, at, area, settings);
+    if let Some(prefix) = file_places::within(meaning, area).map(str::to_owned) {
+        meaning.note(at, &format!("the files of {prefix} are served there, too"));
+    }
     Ok(())
 }
 
