@@ -184,6 +184,14 @@ impl StopSignal {
         ("USR2", Self::Usr2),
     ];
 
+    /// The name of the signal with this number in decimal digits; `None` for another.
+    pub fn name_of(number: &str) -> Option<&'static str> {
+        let number: i32 = number.parse().ok()?;
+        let mut all = Self::ALL.iter();
+        all.find(|(_, signal)| signal.number().as_raw() == number)
+            .map(|(name, _)| *name)
+    }
+
     fn number(self) -> Signal {
         match self {
             Self::Term => Signal::TERM,

@@ -298,20 +298,11 @@ impl Meaning<'_> {
     }
 }
 
-/// The name of a signal that supervisord sends, by its name or number (signal(7), x86 and ARM).
+/// The name of a signal that supervisord sends, by its name or number.
 fn stop_signal(text: &str) -> Option<&'static str> {
     let name = text.trim().to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let number = match name {
-        "1" => "HUP",
-        "2" => "INT",
-        "3" => "QUIT",
-        "9" => "KILL",
-        "10" => "USR1",
-        "12" => "USR2",
-        "15" => "TERM",
-        name => name,
-    };
     let mut all = StopSignal::ALL.iter();
-    all.find(|(own, _)| *own == number).map(|(own, _)| *own)
+    let named = all.find(|(own, _)| *own == name).map(|(own, _)| *own);
+    named.or_else(|| StopSignal::name_of(name))
 }

@@ -7,6 +7,7 @@ use super::companions::{PATH_OF_VENV, companion, quoted};
 use crate::config::foreign::uwsgi::magic;
 use crate::config::foreign::{Verdict, equivalent, origin};
 use crate::config::{native, settings};
+use crate::os::child::StopSignal;
 
 /// The phases of a start, in order.
 const PHASES: &[&[&str]] = &[
@@ -276,22 +277,8 @@ fn is_smart(key: &str, value: &str) -> bool {
 fn stop_signal(value: &str) -> Option<&'static str> {
     let mut pairs = value.split(',').filter_map(|pair| pair.split_once('='));
     let given = pairs.find(|(key, _)| matches!(*key, "stopsignal" | "stop_signal"));
-    let name = given.and_then(|(_, number)| signal_of(number));
+    let name = given.and_then(|(_, number)| StopSignal::name_of(number));
     name.filter(|name| *name != "TERM")
-}
-
-/// The name of a signal by its number (signal(7), x86 and ARM).
-fn signal_of(number: &str) -> Option<&'static str> {
-    Some(match number {
-        "1" => "HUP",
-        "2" => "INT",
-        "3" => "QUIT",
-        "9" => "KILL",
-        "10" => "USR1",
-        "12" => "USR2",
-        "15" => "TERM",
-        _ => return None,
-    })
 }
 
 /// `cmd=...,chdir=...` of `attach-daemon2`.
@@ -303,7 +290,8 @@ fn keyed_daemon(value: &str) -> Result<String, Verdict> {
             Some(("chdir", text)) => dir = Some(text),
             // A pid file, and the pace of restarts, are pyserve's own business.
             Some(("pidfile" | "freq" | "max_throttle" | "touch" | "stdin" | "control", _)) => {}
-            Some(("stopsignal" | "stop_signal", number)) if signal_of(number).is_some() => {}
+            Some(("stopsignal" | "stop_signal", number))
+                if StopSignal::name_of(number).is_some() => {}
             _ => {
                 let advice = format!("write a [[companion]]: there is no counterpart of {pair:?}");
                 return Err(Verdict::Unsupported(advice));
