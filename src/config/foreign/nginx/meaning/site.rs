@@ -1,6 +1,6 @@
 //! Settings for all locations: addresses, limits, compression, logging.
 
-use super::numbers::{bytes, seconds};
+use super::numbers::{bytes, longest, seconds};
 use super::served::Site;
 use super::{Meaning, forwarding, tls};
 use crate::config::foreign::Verdict;
@@ -120,7 +120,7 @@ fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
             Some(0) if setting != "keepalive_timeout" => {
                 meaning.unsupported(at, "a time of zero");
             }
-            Some(seconds) => meaning.set(at, setting, vec![seconds.to_string()]),
+            Some(seconds) => set_time(meaning, at, setting, seconds),
             None => meaning.say(at, Verdict::Wrong("no time".to_owned())),
         }
         Some(at)
@@ -139,11 +139,21 @@ fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
             // It may end no upload that nginx waits for.
             Some(own) if body.is_some() || own <= reading => meaning.say(at, one_time(reading)),
             Some(own) => {
+                let (own, note) = longest(own);
                 meaning.set(at, "body_timeout", vec![own.to_string()]);
-                let text = format!("body_timeout = {own}, for reading and sending");
+                let text = format!("body_timeout = {own}, for reading and sending{note}");
                 meaning.verdicts[at] = Some(Verdict::Honoured(text));
             }
         }
+    }
+}
+
+/// Sets a time for all.
+pub fn set_time(meaning: &mut Meaning<'_>, at: usize, setting: &'static str, seconds: u64) {
+    let (seconds, note) = longest(seconds);
+    meaning.set(at, setting, vec![seconds.to_string()]);
+    if !note.is_empty() {
+        meaning.verdicts[at] = Some(Verdict::Honoured(format!("{setting} = {seconds}{note}")));
     }
 }
 
@@ -337,21 +347,7 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
     let Some(block) = meaning.nearest(Some(server), "types").first().copied() else {
         return;
     };
-    let mut values = Vec::new();
-    let entries: Vec<_> = meaning.tree.children(Some(block)).collect();
-    for at in entries {
-        if meaning.tree.items[at].include.is_some() {
-            continue;
-        }
-        let kind = meaning.name(at);
-        if !kind.contains('/') {
-            meaning.say(at, Verdict::Wrong("no media type".to_owned()));
-            continue;
-        }
-        let endings = meaning.args(at);
-        values.extend(endings.iter().map(|ending| format!("{ending}={kind}")));
-        meaning.honoured(at, "types");
-    }
+    let values = super::types::entries(meaning, block);
     if values.is_empty() {
         meaning.already(block, "media types are built in");
     } else {
