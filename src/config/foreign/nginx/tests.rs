@@ -1182,6 +1182,8 @@ fn an_empty_variable_is_not_sent_if_it_has_to_have_a_value() {
     assert!(matches!(verdict, Verdict::Wrong(_)), "{verdict:?}");
 }
 
+const ZONES: &str = "limit_conn_zone $binary_remote_addr zone=a:1m; limit_req_zone $binary_remote_addr zone=b:1m rate=5r/s; limit_req zone=c;";
+
 /// Directives with times, sizes, counts and types.
 const WITH_VALUES: &[&str] = &[
     "keepalive_timeout",
@@ -1205,6 +1207,9 @@ const WITH_VALUES: &[&str] = &[
     "uwsgi_modifier1",
     "uwsgi_modifier2",
     "limit_conn a",
+    "limit_req zone=b burst=5",
+    "limit_req zone=b burst=",
+    "limit_req_zone $binary_remote_addr zone=c:1m rate=",
     "set_real_ip_from",
     "real_ip_header",
     "index",
@@ -1247,12 +1252,12 @@ fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
             ("", "root /;"),
             ("", "proxy_pass http://127.0.0.1:1;"),
             ("", "uwsgi_pass unix:/a.sock;"),
-            (
-                "limit_conn_zone $binary_remote_addr zone=a:1m;",
-                "return 200 x;",
-            ),
+            (ZONES, "return 200 x;"),
         ] {
-            let line = format!("{name} {value};");
+            let line = match name.ends_with('=') {
+                true => format!("{name}{value};"),
+                false => format!("{name} {value};"),
+            };
             for text in [
                 format!("{around} server {{ {line} location / {{ {handler} }} }}"),
                 format!("{around} server {{ location / {{ {line} {handler} }} }}"),
@@ -1269,4 +1274,16 @@ fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_path_without_a_slash_goes_to_the_named_location_of_the_paths_around() {
+    let text = "server { root /srv/www; location / { try_files $uri @gun; } location @gun { proxy_pass http://127.0.0.1:1; } location /old/ { return 301 https://n.example$request_uri; } }";
+    let reading = reading(text, true);
+    let value =
+        |table: &SettingsTable, name: &str| table.entry(name).map(|entry| entry.values.concat());
+    let mut tables = reading.layer.locations.iter();
+    let found = tables.find(|table| value(table, "path").as_deref() == Some("/old"));
+    let upstream = value(found.expect("the path"), "upstream");
+    assert_eq!(upstream.as_deref(), Some("http://127.0.0.1:1"));
 }

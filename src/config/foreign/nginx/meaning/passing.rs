@@ -50,6 +50,9 @@ pub fn options_of_application(
         if let Some(at) = meaning.scalar(Some(block), name) {
             match meaning.arg(at, 0) {
                 "0" => meaning.already(at, "WSGI"),
+                number if number.parse::<u8>().is_err() => {
+                    meaning.say(at, Verdict::Wrong(NO_MODIFIER.to_owned()));
+                }
                 _ => meaning.unsupported(at, "the application is in this server: use a [[location]] with app and a prefix, which is then in SCRIPT_NAME"),
             }
         }
@@ -70,6 +73,9 @@ pub fn options_of_application(
         }
     }
 }
+
+/// The fault of a modifier of uwsgi that nginx refuses.
+const NO_MODIFIER: &str = "no number from 0 to 255";
 
 /// The time limit of an application: the longest of all locations, unless its own settings have a shorter one.
 fn read_timeout(meaning: &mut Meaning<'_>, at: usize) {
@@ -234,6 +240,10 @@ pub fn uwsgi_options(
     for name in ["uwsgi_modifier1", "uwsgi_modifier2"] {
         if let Some(value) = meaning.scalar_value(Some(block), name) {
             let at = meaning.scalar(Some(block), name);
+            if value.parse::<u8>().is_err() {
+                meaning.say(at.unwrap_or(block), Verdict::Wrong(NO_MODIFIER.to_owned()));
+                continue;
+            }
             table.set(
                 if name == "uwsgi_modifier1" {
                     "uwsgi_modifier1"

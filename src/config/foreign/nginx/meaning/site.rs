@@ -513,13 +513,20 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
                 "$binary_remote_addr" | "$remote_addr"
             );
             let value = match name {
-                "limit_req" => meaning
-                    .args(found)
-                    .iter()
-                    .find_map(|arg| arg.strip_prefix("rate="))
-                    .map(|rate| rate.replace("r/", "/")),
+                "limit_req" => {
+                    let args = meaning.args(found);
+                    let rate = args.iter().find_map(|arg| arg.strip_prefix("rate="));
+                    // nginx's own rate is one in a second.
+                    Some(rate_of(rate.unwrap_or("1r/s")).unwrap_or_default())
+                }
                 _ => Some(meaning.arg(at, 1).to_owned()),
             };
+            let given = value.as_deref().unwrap_or_default();
+            if let Some(fault) = fault_of_limit(name, given).filter(|_| is_by_address) {
+                let line = if name == "limit_req" { found } else { at };
+                meaning.say(line, Verdict::Wrong(fault.to_owned()));
+                continue;
+            }
             let is_first = meaning.layer.entry(setting).is_none();
             match value {
                 Some(value)
@@ -545,6 +552,35 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
     }
 }
 
+/// The most requests of a burst.
+const LONGEST_BURST: u32 = 10_000_000;
+
+/// The rate of `5r/s`, as the setting takes it; `None` for one that nginx refuses.
+fn rate_of(text: &str) -> Option<String> {
+    let (number, unit) = match (text.strip_suffix("r/s"), text.strip_suffix("r/m")) {
+        (Some(number), _) => (number, "s"),
+        (None, Some(number)) => (number, "m"),
+        (None, None) => (text, "s"),
+    };
+    let number = number.parse::<u32>().ok().filter(|number| *number > 0)?;
+    Some(format!("{}/{unit}", number.min(HIGHEST_RATE)))
+}
+
+/// The most requests of a rate.
+const HIGHEST_RATE: u32 = 1_000_000;
+
+/// The fault of a rate or a number of connections that nginx refuses.
+fn fault_of_limit(name: &str, value: &str) -> Option<&'static str> {
+    match name {
+        "limit_req" => value.is_empty().then_some("no rate: give one as 5r/s"),
+        _ => {
+            let number = value.parse::<u16>();
+            let is_wrong = number.is_err() || number == Ok(0);
+            is_wrong.then_some("no number of connections from 1 to 65535")
+        }
+    }
+}
+
 /// Sets a limit of each address for the whole site, by the `limit_…` at `at` of a zone.
 fn limit(
     meaning: &mut Meaning<'_>,
@@ -561,12 +597,17 @@ fn limit(
     }
     let args = meaning.args(at);
     let burst = args.iter().find_map(|arg| arg.strip_prefix("burst="));
-    let burst = burst.map_or(Some(0), |burst| burst.parse::<u32>().ok());
-    let Some(burst) = burst.and_then(|burst| burst.checked_add(1)) else {
+    let given = |burst: &str| burst.parse::<u32>().ok().filter(|burst| *burst > 0);
+    let burst = burst.map_or(Some(0), given);
+    let Some(burst) = burst.map(|burst| burst.min(LONGEST_BURST - 1) + 1) else {
         return meaning.say(at, Verdict::Wrong("no number of requests".to_owned()));
     };
     // "burst" counts the requests beyond the first.
-    let text = format!("rate_limit = {value:?}, rate_burst = {burst}");
+    let note = match burst {
+        LONGEST_BURST => " (the longest burst)",
+        _ => "",
+    };
+    let text = format!("rate_limit = {value:?}, rate_burst = {burst}{note}");
     meaning.set(at, "rate_burst", vec![burst.to_string()]);
     meaning.set(at, setting, vec![value]);
     meaning.verdicts[at] = Some(Verdict::Honoured(text));
