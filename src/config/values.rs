@@ -11,6 +11,21 @@ use super::suggest;
 /// Longest time that can be set: a year, far from where adding to a clock could overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// True for a media type (RFC 6838 §4.2), perhaps with parameters.
+pub fn is_media_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    let names = essence.split_once('/');
+    names.is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
+        && text.bytes().all(is_visible)
+}
+
 /// `30`, `30s`, `500ms`, `1.5h`, `2m`, `1d`; a number without unit is seconds.
 ///
 /// # Errors

@@ -367,7 +367,11 @@ fn set_files(
             location.max_ranges = most as usize;
         }
         if let Some(types) = given.many("types", file_type)? {
-            Arc::make_mut(&mut location.types).extend(types);
+            let own = Arc::make_mut(&mut location.types);
+            if types.iter().any(|(end, _)| end == "**") {
+                own.clear();
+            }
+            own.extend(types);
         }
         location.rules = given.response_rules(rules, chdir)?;
         if location.max_ranges == 0 {
@@ -506,19 +510,7 @@ pub(super) fn file_type(text: &str) -> Result<(String, String), Invalid> {
     }
     native::utf8_alone(end)?;
     let media_type = media_type.trim();
-    let essence = media_type.split(';').next().unwrap_or_default().trim_end();
-    // RFC 6838 §4.2.
-    let is_name = |name: &str| {
-        name.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
-    };
-    let is_media_type = essence
-        .split_once('/')
-        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype));
-    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    if !is_media_type || !media_type.bytes().all(is_visible) {
+    if !values::is_media_type(media_type) {
         return Err(invalid("no media type", remedy));
     }
     Ok((end.to_lowercase(), media_type.to_owned()))

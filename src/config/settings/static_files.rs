@@ -115,8 +115,8 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "types",
         value_name: "EXT=TYPE",
         heading: HEADING,
-        help: "Media type of files whose name ends in .EXT, or is EXT, as in `ts=text/plain`; \
-               repeatable",
+        help: "Media type of files whose name ends in .EXT, or is EXT, as in `ts=text/plain`; `*` for \
+               names of which nothing is known, `**` for all others, known or not; repeatable",
         repeatable: true,
         default: Default::None,
     },

@@ -28,6 +28,9 @@ impl MediaType {
         if let Some(declared) = by_ending(name, |end| set.get(end)) {
             return Self::declared(declared);
         }
+        if let Some(declared) = set.get(EVERY) {
+            return Self::declared(declared);
+        }
         match (known(prefix, name), set.get(ANY)) {
             (Some(essence), _) => Self::plain(essence.into()),
             (None, None) => Self::plain(UNKNOWN.into()),
@@ -191,6 +194,8 @@ where
 const UNKNOWN: &str = "application/octet-stream";
 /// In the settings: names of which nothing is known.
 const ANY: &str = "*";
+/// In the settings: all names without a type in the settings.
+const EVERY: &str = "**";
 
 const APPLE_APP_SITE_ASSOCIATION: &str = "apple-app-site-association";
 
@@ -531,6 +536,20 @@ mod tests {
             ("a.own", "text/x.own; charset=utf-8"),
             ("a.png", "image/png"),
             ("a.bin", "application/octet-stream"),
+        ] {
+            assert_eq!(type_of(name, &set).value, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn two_stars_take_the_place_of_all_types_that_are_built_in() {
+        let set = [("**", "application/octet-stream"), ("own", "text/x.own")];
+        for (name, expected) in [
+            ("p.html", "application/octet-stream"),
+            ("a.svg", "application/octet-stream"),
+            ("README", "application/octet-stream"),
+            ("apple-app-site-association", "application/octet-stream"),
+            ("a.own", "text/x.own; charset=utf-8"),
         ] {
             assert_eq!(type_of(name, &set).value, expected, "{name}");
         }

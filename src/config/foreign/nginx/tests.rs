@@ -1105,3 +1105,185 @@ fn paths_of_cookies_and_redirects_are_mapped_as_the_address_says() {
         assert_eq!(reading.exit_code(), code, "{lines}");
     }
 }
+
+/// The verdict of the line that begins so.
+fn verdict_of(text: &str, beginning: &str) -> Verdict {
+    let reading = reading(text, true);
+    let line = reading
+        .lines
+        .iter()
+        .find(|line| line.text.starts_with(beginning));
+    line.expect("the line").verdict.clone()
+}
+
+#[test]
+fn types_of_a_location_take_the_place_of_all_others() {
+    let check = |lines: &str, expected: &[&str]| {
+        let text = format!("server {{ location /up/ {{ alias /srv/up/; {lines} }} }}");
+        let reading = reading(&text, true);
+        let entry = reading.layer.locations[0].entry("types");
+        let values = entry.map_or(Vec::new(), |entry| entry.values.clone());
+        assert_eq!(values, expected, "{lines}");
+        for line in &reading.lines {
+            assert!(!line.verdict.is_fatal(), "{line:?}");
+        }
+    };
+    check(
+        "types { } default_type application/octet-stream;",
+        &["**=application/octet-stream"],
+    );
+    check("types { }", &["**=application/octet-stream"]);
+    check(
+        "types { } default_type application/x-foo;",
+        &["**=application/x-foo"],
+    );
+    check(
+        "types { text/x-own css own; }",
+        &[
+            "css=text/x-own",
+            "own=text/x-own",
+            "**=application/octet-stream",
+        ],
+    );
+}
+
+#[test]
+fn lines_whose_outcome_differs_say_so() {
+    let files = |lines: &str| format!("server {{ location / {{ root /srv/www; {lines} }} }}");
+    for (text, line) in [
+        (files("gzip_static always;"), "gzip_static"),
+        (files("index p.html index.html;"), "index"),
+        (
+            "server { root /srv/www; error_page 404 =200 /e.html; location = /e.html { } location / { add_header X-A a; } }".to_owned(),
+            "error_page",
+        ),
+        (
+            "server { root /srv/www; error_page 404 /e.html; location = /e.html { add_header X-A a always; } location / { } }".to_owned(),
+            "error_page",
+        ),
+    ] {
+        let verdict = verdict_of(&text, line);
+        assert!(matches!(verdict, Verdict::Differs(_)), "{text}: {verdict:?}");
+    }
+    let same = "server { root /srv/www; error_page 404 /e.html; location = /e.html { } location / { add_header X-A a; } }";
+    let verdict = verdict_of(same, "error_page");
+    assert!(matches!(verdict, Verdict::Honoured(_)), "{verdict:?}");
+}
+
+#[test]
+fn an_empty_variable_is_not_sent_if_it_has_to_have_a_value() {
+    let text =
+        "server { location / { uwsgi_pass unix:/a.sock; uwsgi_param B \"\" if_not_empty; } }";
+    let verdict = verdict_of(text, "uwsgi_param");
+    assert!(matches!(verdict, Verdict::NoEffect(_)), "{verdict:?}");
+    let wrong =
+        "set_real_ip_from 10.0.0.1; real_ip_header; server { location / { return 200 x; } }";
+    let verdict = verdict_of(wrong, "real_ip_header");
+    assert!(matches!(verdict, Verdict::Wrong(_)), "{verdict:?}");
+}
+
+const ZONES: &str = "limit_conn_zone $binary_remote_addr zone=a:1m; limit_req_zone $binary_remote_addr zone=b:1m rate=5r/s; limit_req zone=c;";
+
+/// Directives with times, sizes, counts and types.
+const WITH_VALUES: &[&str] = &[
+    "keepalive_timeout",
+    "client_header_timeout",
+    "client_body_timeout",
+    "send_timeout",
+    "client_max_body_size",
+    "default_type",
+    "gzip_min_length",
+    "gzip_types",
+    "gzip_comp_level",
+    "expires",
+    "max_ranges",
+    "charset",
+    "proxy_connect_timeout",
+    "proxy_read_timeout",
+    "proxy_send_timeout",
+    "uwsgi_connect_timeout",
+    "uwsgi_read_timeout",
+    "uwsgi_send_timeout",
+    "uwsgi_modifier1",
+    "uwsgi_modifier2",
+    "limit_conn a",
+    "limit_req zone=b burst=5",
+    "limit_req zone=b burst=",
+    "limit_req_zone $binary_remote_addr zone=c:1m rate=",
+    "set_real_ip_from",
+    "real_ip_header",
+    "index",
+];
+
+#[test]
+fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = HostFacts {
+        current_dir: dir.path().to_owned(),
+        ..HostFacts::of_this_process()
+    };
+    let values = [
+        "0",
+        "1",
+        "-1",
+        "60",
+        "10000d",
+        "99999999999999",
+        "99999999999999g",
+        "8589934591g",
+        "99999999999999999g",
+        "4294967296",
+        "x",
+        "bad",
+        "a/b",
+        "a/b/c",
+        "text/plain;charset=x",
+        "\"\"",
+        "on",
+        "\"é\"",
+    ];
+    let mut found = Vec::new();
+    for (name, value) in WITH_VALUES
+        .iter()
+        .flat_map(|name| values.map(|value| (name, value)))
+    {
+        for (around, handler) in [
+            ("", "return 200 x;"),
+            ("", "root /;"),
+            ("", "proxy_pass http://127.0.0.1:1;"),
+            ("", "uwsgi_pass unix:/a.sock;"),
+            (ZONES, "return 200 x;"),
+        ] {
+            let line = match name.ends_with('=') {
+                true => format!("{name}{value};"),
+                false => format!("{name} {value};"),
+            };
+            for text in [
+                format!("{around} server {{ {line} location / {{ {handler} }} }}"),
+                format!("{around} server {{ location / {{ {line} {handler} }} }}"),
+            ] {
+                let reading = reading(&text, false);
+                if reading.lines.iter().any(|line| line.verdict.is_fatal()) {
+                    continue;
+                }
+                if let Err(problem) = crate::config::resolve::resolve(&[reading.layer], None, &host)
+                {
+                    found.push(format!("{text}: {problem}"));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_path_without_a_slash_goes_to_the_named_location_of_the_paths_around() {
+    let text = "server { root /srv/www; location / { try_files $uri @gun; } location @gun { proxy_pass http://127.0.0.1:1; } location /old/ { return 301 https://n.example$request_uri; } }";
+    let reading = reading(text, true);
+    let value =
+        |table: &SettingsTable, name: &str| table.entry(name).map(|entry| entry.values.concat());
+    let mut tables = reading.layer.locations.iter();
+    let found = tables.find(|table| value(table, "path").as_deref() == Some("/old"));
+    let upstream = value(found.expect("the path"), "upstream");
+    assert_eq!(upstream.as_deref(), Some("http://127.0.0.1:1"));
+}

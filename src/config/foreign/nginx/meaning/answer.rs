@@ -210,7 +210,7 @@ pub fn with_files(
 }
 
 /// The tables of the named location that gets what `outer` passes on.
-fn behind(
+pub fn behind(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,
     named: usize,

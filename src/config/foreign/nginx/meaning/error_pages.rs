@@ -43,7 +43,11 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
             meaning.unsupported(line, format!("{} ({})", problem.problem, problem.remedy));
             continue;
         }
-        meaning.honoured(line, format!("error_page = {value:?}"));
+        let shown = format!("error_page = {value:?}");
+        match difference(meaning, context, (at, line)) {
+            Some(note) => meaning.say(line, Verdict::Differs(format!("{shown}, {note}"))),
+            None => meaning.honoured(line, shown),
+        }
         let is_for_all = meaning.is_alone
             && meaning.around(line, "location").is_none()
             && !has_own_pages(meaning, context);
@@ -52,6 +56,32 @@ pub fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, 
             false => table.append("error_page", value),
         }
     }
+}
+
+/// The difference between a page as the location of an error has it, and as its own location has it in nginx.
+fn difference(
+    meaning: &Meaning<'_>,
+    context: &Context<'_>,
+    (at, line): (usize, usize),
+) -> Option<&'static str> {
+    let page = meaning.args(line).last().copied()?;
+    let block = location_of(context, page).map_or(context.site.at, |location| location.at);
+    let args = meaning.args(line);
+    let is_success = args.iter().any(|arg| *arg == "=" || arg.starts_with("=2"));
+    let fields = |block: usize| {
+        let mut all = meaning.nearest(Some(block), "add_header");
+        all.retain(|at| is_success || meaning.args(*at).last() == Some(&"always"));
+        if is_success {
+            all.extend(meaning.nearest(Some(block), "expires"));
+        }
+        all
+    };
+    if types::has_replacing(meaning, at) != types::has_replacing(meaning, block) {
+        return Some("with the type that files have where the error is, and not where the page is");
+    }
+    (fields(at) != fields(block)).then_some(
+        "with the header fields of the location where the error is, and not of the page's own",
+    )
 }
 
 /// True if a location has pages of its own, in the place of those of the server as nginx inherits.

@@ -499,6 +499,11 @@ fn precompressed(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     if let Some(line) = meaning.scalar(Some(at), "gzip_static") {
         match meaning.arg(line, 0) {
             "off" => meaning.already(line, "files beside a file are not sent"),
+            "always" => {
+                table.set("precompressed", "yes");
+                let text = "precompressed = true: a client that takes no gzip gets the file itself";
+                meaning.say(line, Verdict::Differs(text.to_owned()));
+            }
             _ => {
                 table.set("precompressed", "yes");
                 meaning.honoured(line, "precompressed = true");

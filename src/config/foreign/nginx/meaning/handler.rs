@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::answer::{answer, with_files};
+use super::answer::{answer, behind, with_files};
 use super::locations::{self, Context, Location, Paths, plain, push};
 use super::redirects::{self, Fixed};
 use super::served::Site;
-use super::{Meaning, Table, by_name, circles, methods, rewrites, rules, starts};
+use super::{Meaning, Table, access, by_name, circles, methods, rewrites, rules, starts};
 use crate::config::foreign::Verdict;
 
 /// Makes the tables of a server.
@@ -278,6 +278,13 @@ fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Locatio
     table.set("path", path);
     let made = match found {
         Some((_, other)) if matches!(other.paths, Paths::Exact(_)) => return,
+        Some((prefix, other)) if let Some(named) = behind_one_file(meaning, context, other) => {
+            table.at = other.at;
+            if access::enter(meaning, other.at, &mut table) != access::Access::Open {
+                return;
+            }
+            behind(meaning, context, named, &prefix, &table)
+        }
         // A file or a directory may have the path.
         Some((_, other)) if !is_server(meaning, other) => return,
         Some((prefix, other)) => {
@@ -307,6 +314,22 @@ fn without_slash(meaning: &mut Meaning<'_>, context: &Context<'_>, own: &Locatio
 fn is_server(meaning: &Meaning<'_>, location: &Location) -> bool {
     let has = |wanted: &[&str]| meaning.has(location.at, |name| wanted.contains(&name));
     has(&["uwsgi_pass", "proxy_pass", "return"]) && !has(&["try_files", "rewrite", "location"])
+}
+
+/// The named location of `try_files $uri @app`, which gets the path of a directory as well.
+fn behind_one_file(
+    meaning: &Meaning<'_>,
+    context: &Context<'_>,
+    location: &Location,
+) -> Option<usize> {
+    let line = meaning.tree.named(Some(location.at), "try_files").next()?;
+    let is_alone = !meaning.has(location.at, |name| {
+        matches!(name, "if" | "rewrite" | "return" | "location") || name.ends_with("_pass")
+    });
+    match meaning.args(line)[..] {
+        ["$uri", name] if is_alone && name.starts_with('@') => context.named(name),
+        _ => None,
+    }
 }
 
 /// The files of a server that has no location for everything; false if it has no root.

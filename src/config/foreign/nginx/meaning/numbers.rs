@@ -28,19 +28,36 @@ pub fn seconds(text: &str) -> Option<u64> {
         rest = rest[unit.len()..].trim_start();
         total_ms = total_ms.checked_add(number.checked_mul(factor)?)?;
     }
+    // nginx's are signed.
+    i64::try_from(total_ms).ok()?;
     Some(total_ms.div_ceil(1000))
 }
+
+/// The time that a setting has for these seconds, with the note of one that would be too long.
+pub fn longest(seconds: u64) -> (u64, &'static str) {
+    match seconds > A_YEAR {
+        true => (A_YEAR, " (a year, which is the longest time)"),
+        false => (seconds, ""),
+    }
+}
+
+const A_YEAR: u64 = 365 * 86_400;
 
 /// nginx's sizes: `1024`, `8k`, `50m`, `1g`; 0 for no limit.
 pub fn bytes(text: &str) -> Option<String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text.get(..digits)?.parse().ok()?;
     let unit = &text[digits..];
-    match unit {
-        "" => Some(number.to_string()),
-        "k" | "K" | "m" | "M" | "g" | "G" => Some(format!("{number}{}", unit.to_ascii_uppercase())),
-        _ => None,
-    }
+    let factor = match unit {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return None,
+    };
+    // nginx's are signed.
+    i64::try_from(number.checked_mul(factor)?).ok()?;
+    Some(format!("{number}{}", unit.to_ascii_uppercase()))
 }
 
 #[cfg(test)]
@@ -58,6 +75,7 @@ mod tests {
             ("x", None),
             ("", None),
             ("1x", None),
+            ("9999999999999999999s", None),
         ] {
             assert_eq!(seconds(text), expected, "{text}");
         }
@@ -67,6 +85,7 @@ mod tests {
             ("0", Some("0")),
             ("1048576", Some("1048576")),
             ("1T", None),
+            ("99999999999999999g", None),
             ("", None),
             ("m", None),
         ] {

@@ -5,7 +5,7 @@ use super::forwarding::{
 };
 use super::locations::{Context, plain};
 use super::redirects::{constant, expanded, variable};
-use super::{Meaning, Table, listen, numbers, uwsgi_params};
+use super::{Meaning, Table, listen, numbers, site, uwsgi_params};
 use crate::config::foreign::{Verdict, secrets};
 use crate::config::request_headers;
 use crate::config::upstream::{environ_variable, upstream_host};
@@ -32,6 +32,9 @@ pub fn options_of_application(
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
         let is_https = (name, value) == ("HTTPS", "on") && listen::has_tls(meaning, at);
         match uwsgi_params::verdict((name, value), true) {
+            _ if uwsgi_params::is_left_out(&meaning.args(at)) => {
+                meaning.no_effect(at, uwsgi_params::LEFT_OUT);
+            }
             Some(verdict) => meaning.say(at, verdict),
             None if is_https => meaning.already(at, "in the environ of the application"),
             // uWSGI loads another application for such a request.
@@ -47,6 +50,9 @@ pub fn options_of_application(
         if let Some(at) = meaning.scalar(Some(block), name) {
             match meaning.arg(at, 0) {
                 "0" => meaning.already(at, "WSGI"),
+                number if number.parse::<u8>().is_err() => {
+                    meaning.say(at, Verdict::Wrong(NO_MODIFIER.to_owned()));
+                }
                 _ => meaning.unsupported(at, "the application is in this server: use a [[location]] with app and a prefix, which is then in SCRIPT_NAME"),
             }
         }
@@ -68,6 +74,9 @@ pub fn options_of_application(
     }
 }
 
+/// The fault of a modifier of uwsgi that nginx refuses.
+const NO_MODIFIER: &str = "no number from 0 to 255";
+
 /// The time limit of an application: the longest of all locations, unless its own settings have a shorter one.
 fn read_timeout(meaning: &mut Meaning<'_>, at: usize) {
     let Some(seconds) = numbers::seconds(meaning.arg(at, 0)) else {
@@ -84,7 +93,7 @@ fn read_timeout(meaning: &mut Meaning<'_>, at: usize) {
             let text = format!("the longest of all locations holds: request_timeout = {own}");
             meaning.say(at, Verdict::Differs(text));
         }
-        None => meaning.set(at, "request_timeout", vec![seconds.to_string()]),
+        None => site::set_time(meaning, at, "request_timeout", seconds),
     }
 }
 
@@ -204,7 +213,9 @@ pub fn uwsgi_options(
     let mut params = Vec::new();
     for at in meaning.nearest(Some(block), "uwsgi_param") {
         let (name, value) = (meaning.arg(at, 0), meaning.arg(at, 1));
-        if let Some(verdict) = uwsgi_params::verdict((name, value), false) {
+        if uwsgi_params::is_left_out(&meaning.args(at)) {
+            meaning.no_effect(at, uwsgi_params::LEFT_OUT);
+        } else if let Some(verdict) = uwsgi_params::verdict((name, value), false) {
             meaning.say(at, verdict);
         } else if name.is_empty()
             || !name
@@ -229,6 +240,10 @@ pub fn uwsgi_options(
     for name in ["uwsgi_modifier1", "uwsgi_modifier2"] {
         if let Some(value) = meaning.scalar_value(Some(block), name) {
             let at = meaning.scalar(Some(block), name);
+            if value.parse::<u8>().is_err() {
+                meaning.say(at.unwrap_or(block), Verdict::Wrong(NO_MODIFIER.to_owned()));
+                continue;
+            }
             table.set(
                 if name == "uwsgi_modifier1" {
                     "uwsgi_modifier1"
@@ -619,8 +634,9 @@ pub fn timeouts(meaning: &mut Meaning<'_>, block: usize, prefix: &str, table: &m
         };
         match numbers::seconds(meaning.arg(at, 0)) {
             Some(seconds) if seconds > 0 => {
+                let (seconds, note) = numbers::longest(seconds);
                 table.set(setting, seconds.to_string());
-                meaning.honoured(at, format!("{setting} = {seconds}"));
+                meaning.honoured(at, format!("{setting} = {seconds}{note}"));
             }
             _ => meaning.say(at, Verdict::Wrong("no time".to_owned())),
         }

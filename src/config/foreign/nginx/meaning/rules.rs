@@ -145,11 +145,12 @@ fn times(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     let reading = site::reading_time(meaning, at);
     let is_enough = |longest: &u64| pauses[0].is_some() || *longest > reading;
     if let Some(seconds) = longest.filter(is_enough) {
+        let (seconds, note) = numbers::longest(seconds);
         table.set("body_timeout", seconds.to_string());
         for (line, _) in pauses.into_iter().flatten() {
             meaning.honoured(
                 line,
-                format!("body_timeout = {seconds}, for reading and sending"),
+                format!("body_timeout = {seconds}, for reading and sending{note}"),
             );
         }
     } else if let Some((line, _)) = pauses[1] {

@@ -1,6 +1,6 @@
 //! Settings for all locations: addresses, limits, compression, logging.
 
-use super::numbers::{bytes, seconds};
+use super::numbers::{bytes, longest, seconds};
 use super::served::Site;
 use super::{Meaning, forwarding, tls};
 use crate::config::foreign::Verdict;
@@ -120,7 +120,7 @@ fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
             Some(0) if setting != "keepalive_timeout" => {
                 meaning.unsupported(at, "a time of zero");
             }
-            Some(seconds) => meaning.set(at, setting, vec![seconds.to_string()]),
+            Some(seconds) => set_time(meaning, at, setting, seconds),
             None => meaning.say(at, Verdict::Wrong("no time".to_owned())),
         }
         Some(at)
@@ -139,11 +139,21 @@ fn times(meaning: &mut Meaning<'_>, servers: &[usize]) {
             // It may end no upload that nginx waits for.
             Some(own) if body.is_some() || own <= reading => meaning.say(at, one_time(reading)),
             Some(own) => {
+                let (own, note) = longest(own);
                 meaning.set(at, "body_timeout", vec![own.to_string()]);
-                let text = format!("body_timeout = {own}, for reading and sending");
+                let text = format!("body_timeout = {own}, for reading and sending{note}");
                 meaning.verdicts[at] = Some(Verdict::Honoured(text));
             }
         }
+    }
+}
+
+/// Sets a time for all.
+pub fn set_time(meaning: &mut Meaning<'_>, at: usize, setting: &'static str, seconds: u64) {
+    let (seconds, note) = longest(seconds);
+    meaning.set(at, setting, vec![seconds.to_string()]);
+    if !note.is_empty() {
+        meaning.verdicts[at] = Some(Verdict::Honoured(format!("{setting} = {seconds}{note}")));
     }
 }
 
@@ -337,21 +347,7 @@ fn types(meaning: &mut Meaning<'_>, server: usize) {
     let Some(block) = meaning.nearest(Some(server), "types").first().copied() else {
         return;
     };
-    let mut values = Vec::new();
-    let entries: Vec<_> = meaning.tree.children(Some(block)).collect();
-    for at in entries {
-        if meaning.tree.items[at].include.is_some() {
-            continue;
-        }
-        let kind = meaning.name(at);
-        if !kind.contains('/') {
-            meaning.say(at, Verdict::Wrong("no media type".to_owned()));
-            continue;
-        }
-        let endings = meaning.args(at);
-        values.extend(endings.iter().map(|ending| format!("{ending}={kind}")));
-        meaning.honoured(at, "types");
-    }
+    let values = super::types::entries(meaning, block);
     if values.is_empty() {
         meaning.already(block, "media types are built in");
     } else {
@@ -517,13 +513,20 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
                 "$binary_remote_addr" | "$remote_addr"
             );
             let value = match name {
-                "limit_req" => meaning
-                    .args(found)
-                    .iter()
-                    .find_map(|arg| arg.strip_prefix("rate="))
-                    .map(|rate| rate.replace("r/", "/")),
+                "limit_req" => {
+                    let args = meaning.args(found);
+                    let rate = args.iter().find_map(|arg| arg.strip_prefix("rate="));
+                    // nginx's own rate is one in a second.
+                    Some(rate_of(rate.unwrap_or("1r/s")).unwrap_or_default())
+                }
                 _ => Some(meaning.arg(at, 1).to_owned()),
             };
+            let given = value.as_deref().unwrap_or_default();
+            if let Some(fault) = fault_of_limit(name, given).filter(|_| is_by_address) {
+                let line = if name == "limit_req" { found } else { at };
+                meaning.say(line, Verdict::Wrong(fault.to_owned()));
+                continue;
+            }
             let is_first = meaning.layer.entry(setting).is_none();
             match value {
                 Some(value)
@@ -549,6 +552,35 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
     }
 }
 
+/// The most requests of a burst.
+const LONGEST_BURST: u32 = 10_000_000;
+
+/// The rate of `5r/s`, as the setting takes it; `None` for one that nginx refuses.
+fn rate_of(text: &str) -> Option<String> {
+    let (number, unit) = match (text.strip_suffix("r/s"), text.strip_suffix("r/m")) {
+        (Some(number), _) => (number, "s"),
+        (None, Some(number)) => (number, "m"),
+        (None, None) => (text, "s"),
+    };
+    let number = number.parse::<u32>().ok().filter(|number| *number > 0)?;
+    Some(format!("{}/{unit}", number.min(HIGHEST_RATE)))
+}
+
+/// The most requests of a rate.
+const HIGHEST_RATE: u32 = 1_000_000;
+
+/// The fault of a rate or a number of connections that nginx refuses.
+fn fault_of_limit(name: &str, value: &str) -> Option<&'static str> {
+    match name {
+        "limit_req" => value.is_empty().then_some("no rate: give one as 5r/s"),
+        _ => {
+            let number = value.parse::<u16>();
+            let is_wrong = number.is_err() || number == Ok(0);
+            is_wrong.then_some("no number of connections from 1 to 65535")
+        }
+    }
+}
+
 /// Sets a limit of each address for the whole site, by the `limit_…` at `at` of a zone.
 fn limit(
     meaning: &mut Meaning<'_>,
@@ -565,12 +597,17 @@ fn limit(
     }
     let args = meaning.args(at);
     let burst = args.iter().find_map(|arg| arg.strip_prefix("burst="));
-    let burst = burst.map_or(Some(0), |burst| burst.parse::<u32>().ok());
-    let Some(burst) = burst.and_then(|burst| burst.checked_add(1)) else {
+    let given = |burst: &str| burst.parse::<u32>().ok().filter(|burst| *burst > 0);
+    let burst = burst.map_or(Some(0), given);
+    let Some(burst) = burst.map(|burst| burst.min(LONGEST_BURST - 1) + 1) else {
         return meaning.say(at, Verdict::Wrong("no number of requests".to_owned()));
     };
     // "burst" counts the requests beyond the first.
-    let text = format!("rate_limit = {value:?}, rate_burst = {burst}");
+    let note = match burst {
+        LONGEST_BURST => " (the longest burst)",
+        _ => "",
+    };
+    let text = format!("rate_limit = {value:?}, rate_burst = {burst}{note}");
     meaning.set(at, "rate_burst", vec![burst.to_string()]);
     meaning.set(at, setting, vec![value]);
     meaning.verdicts[at] = Some(Verdict::Honoured(text));

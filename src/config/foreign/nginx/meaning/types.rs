@@ -5,6 +5,7 @@
 
 use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
+use crate::config::values;
 
 /// The type that nginx's packages set for what has no known extension, and that files have here.
 const OF_PACKAGES: &str = "application/octet-stream";
@@ -46,6 +47,12 @@ pub fn note(table: &Table) -> &'static str {
 /// The type of what has no known extension in a block, with the line that says so.
 fn by_default<'a>(meaning: &mut Meaning<'a>, block: usize) -> (&'a str, Option<usize>) {
     match meaning.scalar(Some(block), "default_type") {
+        Some(line) if !values::is_media_type(meaning.arg(line, 0)) => {
+            let text =
+                format!("no media type, so that {OF_PACKAGES} is sent: give one as text/plain");
+            meaning.unsupported(line, text);
+            (OF_PACKAGES, None)
+        }
         Some(line) => (meaning.arg(line, 0), Some(line)),
         // `ngx_http_core_merge_loc_conf`.
         None if has_http(meaning) => ("text/plain", None),
@@ -139,9 +146,80 @@ pub fn of_one_file(
     table.append("types", format!("{own}={kind}"));
 }
 
-/// Sets the type of the files of a block that have no known extension.
+/// The `types` that take the place of all others for the files of a block, as nginx inherits them: those of a
+/// location, and empty ones.
+fn replacing(meaning: &Meaning<'_>, block: usize) -> Vec<usize> {
+    let all = meaning.nearest(Some(block), "types");
+    let Some(first) = all.first().copied() else {
+        return Vec::new();
+    };
+    // `mime.types` beside them, or in them, has the types that are built in here.
+    let beside = meaning.tree.children(meaning.tree.items[first].parent);
+    let has_standard = beside
+        .filter(|at| meaning.name(*at) == "include")
+        .any(|at| meaning.arg(at, 0).ends_with("mime.types"));
+    let is_own = meaning.around(first, "location").is_some();
+    let is_empty = |at: &usize| meaning.tree.children(Some(*at)).next().is_none();
+    let is_whole = all.iter().all(|at| includes_none(meaning, *at));
+    match !has_standard && is_whole && (is_own || all.iter().all(is_empty)) {
+        true => all,
+        false => Vec::new(),
+    }
+}
+
+/// The entries of a `types` block, as the setting takes them.
+pub fn entries(meaning: &mut Meaning<'_>, block: usize) -> Vec<String> {
+    let mut entries = Vec::new();
+    for at in meaning.tree.children(Some(block)).collect::<Vec<_>>() {
+        if meaning.tree.items[at].include.is_some() {
+            continue;
+        }
+        let kind = meaning.name(at);
+        let endings = meaning.args(at);
+        let is_ending = |ending: &&str| {
+            let ending = ending.trim().trim_start_matches('.');
+            !ending.is_empty()
+                && !ending.contains(['/', '*', '='])
+                && !ending.contains(char::is_control)
+        };
+        if !kind.contains('/') {
+            meaning.say(at, Verdict::Wrong("no media type".to_owned()));
+        } else if !values::is_media_type(kind) || !endings.iter().all(is_ending) {
+            meaning.unsupported(at, "a media type as text/plain, and extensions of files");
+        } else {
+            entries.extend(endings.iter().map(|ending| format!("{ending}={kind}")));
+            meaning.honoured(at, "types");
+        }
+    }
+    entries
+}
+
+/// True if the files of a block have none of the types that are built in.
+pub fn has_replacing(meaning: &Meaning<'_>, block: usize) -> bool {
+    !replacing(meaning, block).is_empty()
+}
+
+/// Sets the types of the files of a block: those of its own `types`, and that of files that have no known
+/// extension.
 pub fn of_files(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) {
+    let blocks = replacing(meaning, block);
     let (value, line) = by_default(meaning, block);
+    if !blocks.is_empty() {
+        let every = format!("**={value}");
+        for at in blocks {
+            for entry in entries(meaning, at) {
+                table.append("types", entry);
+            }
+            meaning.honoured(
+                at,
+                format!("types, with {every:?} in the place of all that are built in"),
+            );
+        }
+        if let Some(line) = line {
+            meaning.honoured(line, format!("types = {every:?}"));
+        }
+        return table.append("types", every);
+    }
     let mut given = table.values("types").iter();
     if value == OF_PACKAGES || given.any(|entry| entry.starts_with("*=")) {
         return;

@@ -33,6 +33,14 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("HTTPS", "$https if_not_empty"),
 ];
 
+/// True for a variable with an empty text that is sent `if_not_empty`.
+pub fn is_left_out(args: &[&str]) -> bool {
+    matches!(args, [_, "", "if_not_empty"])
+}
+
+/// The reason for which such a variable has no effect.
+pub const LEFT_OUT: &str = "an empty variable is not sent";
+
 /// The verdict of a `uwsgi_param` with a usual value, for the application of this server or for a server
 /// behind it; `None` for another variable.
 pub fn verdict((name, value): (&str, &str), is_application: bool) -> Option<Verdict> {
