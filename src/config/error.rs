@@ -78,7 +78,10 @@ pub enum ConfigError {
         line: usize,
     },
     /// A line of another server's file that ends the start.
-    #[error("{place}: {text}: {problem} (correct or remove the line; `pyserve explain` shows all)")]
+    #[error(
+        "{}: {problem} (correct or remove the line; `pyserve explain` shows all)",
+        line_of(place, text)
+    )]
     Foreign {
         /// File and line.
         place: String,
@@ -145,6 +148,14 @@ impl ConfigError {
             Self::Ambiguous { .. } => codes::AMBIGUOUS,
             Self::NoPython { .. } => codes::NO_PYTHON,
         }
+    }
+}
+
+/// A line with its place; the whole file has its name as its text.
+fn line_of(place: &str, text: &str) -> String {
+    match place == text {
+        true => place.to_owned(),
+        false => format!("{place}: {text}"),
     }
 }
 

@@ -39,13 +39,14 @@ pub fn check(settings: &AppSettings) -> Result<(), Unreachable> {
         AccessKind::Search,
         remedy(),
     )?;
-    for dir in &settings.pythonpath {
-        look(
-            "the directory",
-            dir,
-            AccessKind::Search,
-            " with --pythonpath".to_owned(),
-        )?;
+    for entry in &settings.pythonpath {
+        // A file is read as a whole, also for a directory in it (`zipimport`).
+        let archive = entry.ancestors().find(|part| part.is_file());
+        let (what, path, wanted) = match archive {
+            Some(file) => ("the archive", file, AccessKind::Read),
+            None => ("the directory", &**entry, AccessKind::Search),
+        };
+        look(what, path, wanted, " with --pythonpath".to_owned())?;
     }
     let remedy = || " with --app".to_owned();
     match &settings.app.target {

@@ -294,7 +294,7 @@ impl Resolver<'_> {
         let is_foreign = self.is_foreign(name);
         let mut missing = Vec::new();
         let dirs = self.many(name, |text| match name {
-            "pythonpath" if is_archive(&base.join(native::path(text))) => {
+            "pythonpath" if is_archive(&base.join(native::path(text)), is_foreign) => {
                 Ok(base.join(native::path(text)))
             }
             _ => directory(text, base, is_foreign, &mut missing),
@@ -388,10 +388,14 @@ fn listed_choice<T: Copy>(text: &str, choices: &[(&str, T)], listed: usize) -> R
     values::choice(text, choices).or_else(|_| values::choice(text, &choices[..listed]))
 }
 
-/// True for a file from which Python imports modules as from a directory (`zipimport`).
-fn is_archive(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    matches!(ending, Some("zip" | "egg" | "whl" | "pyz")) && path.is_file()
+/// True for a file from which Python imports modules as from a directory (`zipimport`), and for a directory in
+/// one. A foreign file may give it any name.
+fn is_archive(path: &Path, is_foreign: bool) -> bool {
+    let file = path.ancestors().find(|part| part.is_file());
+    file.is_some_and(|file| {
+        let ending = file.extension().and_then(|ending| ending.to_str());
+        is_foreign || matches!(ending, Some("zip" | "egg" | "whl" | "pyz"))
+    })
 }
 
 /// As [`existing_directory`]; a directory that a foreign file names may be missing, as other servers do not

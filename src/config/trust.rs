@@ -71,6 +71,21 @@ impl ForwardedFact {
     }
 }
 
+/// Fields that no proxy has for the address of a client.
+const OF_THE_CONNECTION: &[&str] = &[
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Reads the name of the field in which proxies name their client.
 ///
 /// # Errors
@@ -81,6 +96,10 @@ pub fn client_field(text: &str) -> Result<HeaderName, Invalid> {
     if name.as_str().contains('_') {
         let problem = "requests with such a field are read without it: its name has an underscore";
         return Err(invalid(problem, "give it a dash"));
+    }
+    if OF_THE_CONNECTION.contains(&name.as_str()) {
+        let problem = "this field is about the request and its connection: it names no client";
+        return Err(invalid(problem, remedy));
     }
     if name == FORWARDED {
         let problem = "Forwarded has elements with names, which are read by default";
@@ -230,6 +249,8 @@ mod tests {
             ("cf-connecting-ip", true),
             ("X_Real_IP", false),
             ("Forwarded", false),
+            ("Host", false),
+            ("Connection", false),
             ("a b", false),
             ("", false),
         ] {

@@ -7,6 +7,7 @@
 //!
 //! Nothing here opens a file by itself: [`Surroundings`] carries the functions that do.
 
+mod bounds;
 pub mod class;
 mod counterparts;
 pub mod drafting;

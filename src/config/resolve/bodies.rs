@@ -53,8 +53,9 @@ impl Resolver<'_> {
     }
 }
 
-/// Reads names of codings, or a word for none, with commas between.
+/// Reads names of codings, or a word for all or none, with commas between.
 pub(super) fn codings(text: &str) -> Result<[bool; 3], Invalid> {
+    const ALL: [bool; 3] = [true; 3];
     const NONE: [bool; 3] = [false; 3];
     let choices = [
         ("zstd", [true, false, false]),
@@ -63,6 +64,9 @@ pub(super) fn codings(text: &str) -> Result<[bool; 3], Invalid> {
         ("no", NONE),
         ("off", NONE),
         ("false", NONE),
+        ("yes", ALL),
+        ("on", ALL),
+        ("true", ALL),
     ];
     let read = |part: &str| listed_choice(part.trim(), &choices, 4);
     let all: Vec<_> = text.split(',').map(read).collect::<Result<_, _>>()?;
@@ -91,4 +95,18 @@ fn media_type(text: &str) -> Result<String, Invalid> {
         "no media type",
         "give one without parameters, as in `text/html` or `text/*`",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codings_are_named_or_all_or_none() {
+        assert_eq!(codings("br, gzip"), Ok([false, true, true]));
+        assert_eq!(codings("true"), Ok([true; 3]));
+        assert_eq!(codings("no"), Ok([false; 3]));
+        let remedy = codings("lzma").unwrap_err().remedy;
+        assert!(remedy.contains("zstd, br, gzip, no"), "{remedy}");
+    }
 }

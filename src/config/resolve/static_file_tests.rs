@@ -273,6 +273,9 @@ fn what_holds_for_all_static_files() {
     assert_eq!(codings(&["br", "gzip"]), (true, true));
     let error = setup.error(&[&APP[..], &["--static-compress", "zstd"]].concat());
     assert!(error.contains("br, gzip, no"), "{error}");
+    let error = setup.error(&[&APP[..], &["--static-listing", "xml"]].concat());
+    assert!(error.contains("give yes, no or json"), "{error}");
+    setup.config(&[&APP[..], &["--static-listing", "JSON"]].concat());
 }
 
 proptest! {

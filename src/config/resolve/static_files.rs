@@ -475,12 +475,11 @@ fn for_prefix(
 
 /// Reads `yes`, `no` or `json`.
 fn listing(text: &str) -> Result<Listing, Invalid> {
-    match text {
-        "json" => Ok(Listing::Json),
-        _ => values::yes_or_no(text).map(|is_listed| match is_listed {
-            true => Listing::AsAsked,
-            false => Listing::No,
-        }),
+    match (text.eq_ignore_ascii_case("json"), values::yes_or_no(text)) {
+        (true, _) => Ok(Listing::Json),
+        (false, Ok(true)) => Ok(Listing::AsAsked),
+        (false, Ok(false)) => Ok(Listing::No),
+        (false, Err(_)) => Err(invalid("no form of a listing", "give yes, no or json")),
     }
 }
 

@@ -690,3 +690,33 @@ fn arguments_of_a_factory_that_may_be_secrets_are_not_shown() {
         "shop:create_app(***) from pyserve.toml:1"
     );
 }
+
+#[test]
+fn an_archive_of_modules_only_needs_to_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let setup = Setup::new(&[("hello.py", ""), ("libs.zip", "PK"), ("plain", "PK")]);
+    for name in ["libs.zip", "plain"] {
+        let plain = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(setup.dir.path().join(name), plain).unwrap();
+    }
+    for entry in ["libs.zip", "./libs.zip", "libs.zip/sub"] {
+        let config = setup.config(&["--app", "hello:app", "--pythonpath", entry]);
+        reach::check(&config.apps[0]).unwrap();
+    }
+    let error = setup.error(&["--app", "hello:app", "--pythonpath", "plain"]);
+    assert!(error.contains("is not a directory"), "{error}");
+    let ini = "[uwsgi]\nmodule = hello:app\npythonpath = plain\npythonpath = plain/sub\n";
+    fs::write(setup.dir.path().join("uwsgi.ini"), ini).unwrap();
+    let resolved = setup.load(&["--ini", "uwsgi.ini"]).unwrap();
+    assert!(
+        !resolved
+            .config
+            .warnings
+            .iter()
+            .any(|line| line.contains("no directory")),
+        "{:?}",
+        resolved.config.warnings
+    );
+    reach::check(&resolved.config.apps[0]).unwrap();
+}

@@ -5,11 +5,13 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::evaluation::{Evaluated, Statement};
+use super::settings;
 use super::value::Value;
 use super::{Sources, read};
-use crate::config::Environment;
+use crate::config::foreign::class::Class;
 use crate::config::foreign::surroundings::FileKind;
 use crate::config::foreign::{Files, Reading, Surroundings};
+use crate::config::{Environment, HostFacts};
 
 /// The reading of a file with this text and outcome, and of these sources.
 fn reading(
@@ -148,7 +150,7 @@ fn a_file_that_cannot_be_evaluated_ends_the_start() {
     assert!(
         mistake
             .to_string()
-            .starts_with("gunicorn.conf.py: gunicorn.conf.py: its evaluation took"),
+            .starts_with("gunicorn.conf.py: its evaluation took"),
         "{mistake}"
     );
 }
@@ -215,5 +217,108 @@ proptest! {
         if let Ok(json) = serde_json::from_str(&text) {
             let _ = Value::of_json(&json);
         }
+    }
+}
+
+/// Values of all kinds, some of them beyond what there can be.
+fn values() -> Vec<Value> {
+    let texts = [
+        "",
+        "0",
+        "60",
+        "/tmp",
+        "/tmp/gone",
+        "web:80",
+        "[::1]:80",
+        ":99999",
+        "unix:",
+        "unix:/tmp/a/",
+        "unix:/tmp/s",
+        "fd://3",
+        "localhost",
+        "10.0.0.0/8,x",
+        "*",
+        "auto",
+        "a=b",
+        "info",
+        "-",
+        "%(h)s %(q)s",
+        "a\nb",
+        "a\0b",
+    ];
+    let numbers = [0, 1, 5, 1025, 1_000_000_000_000, i64::MAX];
+    let text = |text: &&str| Value::Text((*text).to_owned());
+    let lists = texts.iter().map(|item| Value::List(vec![text(item)]));
+    let map = Value::Map(vec![("X-A".to_owned(), Value::Text("b".to_owned()))]);
+    let others = [Value::None, Value::Bool(true), Value::Bool(false), map];
+    let all = texts.iter().map(text).chain(lists).chain(others);
+    all.chain(numbers.map(Value::Int)).collect()
+}
+
+/// Names of files and directories: the start says that one is not there.
+const OF_FILES: &[&str] = &[
+    "wsgi_app",
+    "chdir",
+    "paste",
+    "certfile",
+    "ca_certs",
+    "config",
+    "tmp_upload_dir",
+];
+
+#[test]
+fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hello.py"), "").unwrap();
+    let host = HostFacts {
+        current_dir: dir.path().to_owned(),
+        ..HostFacts::of_this_process()
+    };
+    let sources = Sources {
+        command_line: None,
+        file: Some("gunicorn.conf.py".to_owned()),
+    };
+    let mut found = Vec::new();
+    let honoured = settings::all().filter(|setting| setting.class == Class::Honoured);
+    for name in honoured.map(|setting| setting.name) {
+        if OF_FILES.contains(&name) {
+            continue;
+        }
+        for value in values() {
+            let app = Value::Text("hello:app".to_owned());
+            let outcome = outcome(&[("wsgi_app", app), (name, value.clone())]);
+            let read = reading("a\nb\n", &outcome, &[], &sources);
+            if read.lines.iter().any(|line| line.verdict.is_fatal()) {
+                continue;
+            }
+            if let Err(problem) = crate::config::resolve::resolve(&[read.layer], None, &host) {
+                found.push(format!("{name} = {value:?}: {problem}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn times_and_numbers_beyond_the_largest_are_cut_with_a_note_or_refused() {
+    let sources = Sources {
+        command_line: None,
+        file: Some("gunicorn.conf.py".to_owned()),
+    };
+    let read = |name: &str, number: i64| {
+        let outcome = outcome(&[(name, Value::Int(number))]);
+        reading("a\n", &outcome, &[], &sources)
+    };
+    let year = read("timeout", 1_000_000_000_000);
+    assert!(value(&year, "request_timeout").starts_with("31536000 "));
+    let detail = year.lines[0].verdict.detail();
+    assert!(
+        detail.contains("a year, which is the longest time"),
+        "{detail}"
+    );
+    let most = read("max_requests", i64::MAX);
+    assert!(value(&most, "max_requests").starts_with("4294967295 "));
+    for name in ["workers", "threads"] {
+        assert!(read(name, 1025).lines[0].verdict.is_fatal(), "{name}");
     }
 }

@@ -81,7 +81,7 @@ impl Options {
         let bytes = match (around.files.read)(path, LONGEST_FILE) {
             Ok(bytes) => bytes,
             Err(problem) => {
-                let problem = Verdict::Wrong(format!("cannot read {name}: {problem}"));
+                let problem = Verdict::Wrong(format!("it cannot be read: {problem}"));
                 self.line(&source, 0, name, problem);
                 return false;
             }

@@ -1,9 +1,12 @@
 //! Addresses, proxies, and as whom the server runs.
 
+use std::path::Path;
+
 use super::processes;
 use super::scheme;
 use super::tls;
 use super::{Meaning, listed};
+use crate::config::address::ListenAddress;
 use crate::config::foreign::{Verdict, waiting};
 use crate::config::trust::Trust;
 
@@ -51,6 +54,18 @@ fn binds(meaning: &mut Meaning<'_>) {
 
 /// The address as `bind` takes it (gunicorn: util.py, `parse_address`).
 fn address(given: &str) -> Result<String, Verdict> {
+    let text = written(given)?;
+    match ListenAddress::parse(&text, Path::new("/")) {
+        Ok(_) => Ok(text),
+        Err(invalid) => {
+            let problem = format!("{} ({})", invalid.problem, invalid.remedy);
+            Err(Verdict::Wrong(problem))
+        }
+    }
+}
+
+/// The address in the form of `bind`.
+fn written(given: &str) -> Result<String, Verdict> {
     if let Some(path) = given.strip_prefix("unix:") {
         return match path.strip_prefix("//").unwrap_or(path) {
             path if path.starts_with('@') => Err(Verdict::Unsupported(
@@ -234,8 +249,8 @@ fn limits(meaning: &mut Meaning<'_>) {
                 at,
                 "connections of clients stay open: `keepalive_timeout` is their time",
             ),
-            _ => {
-                meaning.set(at, "keepalive_timeout", value.texts());
+            seconds => {
+                meaning.time(at, "keepalive_timeout", seconds);
                 if processes::closes_connections(meaning) {
                     meaning.note(at, "sync workers of gunicorn close each connection");
                 }

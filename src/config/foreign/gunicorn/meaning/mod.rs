@@ -16,7 +16,7 @@ use super::settings::Kind;
 use super::value::Value;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::drafting::{self, Draft};
-use crate::config::foreign::{Line, Reading, Surroundings, Verdict, secrets};
+use crate::config::foreign::{Line, Reading, Surroundings, Verdict, bounds, secrets};
 
 /// The meaning of the settings.
 pub fn of(settings: Settings, around: &Surroundings<'_>) -> Reading {
@@ -149,6 +149,15 @@ impl Meaning<'_> {
         let item = &self.items[at];
         let verdict = self.draft.set(&item.place, &item.text, name, values);
         self.say(at, verdict);
+    }
+
+    /// A time in seconds.
+    fn time(&mut self, at: usize, name: &str, seconds: i64) {
+        let (seconds, note) = bounds::seconds(seconds);
+        self.set(at, name, vec![seconds]);
+        if let Some(note) = note {
+            self.note(at, note);
+        }
     }
 
     fn append(&mut self, at: usize, name: &str, values: &[String]) {

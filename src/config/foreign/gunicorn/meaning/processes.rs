@@ -1,8 +1,8 @@
 //! Workers, threads, and the limits of both.
 
 use super::Meaning;
-use crate::config::foreign::Verdict;
 use crate::config::foreign::gunicorn::value::Value;
+use crate::config::foreign::{Verdict, bounds};
 
 /// The way in which workers of gunicorn serve.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     if let Some((at, value)) = meaning.given("max_requests") {
         match value.number() {
             0 => meaning.already(at, "workers are not replaced by their number of requests"),
-            number => meaning.set(at, "max_requests", vec![number.to_string()]),
+            number => meaning.set(at, "max_requests", vec![bounds::number(number)]),
         }
     }
     if let Some((at, _)) = meaning.given("max_requests_jitter") {
@@ -32,7 +32,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     if let Some((at, value)) = meaning.given("graceful_timeout") {
         match value.number() {
             0 => meaning.no_effect(at, "no time"),
-            seconds => meaning.set(at, "graceful_timeout", vec![seconds.to_string()]),
+            seconds => meaning.time(at, "graceful_timeout", seconds),
         }
     }
 }
@@ -42,7 +42,7 @@ fn workers(meaning: &mut Meaning<'_>) {
         Some((at, Value::Int(0))) => {
             meaning.say(at, Verdict::Wrong("no worker would run".to_owned()));
         }
-        Some((at, value)) => meaning.set(at, "workers", value.texts()),
+        Some((at, value)) => count(meaning, at, "workers", value.number()),
         None if meaning
             .around
             .environment
@@ -53,6 +53,14 @@ fn workers(meaning: &mut Meaning<'_>) {
             &["1"],
             "gunicorn runs one worker without `workers`",
         ),
+    }
+}
+
+/// A number of workers or threads.
+fn count(meaning: &mut Meaning<'_>, at: usize, setting: &str, number: i64) {
+    match bounds::count(number) {
+        Ok(number) => meaning.set(at, setting, vec![number]),
+        Err(verdict) => meaning.say(at, verdict),
     }
 }
 
@@ -140,7 +148,7 @@ fn advice(name: &str) -> String {
 fn threads(meaning: &mut Meaning<'_>, model: Model) {
     match meaning.given("threads") {
         Some((at, value)) => {
-            meaning.set(at, "threads", vec![value.number().max(1).to_string()]);
+            count(meaning, at, "threads", value.number().max(1));
         }
         None if model == Model::Other => {}
         None => meaning.imply(
@@ -164,7 +172,7 @@ fn deadline(meaning: &mut Meaning<'_>, model: Model) {
     let given = meaning.given("timeout");
     if model == Model::Sync {
         match given {
-            Some((at, value)) => meaning.set(at, "request_timeout", value.texts()),
+            Some((at, value)) => meaning.time(at, "request_timeout", value.number()),
             None => meaning.imply(
                 "request_timeout",
                 &["30"],

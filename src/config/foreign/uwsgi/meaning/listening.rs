@@ -1,6 +1,7 @@
 //! Addresses, and as whom the server runs.
 
 use super::addresses::{address, bound};
+use super::processes::time;
 use super::{Meaning, has_number, tls};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::uwsgi::options;
@@ -203,10 +204,9 @@ fn pauses(meaning: &mut Meaning<'_>) {
         meaning.no_effect(at, &why);
     }
     let note = "the pauses of a client; `request_timeout` limits the application";
-    let seconds = seconds.to_string();
-    match &*meaning.items[shorter].key {
-        "http-timeout" => meaning.honour_with_note(shorter, "body_timeout", vec![seconds], note),
-        _ => meaning.honour(shorter, "body_timeout", vec![seconds]),
+    time(meaning, shorter, "body_timeout", seconds);
+    if meaning.items[shorter].key == "http-timeout" {
+        meaning.note(shorter, note);
     }
 }
 
@@ -245,7 +245,7 @@ fn limits(meaning: &mut Meaning<'_>) {
                 let so = "connections of clients stay open".to_owned();
                 meaning.say(at, Verdict::AlreadySo(so));
             }
-            _ => meaning.honour(at, "keepalive_timeout", vec![seconds.to_string()]),
+            _ => time(meaning, at, "keepalive_timeout", seconds),
         }
     }
     let sending = [

@@ -3,14 +3,9 @@
 use std::path::Path;
 
 use super::Meaning;
-use crate::config::foreign::shell::VARIABLES;
 use crate::config::foreign::uwsgi::numbers::{atoi, flag};
-use crate::config::foreign::{Verdict, waiting};
+use crate::config::foreign::{Verdict, bounds, waiting};
 
-/// Most workers, and threads of one, that pyserve takes.
-const MOST: i64 = 1024;
-/// Longest time that it takes, in seconds.
-const A_YEAR: i64 = 365 * 86_400;
 /// Least address space that it takes for a worker, in megabytes.
 const SMALLEST_ADDRESS_SPACE: i64 = 64;
 
@@ -61,7 +56,10 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
                 );
                 meaning.say(at, Verdict::Wrong(problem));
             }
-            _ => meaning.honour(at, "limit_as", vec![format!("{megabytes}M")]),
+            _ => {
+                let most = bounds::number(megabytes);
+                meaning.honour(at, "limit_as", vec![format!("{most}M")]);
+            }
         }
     }
     let touched = [
@@ -207,24 +205,18 @@ fn octal(text: &str) -> Option<String> {
 
 /// A number of workers or threads.
 fn count(meaning: &mut Meaning<'_>, at: usize, setting: &str, number: i64) {
-    let is_variable = usize::try_from(number).is_ok_and(|number| VARIABLES.contains(&number));
-    match number > MOST && !is_variable {
-        true => {
-            let problem = format!("too many (give at most {MOST})");
-            meaning.say(at, Verdict::Wrong(problem));
-        }
-        false => meaning.honour(at, setting, vec![number.to_string()]),
+    match bounds::count(number) {
+        Ok(number) => meaning.honour(at, setting, vec![number]),
+        Err(verdict) => meaning.say(at, verdict),
     }
 }
 
 /// A time in seconds, of a setting that takes no longer one than a year.
-fn time(meaning: &mut Meaning<'_>, at: usize, setting: &str, seconds: i64) {
-    match seconds > A_YEAR {
-        true => {
-            let note = "a year, which is the longest time";
-            meaning.honour_with_note(at, setting, vec![A_YEAR.to_string()], note);
-        }
-        false => meaning.honour(at, setting, vec![seconds.to_string()]),
+pub(super) fn time(meaning: &mut Meaning<'_>, at: usize, setting: &str, seconds: i64) {
+    let (seconds, note) = bounds::seconds(seconds);
+    meaning.honour(at, setting, vec![seconds]);
+    if let Some(note) = note {
+        meaning.note(at, note);
     }
 }
 
@@ -273,7 +265,7 @@ fn recycling(meaning: &mut Meaning<'_>) {
                 time(meaning, at, setting, seconds)
             }
             Some(number) => {
-                let most = number.min(i64::from(u32::MAX));
+                let most = bounds::number(number);
                 meaning.honour(at, setting, vec![format!("{most}{unit}")]);
             }
         }
