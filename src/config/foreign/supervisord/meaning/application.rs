@@ -258,7 +258,7 @@ impl Meaning<'_> {
             let own = self.draft.layer.entry(name)?;
             let entry = site.entry(name)?;
             let why = format!("nginx, which clients meet, sets {name} ({})", entry.origin);
-            (own.values != entry.values).then(|| match name {
+            (own.values != entry.values).then_some(match name {
                 "bind" => Verdict::NoEffect(why),
                 // The stricter of two limits counts where there are two servers.
                 _ => Verdict::Differs(why),
