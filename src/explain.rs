@@ -51,8 +51,13 @@ const WRITTEN: &str = "pyserve.toml";
 /// Explains everything that the arguments name; the exit code is that of the worst line.
 pub fn run(request: &Request) -> ExitCode {
     let host = HostFacts::of_this_process();
+    let (subjects, mut code) = subjects_of(request, &host);
     let roots = stand_in::roots(&request.subjects, &host.current_dir);
-    let stand_in = |path: &Path| stand_in::of(path, &roots);
+    let placements = image::placements(&subjects, &host.current_dir);
+    let stand_in = |path: &Path| {
+        let copied = image::stand_in(path, &placements, &host.current_dir);
+        copied.or_else(|| stand_in::of(path, &roots))
+    };
     let read = |path: &Path, most: usize| {
         let found = stand_in(path);
         (foreign::Files::OF_THIS_MACHINE.read)(found.as_deref().unwrap_or(path), most)
@@ -73,17 +78,6 @@ pub fn run(request: &Request) -> ExitCode {
         host: &host,
         chosen: &[request.flags.clone(), variables],
     };
-    let mut code = 0;
-    let mut subjects = Vec::new();
-    for argument in &request.subjects {
-        match subjects::find(argument, &host.current_dir) {
-            Ok(found) => subjects.extend(found),
-            Err(problem) => {
-                say(&format!("pyserve: {problem}"));
-                code = UNREADABLE;
-            }
-        }
-    }
     let found = whole::without_parts(explained(subjects, &context), &context);
     let whole = whole::of(&found);
     let worst = found.iter().map(|(_, found)| found.reading.exit_code());
@@ -112,6 +106,22 @@ pub fn run(request: &Request) -> ExitCode {
         }
     }
     ExitCode::from(code)
+}
+
+/// Everything that the arguments name, and the exit code so far.
+fn subjects_of(request: &Request, host: &HostFacts) -> (Vec<Subject>, u8) {
+    let mut code = 0;
+    let mut subjects = Vec::new();
+    for argument in &request.subjects {
+        match subjects::find(argument, &host.current_dir) {
+            Ok(found) => subjects.extend(found),
+            Err(problem) => {
+                say(&format!("pyserve: {problem}"));
+                code = UNREADABLE;
+            }
+        }
+    }
+    (subjects, code)
 }
 
 /// The files of servers in a directory, by their names below it, with the names of these servers.

@@ -18,6 +18,7 @@ mod server_files;
 mod site;
 mod tiangolo;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::base::is_too_old;
@@ -101,7 +102,7 @@ pub fn explain(
         return report.explained;
     }
     let placement = match file {
-        ImageFile::Dockerfile => placement_of(name, text, all, around),
+        ImageFile::Dockerfile => placement_of(name, text, all, around.current_dir),
         _ => covering(name, all, around).unwrap_or_default(),
     };
     let mut conversion = Conversion::new(all, read, &placement, around);
@@ -142,23 +143,52 @@ pub fn layers(subject: &Subject, all: &[Subject], around: &Context<'_>) -> Vec<L
 }
 
 /// Tells whether a file of this name, as the arguments have it, is there.
-fn exists<'a>(around: &'a Context<'_>) -> impl Fn(&str) -> bool + 'a {
-    |name| kind(name, around).is_some()
+fn exists(current: &Path) -> impl Fn(&str) -> bool {
+    |name| kind(name, current).is_some()
 }
 
 /// The kind of a file of this name, as the arguments have it. No other file stands for it.
-fn kind(name: &str, around: &Context<'_>) -> Option<FileKind> {
-    let path = around.current_dir.join(native::path(name));
+fn kind(name: &str, current: &Path) -> Option<FileKind> {
+    let path = current.join(native::path(name));
     (Files::OF_THIS_MACHINE.kind)(&path)
 }
 
 /// The placement in the image of a Dockerfile: a Compose file may say from which directory it is built.
-fn placement_of(name: &str, text: &str, all: &[Subject], around: &Context<'_>) -> Placement {
-    let placement = Placement::of(name, text, &exists(around));
+fn placement_of(name: &str, text: &str, all: &[Subject], current: &Path) -> Placement {
+    let placement = Placement::of(name, text, &exists(current));
     match compose::context_of(name, all) {
         Some(directory) => placement.in_context(directory),
         None => placement,
     }
+}
+
+/// The places of files in the images of all Dockerfiles.
+pub fn placements(all: &[Subject], current: &Path) -> Vec<Placement> {
+    let files = all.iter().filter_map(|subject| match &subject.kind {
+        Kind::Image(ImageFile::Dockerfile, text) => Some((&*subject.name, &**text)),
+        _ => None,
+    });
+    files
+        .map(|(name, text)| placement_of(name, text, all, current))
+        .collect()
+}
+
+/// The file of this machine that a copy puts at an absolute path of the image; `None` if the path is there, or the
+/// images have several files at it.
+pub fn stand_in(path: &Path, placements: &[Placement], current: &Path) -> Option<PathBuf> {
+    if !path.is_absolute() || path.exists() {
+        return None;
+    }
+    let name = native::text(path.as_os_str());
+    let found = placements.iter().filter_map(|placement| {
+        let sources = placement.sources_of(&name);
+        let mut files = sources.iter().map(|name| current.join(native::path(name)));
+        files.find(|file| file.is_file())
+    });
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    found.dedup();
+    found.pop().filter(|_| found.is_empty())
 }
 
 /// The placement in the image into whose build a file comes: of its directory, or of one above.
@@ -168,7 +198,8 @@ pub fn covering(name: &str, all: &[Subject], around: &Context<'_>) -> Option<Pla
         _ => None,
     });
     let base = name.rsplit('/').next().unwrap_or(name);
-    let placed = files.map(|(file, text)| (placement_of(file, text, all, around), text));
+    let placed =
+        files.map(|(file, text)| (placement_of(file, text, all, around.current_dir), text));
     let covering = placed.filter(|(placement, _)| name.starts_with(placement.directory()));
     // Of several in one directory, one that names the file.
     let best =

@@ -9,6 +9,7 @@ use crate::config::{native, settings};
 use crate::explain::image::Explained;
 use crate::explain::image::doubts::{self, Doubt};
 use crate::explain::image::placement::Placement;
+use crate::explain::image::server_files::{is_included, is_main_of_supervisord};
 use crate::explain::image::site::Site;
 use crate::explain::readers::{self, Context, Reader, Source};
 use crate::explain::subject::{ImageFile, Kind, Subject};
@@ -115,7 +116,7 @@ impl<'a> Conversion<'a> {
         let sources = self.placement.sources_of(path);
         let mut kinds = sources
             .iter()
-            .filter_map(|name| super::kind(name, self.around));
+            .filter_map(|name| super::kind(name, self.around.current_dir));
         kinds.any(is_such)
     }
 
@@ -333,7 +334,7 @@ impl<'a> Conversion<'a> {
     fn own_file(&self) -> Option<String> {
         const NAME: &str = "gunicorn.conf.py";
         let name = format!("{}{NAME}", self.placement.directory());
-        let is_file = super::kind(&name, self.around).is_some_and(|kind| kind.is_file);
+        let is_file = super::kind(&name, self.around.current_dir).is_some_and(|kind| kind.is_file);
         is_file.then(|| NAME.to_owned())
     }
 
@@ -469,6 +470,10 @@ impl<'a> Conversion<'a> {
             (reader.flag == "--supervisord" && is_placed).then_some(path)
         });
         if let Some(path) = named.or(own) {
+            let path = match self.of_package(&path) {
+                Ok(found) => found.unwrap_or(path),
+                Err(advice) => return Became::Unsupported(advice),
+            };
             return match self.lacks_site() {
                 true => Became::Unsupported(format!(
                     "no file of nginx is copied to a place where pyserve looks for sites: COPY the site to /etc/nginx/conf.d/, and start `pyserve --supervisord {path}`"
@@ -490,6 +495,29 @@ impl<'a> Conversion<'a> {
                     .to_owned(),
             ),
             false => Became::Pyserve(words),
+        }
+    }
+
+    /// The one file that takes the place of a main file which no copy brings, but the package of supervisord, whose
+    /// work is not needed; `None` for any other file.
+    fn of_package(&self, main: &str) -> Result<Option<String>, String> {
+        let is_brought = self.names(main) || self.has(main, |kind| kind.is_file);
+        if !self.placement.is_known || is_brought || !is_main_of_supervisord(main) {
+            return Ok(None);
+        }
+        let known = self.files.iter();
+        let known = known.filter_map(|(reader, _, path)| {
+            path.clone().filter(|_| reader.flag == "--supervisord")
+        });
+        let mut included: Vec<_> = self.placement.named().chain(known).collect();
+        included.retain(|path| is_included(path, main));
+        included.sort();
+        included.dedup();
+        match included.len() {
+            1 => Ok(included.pop()),
+            count => Err(format!(
+                "no COPY line brings {main}, that of the package supervisor is left out, and {count} files are copied to where it includes them: COPY one file with all programs, and start `pyserve --supervisord FILE`"
+            )),
         }
     }
 

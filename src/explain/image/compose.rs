@@ -143,7 +143,7 @@ pub fn explain(
     }
     for service in &services {
         let placement = match service.dockerfile {
-            Some((name, text)) => super::placement_of(name, text, subjects, around),
+            Some((name, text)) => super::placement_of(name, text, subjects, around.current_dir),
             None => Placement::of_unknown_image(),
         };
         let mut conversion = Conversion::new(subjects, read, &placement, around);

@@ -108,10 +108,17 @@ impl Placement {
 
     /// True if a copy names this path, so that it is there, whatever its source.
     pub fn names(&self, path: &str) -> bool {
-        let mut copies = self.copies.iter();
-        copies.any(|(source, target)| {
+        self.named().any(|named| named == path)
+    }
+
+    /// The paths that copies name: of the file, or of a file of the source's name in the directory.
+    pub fn named(&self) -> impl Iterator<Item = String> {
+        self.copies.iter().map(|(source, target)| {
             let base = source.rsplit('/').next().unwrap_or(source);
-            target == path || target.ends_with('/') && format!("{target}{base}") == path
+            match target.ends_with('/') {
+                true => format!("{target}{base}"),
+                false => target.clone(),
+            }
         })
     }
 

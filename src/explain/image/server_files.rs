@@ -46,3 +46,46 @@ pub fn is_about_servers(words: &[String], is_read: &dyn Fn(&str) -> bool) -> boo
     };
     OF_FILES.contains(&program.as_str()) && paths.iter().any(is_of_server) && all && is_harmless
 }
+
+/// Main files that packages of supervisord bring, with the directory and the ending of the files that they include.
+const MAINS: &[(&str, &str, &str)] = &[
+    (
+        "/etc/supervisor/supervisord.conf",
+        "/etc/supervisor/conf.d/",
+        ".conf",
+    ),
+    ("/etc/supervisord.conf", "/etc/supervisord.d/", ".ini"),
+    ("/etc/supervisord.conf", "/etc/supervisor.d/", ".ini"),
+];
+
+/// True for a main file that a package of supervisord brings.
+pub fn is_main_of_supervisord(path: &str) -> bool {
+    MAINS.iter().any(|(main, ..)| *main == path)
+}
+
+/// True if such a main file includes this one.
+pub fn is_included(path: &str, main: &str) -> bool {
+    MAINS.iter().any(|(own, directory, ending)| {
+        let inside = path.strip_prefix(directory).unwrap_or("/");
+        *own == main && !inside.contains('/') && inside.ends_with(ending)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn main_files_of_packages_include_those_of_their_directory() {
+        let check = |path: &str, main: &str, expected: bool| {
+            assert_eq!(is_included(path, main), expected, "{path} of {main}");
+        };
+        let debian = "/etc/supervisor/supervisord.conf";
+        check("/etc/supervisor/conf.d/app.conf", debian, true);
+        check("/etc/supervisor/conf.d/app.ini", debian, false);
+        check("/etc/supervisor/conf.d/sub/app.conf", debian, false);
+        check("/etc/supervisor/app.conf", debian, false);
+        check("/etc/supervisord.d/app.ini", "/etc/supervisord.conf", true);
+        check("/etc/supervisord.d/app.ini", debian, false);
+    }
+}

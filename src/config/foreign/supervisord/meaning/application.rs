@@ -86,6 +86,9 @@ impl Meaning<'_> {
             server => format!("pyserve itself, with these options of {}", server.name()),
         };
         self.say(Some(at), Verdict::Honoured(text));
+        if !is_app {
+            self.yield_to_site(&reading.layer);
+        }
         self.lines_of_servers
             .extend(reading.lines.into_iter().map(|line| match line.place.line {
                 // A word of the command.
@@ -99,7 +102,10 @@ impl Meaning<'_> {
         let has_own = |name: &str| reading.layer.entry(name).is_some();
         let names_interpreter = has_own("venv") || has_own("python");
         let names_directory = has_own("chdir");
-        self.merge(reading.layer);
+        match is_app {
+            true => self.merge(reading.layer),
+            false => self.merge_site(reading.layer),
+        }
         if is_app {
             let environment = environment.filter(|_| !names_interpreter);
             self.place_of_application(
@@ -235,5 +241,40 @@ impl Meaning<'_> {
     fn merge(&mut self, layer: Layer) {
         self.secrets.extend(layer.secrets.iter().cloned());
         self.draft.layer.add(layer);
+    }
+
+    /// Takes the settings of a site, which override those of the application behind it, as nginx is what clients
+    /// meet.
+    fn merge_site(&mut self, site: Layer) {
+        let application = std::mem::replace(&mut self.draft.layer, site.clone());
+        self.merge(application);
+        self.secrets.extend(site.secrets);
+    }
+
+    /// Says of the lines of the application that a site sets the same.
+    fn yield_to_site(&mut self, site: &Layer) {
+        let verdict_of = |text: &str| {
+            let name = text.split_once(" = ").map(|(name, _)| name)?;
+            let own = self.draft.layer.entry(name)?;
+            let entry = site.entry(name)?;
+            let why = format!("nginx, which clients meet, sets {name} ({})", entry.origin);
+            (own.values != entry.values).then_some(match name {
+                "bind" => Verdict::NoEffect(why),
+                // The stricter of two limits counts where there are two servers.
+                _ => Verdict::Differs(why),
+            })
+        };
+        let lines = self.lines_of_servers.iter_mut();
+        let lines = lines.map(|line| &mut line.verdict);
+        let own = self.verdicts.iter_mut().flatten();
+        for verdict in lines.chain(own) {
+            if let Verdict::Honoured(text) = verdict
+                && let Some(yielded) = verdict_of(text)
+            {
+                *verdict = yielded;
+            }
+        }
+        let implied = &mut self.draft.implied;
+        implied.retain(|(text, _)| verdict_of(text).is_none());
     }
 }
