@@ -36,32 +36,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     address_space(meaning);
     patience(meaning);
     queue(meaning);
-    if let Some(at) = meaning.last(&["umask"]) {
-        match octal(meaning.value(at)) {
-            Some(mask) => meaning.honour(at, "umask", vec![mask]),
-            None => {
-                let problem = "not a mask: uWSGI takes it for 000, with which every user may write new files (give octal digits, such as 022)";
-                meaning.say(at, Verdict::Wrong(problem.to_owned()));
-            }
-        }
-    }
-    if let Some(at) = meaning.last(&["limit-as"])
-        && let Some(megabytes) = meaning.number(at)
-    {
-        match megabytes {
-            0 => meaning.say(at, Verdict::AlreadySo("no limit".to_owned())),
-            ..SMALLEST_ADDRESS_SPACE => {
-                let problem = format!(
-                    "too small for an interpreter (give at least {SMALLEST_ADDRESS_SPACE}, in megabytes)"
-                );
-                meaning.say(at, Verdict::Wrong(problem));
-            }
-            _ => {
-                let most = bounds::number(megabytes);
-                meaning.honour(at, "limit_as", vec![format!("{most}M")]);
-            }
-        }
-    }
+    mask_and_limit(meaning);
     let touched = [
         "touch-reload",
         "touch-workers-reload",
@@ -189,6 +164,36 @@ fn workers(meaning: &mut Meaning<'_>) {
             _ => "the number of workers is fixed",
         };
         meaning.no_effect(at, why);
+    }
+}
+
+/// The mask for new files, and the limit on the address space.
+fn mask_and_limit(meaning: &mut Meaning<'_>) {
+    if let Some(at) = meaning.last(&["umask"]) {
+        match octal(meaning.value(at)) {
+            Some(mask) => meaning.honour(at, "umask", vec![mask]),
+            None => {
+                let problem = "not a mask: uWSGI takes it for 000, with which every user may write new files (give octal digits, such as 022)";
+                meaning.say(at, Verdict::Wrong(problem.to_owned()));
+            }
+        }
+    }
+    if let Some(at) = meaning.last(&["limit-as"])
+        && let Some(megabytes) = meaning.number(at)
+    {
+        match megabytes {
+            0 => meaning.say(at, Verdict::AlreadySo("no limit".to_owned())),
+            ..SMALLEST_ADDRESS_SPACE => {
+                let problem = format!(
+                    "too small for an interpreter (give at least {SMALLEST_ADDRESS_SPACE}, in megabytes)"
+                );
+                meaning.say(at, Verdict::Wrong(problem));
+            }
+            _ => {
+                let most = bounds::number(megabytes);
+                meaning.honour(at, "limit_as", vec![format!("{most}M")]);
+            }
+        }
     }
 }
 
