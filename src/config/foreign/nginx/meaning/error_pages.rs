@@ -76,7 +76,8 @@ fn difference(
         }
         all
     };
-    if types::has_replacing(meaning, at) != types::has_replacing(meaning, block) {
+    let is_file = !meaning.has(block, |name| name == "return");
+    if is_file && types::has_replacing(meaning, at) != types::has_replacing(meaning, block) {
         return Some("with the type that files have where the error is, and not where the page is");
     }
     (fields(at) != fields(block)).then_some(

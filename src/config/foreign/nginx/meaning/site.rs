@@ -512,29 +512,18 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
                 meaning.arg(found, 0),
                 "$binary_remote_addr" | "$remote_addr"
             );
-            let value = match name {
-                "limit_req" => {
-                    let args = meaning.args(found);
-                    let rate = args.iter().find_map(|arg| arg.strip_prefix("rate="));
-                    // nginx's own rate is one in a second.
-                    Some(rate_of(rate.unwrap_or("1r/s")).unwrap_or_default())
-                }
-                _ => Some(meaning.arg(at, 1).to_owned()),
-            };
-            let given = value.as_deref().unwrap_or_default();
-            if let Some(fault) = fault_of_limit(name, given).filter(|_| is_by_address) {
+            let value = value_of_limit(meaning, name, (at, found));
+            if let Some(fault) = fault_of_limit(name, &value).filter(|_| is_by_address) {
                 let line = if name == "limit_req" { found } else { at };
                 meaning.say(line, Verdict::Wrong(fault.to_owned()));
                 continue;
             }
             let is_first = meaning.layer.entry(setting).is_none();
             match value {
-                Some(value)
-                    if is_by_address && is_first && !in_location && (!in_server || is_alone) =>
-                {
+                value if is_by_address && is_first && !in_location && (!in_server || is_alone) => {
                     limit(meaning, (at, found), setting, value);
                 }
-                Some(value) if is_by_address => {
+                value if is_by_address => {
                     let text = format!(
                         "limits are for all paths together: {setting} = {value:?} would be for the whole site, so have the application limit these requests"
                     );
@@ -554,6 +543,17 @@ fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
 
 /// The most requests of a burst.
 const LONGEST_BURST: u32 = 10_000_000;
+
+/// The value of the `limit_req` or `limit_conn` at `at`, by the zone at `found`.
+fn value_of_limit(meaning: &Meaning<'_>, name: &str, (at, found): (usize, usize)) -> String {
+    if name != "limit_req" {
+        return meaning.arg(at, 1).to_owned();
+    }
+    let args = meaning.args(found);
+    let rate = args.iter().find_map(|arg| arg.strip_prefix("rate="));
+    // nginx's own rate is one in a second.
+    rate_of(rate.unwrap_or("1r/s")).unwrap_or_default()
+}
 
 /// The rate of `5r/s`, as the setting takes it; `None` for one that nginx refuses.
 fn rate_of(text: &str) -> Option<String> {
