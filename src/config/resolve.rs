@@ -338,6 +338,11 @@ impl Resolver<'_> {
                 let known = self.layers.iter().flat_map(|layer| &layer.secrets);
                 secrets::hidden(&value, known)
             }
+            // Its fields are named: what foreign lines hide is not shown here.
+            "header" => {
+                let known = self.layers.iter().flat_map(|layer| &layer.secrets);
+                secrets::without_known(&value, known)
+            }
             _ => value,
         };
         self.shown.insert(name, (value, origin));

@@ -30,13 +30,23 @@ pub fn is_secret(given: &str) -> bool {
 /// Words that end in PASS and mean no password.
 const NO_PASSWORDS: &[&str] = &["BYPASS", "COMPASS"];
 /// Words that mean a secret at the end of a variable's name: `BASIC_AUTH`.
-const LAST_WORDS: &[&str] = &["AUTH", "COOKIE", "PRIVATE", "SIGNATURE"];
+const LAST_WORDS: &[&str] = &[
+    "AUTH",
+    "COOKIE",
+    "FERNET",
+    "JWT",
+    "PRIVATE",
+    "SIGNATURE",
+    "SIGNING",
+    "SK",
+];
 
 /// Words that mean a secret only if they stand alone: `KEY` does, `KEYBOARD` does not.
 const WORDS: &[&str] = &[
     "KEY",
     "PASS",
     "PWD",
+    "PW",
     "DSN",
     "SALT",
     "PAT",
@@ -56,6 +66,8 @@ const LONG_WORDS: &[&str] = &[
     "SECRETKEY",
     "PRIVATEKEY",
     "ACCESSKEY",
+    // Of Azure's connections.
+    "ACCOUNTKEY",
 ];
 
 /// The value of `name` for people.
@@ -245,7 +257,7 @@ fn quoted_name(word: &str) -> Option<&str> {
                 .and_then(|name| name.rsplit_once('['));
             match index {
                 Some((_, name)) => name,
-                None if name.len() < word.len() => name.trim_start_matches(['{', '(']),
+                None if name.len() < word.len() => name.rsplit(['{', '(']).next().unwrap_or(name),
                 None => return None,
             }
         }
@@ -263,7 +275,9 @@ fn secret_begins(word: &str) -> Option<usize> {
         .map(|(at, mark)| (at + 1, mark))
         .find_map(|(end, mark)| {
             let before = &word[..end - 1];
-            let name = before.rsplit(['=', ',', '{', '[', '(', '?', '&']).next();
+            let name = before
+                .rsplit(['=', ',', ';', '{', '[', '(', '?', '&'])
+                .next();
             let name = name.unwrap_or(before);
             // `os.environ.setdefault("SECRET_KEY","x")`.
             let is_call = before.ends_with(&format!("({name}")) && name.ends_with(['"', '\'']);
@@ -354,6 +368,20 @@ mod tests {
         check("SENTRY_DSN=https://abc@sentry.io/1", "SENTRY_DSN=***");
         check("processes = 4", "processes = 4");
         check("keyboard = x", "keyboard = x");
+        check("set-ph = pw=abc", "set-ph = pw=***");
+        check("LABEL pw=abc", "LABEL pw=***");
+        check("set $pw \"abc\"", "set $pw ***");
+        check("env = STRIPE_SK=abc", "env = STRIPE_SK=***");
+        check("env = FERNET=abc==", "env = FERNET=***");
+        check("env = JWT_SIGNING=abc", "env = JWT_SIGNING=***");
+        check("env = JWT_ALGORITHM=HS256", "env = JWT_ALGORITHM=HS256");
+        check("auth_basic \"Restricted\"", "auth_basic \"Restricted\"");
+        check("AUTH_USER_MODEL=a.User", "AUTH_USER_MODEL=a.User");
+        check("auth_jwt \"realm\"", "auth_jwt \"realm\"");
+        check(
+            "env = AZ=AccountName=a;AccountKey=abc;EndpointSuffix=x",
+            "env = AZ=AccountName=a;AccountKey=***",
+        );
         check(
             "module = site.wsgi:application",
             "module = site.wsgi:application",
@@ -390,6 +418,10 @@ mod tests {
         check("curl --user=admin:abc", "curl --user=admin:***");
         check("echo \"root:abc\" | chpasswd", "echo \"root:*** | chpasswd");
         check("{\"password\": \"abc\"}", "{\"password\": ***");
+        check(
+            "os.environ.update({\"API_KEY\": \"abc\"})",
+            "os.environ.update({\"API_KEY\": ***",
+        );
         check(
             "a certificate and a key, as in",
             "a certificate and a key, as in",

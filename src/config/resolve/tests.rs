@@ -720,3 +720,13 @@ fn an_archive_of_modules_only_needs_to_be_read() {
     );
     reach::check(&resolved.config.apps[0]).unwrap();
 }
+
+#[test]
+fn a_header_that_explain_masks_is_masked_among_the_settings() {
+    let ini =
+        "[uwsgi]\nmodule = hello:app\nadd-header = X-Api-Token: abcdef\nadd-header = X-A: b\n";
+    let setup = Setup::new(&[("hello.py", ""), ("uwsgi.ini", ini)]);
+    let shown = setup.shown(&["--ini", "uwsgi.ini"], "header");
+    assert!(shown.contains("X-Api-Token: ***"), "{shown}");
+    assert!(shown.contains("X-A: b"), "{shown}");
+}

@@ -471,6 +471,7 @@ fn shown(text: &str) -> String {
         "cookie",
         "proxy-authorization",
         "x-api-key",
+        "x-auth",
     ]
     .iter()
     .any(|telling| {

@@ -612,6 +612,8 @@ fn request_header(
     let is_credential = ["authorization", "cookie", "proxy-authorization"]
         .iter()
         .any(|telling| name.eq_ignore_ascii_case(telling));
+    let is_credential =
+        is_credential || name.eq_ignore_ascii_case("x-auth") && !value.contains('{');
     if !value.is_empty() && (is_credential || secrets::is_secret(name)) {
         meaning.layer.secrets.push(value.to_owned());
         let shown = format!("set {name}: {}", secrets::HIDDEN);

@@ -7,6 +7,7 @@ mod addresses;
 mod application;
 mod commands;
 mod companions;
+mod credentials;
 mod fallback;
 mod files;
 mod listening;
@@ -78,7 +79,11 @@ fn secrets_of(item: &Item) -> Vec<String> {
         ("pyargv", _) => secrets::behind_names(value),
         (key, _) if secrets::is_secret(key) => vec![value.to_owned()],
         (key, _) if key.starts_with("route") => routes::password(value).into_iter().collect(),
-        _ => Vec::new(),
+        ("add-header", _) => match value.split_once(':') {
+            Some((name, value)) if secrets::is_secret(name.trim()) => vec![value.trim().to_owned()],
+            _ => Vec::new(),
+        },
+        (key, _) => credentials::of_option(key, value),
     }
 }
 
