@@ -122,7 +122,7 @@ fn applications_and_servers_get_requests_with_the_fields_of_their_location() {
         [[location]]
         prefix = "/web"
         upstream = "http://{}"
-        request_header = ["set X-Script-Name: /web", "remove X-Own"]
+        request_header = ["set X-Script-Name: /web", "remove X-Own", "X-Forwarded-Proto: https", "X-Forwarded-Port: 443"]
         "#,
         backend.address()
     );
@@ -143,11 +143,16 @@ fn applications_and_servers_get_requests_with_the_fields_of_their_location() {
     let sent = ask("/web/x").to_lowercase();
     assert!(sent.contains("x-script-name: /web\r\n"), "{sent}");
     assert!(sent.contains("cookie: c=1\r\n"), "{sent}");
+    for (name, value) in [("proto", "https"), ("port", "443")] {
+        let name = format!("x-forwarded-{name}: ");
+        assert_eq!(sent.matches(&name).count(), 1, "{sent}");
+        assert!(sent.contains(&format!("{name}{value}\r\n")), "{sent}");
+    }
     assert!(
         !sent.contains("/forged") && !sent.contains("x-own"),
         "{sent}"
     );
-    for wrong in ["Host: x", "X-Forwarded-Proto: https", "X_A: b", "X:"] {
+    for wrong in ["Host: x", "add X-Forwarded-Proto: https", "X_A: b", "X:"] {
         let toml = format!(
             "[[location]]\nprefix = '/a'\nupstream = 'http://127.0.0.1:1'\nrequest_header = '{wrong}'\n"
         );
