@@ -1287,3 +1287,14 @@ fn the_path_without_a_slash_goes_to_the_named_location_of_the_paths_around() {
     let upstream = value(found.expect("the path"), "upstream");
     assert_eq!(upstream.as_deref(), Some("http://127.0.0.1:1"));
 }
+
+#[test]
+fn keys_of_a_map_over_a_secret_are_hidden() {
+    let text =
+        "map $http_x_api_key $ok {\ndefault 0;\n\"a1b2c3d4e5\" 1;\n}\nserver { return 200 $ok; }\n";
+    let reading = reading(text, false);
+    let line = reading.lines.iter().find(|line| line.place.line == 3);
+    let line = line.expect("the entry");
+    assert!(!line.text.contains("a1b2c3"), "{}", line.text);
+    assert!(reading.lines.iter().any(|line| line.text == "default 0"));
+}

@@ -470,7 +470,7 @@ fn listing(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
         "json" => meaning.honoured(line, "listing = \"json\""),
         _ => meaning.honoured(
             line,
-            "listing = true (with a page of its own, or JSON for clients that ask for it)",
+            "listing = true (with a page of its own that is not kept, or JSON for clients that ask for it)",
         ),
     }
 }

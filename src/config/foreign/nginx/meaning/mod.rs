@@ -110,7 +110,18 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         contexts::check(&mut meaning);
     }
     rest::decide(&mut meaning);
+    meaning.layer.secrets.extend(keys_of_maps(tree));
     meaning.reading()
+}
+
+/// The values of a secret, such as the field with an API key, that a `map` knows.
+fn keys_of_maps(tree: &Tree) -> Vec<String> {
+    let items = tree.items.iter().enumerate();
+    let maps = items.filter(|(_, item)| item.name == "map" && secrets::is_secret(item.arg(0)));
+    let entries = maps.flat_map(|(at, _)| tree.children(Some(at)));
+    let keys = entries.map(|at| tree.items[at].name.trim_matches(['"', '\'']).to_owned());
+    keys.filter(|key| !["default", "hostnames", "volatile", "include"].contains(&&**key))
+        .collect()
 }
 
 /// Settings for the requests that a table is for.
@@ -433,14 +444,15 @@ impl<'a> Meaning<'a> {
     }
 
     fn reading(self) -> Reading {
+        let known = &self.layer.secrets;
         let verdicts = self.tree.items.iter().zip(self.verdicts);
         let mut lines: Vec<_> = verdicts
             .map(|(item, verdict)| Line {
                 place: place(item.source.clone(), item.line),
-                text: shown(&item.text),
+                text: secrets::without_known(&shown(&item.text), known),
                 verdict: verdict
                     .unwrap_or_else(|| Verdict::Unsupported("not known".to_owned()))
-                    .map(without_secret_of_field),
+                    .map(|text| secrets::without_known(&without_secret_of_field(text), known)),
             })
             .collect();
         if let Some(fault) = &self.tree.fault {

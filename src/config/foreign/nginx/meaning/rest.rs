@@ -1,7 +1,7 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
 use super::redirects::{self, REWRITTEN};
-use super::{Meaning, size, types};
+use super::{Meaning, size, types, uwsgi_params};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::class::Class;
 use crate::config::foreign::nginx::directives;
@@ -139,6 +139,9 @@ fn included(include: &Include, file: &str) -> Verdict {
             "media types are built in (.js is text/javascript, with nginx application/javascript)"
                 .to_owned(),
         ),
+        Include::Standard if file.ends_with("uwsgi_params") => {
+            Verdict::AlreadySo(uwsgi_params::BUILT_IN.to_owned())
+        }
         Include::Standard => {
             Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
         }

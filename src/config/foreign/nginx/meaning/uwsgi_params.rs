@@ -33,6 +33,9 @@ const STANDARD_PARAMS: &[(&str, &str)] = &[
     ("HTTPS", "$https if_not_empty"),
 ];
 
+/// The verdict of nginx's own file, with what an application can tell.
+pub const BUILT_IN: &str = "what nginx's own file says is built in (SERVER_NAME is the host that the client asks for; an application of this server has CONTENT_TYPE and CONTENT_LENGTH where a request has them, and no DOCUMENT_ROOT)";
+
 /// True for a variable with an empty text that is sent `if_not_empty`.
 pub fn is_left_out(args: &[&str]) -> bool {
     matches!(args, [_, "", "if_not_empty"])
