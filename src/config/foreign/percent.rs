@@ -1,5 +1,8 @@
 //! Names in percent signs, `%(name)s`, as Python and its log formats have them.
 
+/// The difference of lines with fields of requests from those of other servers.
+pub const QUOTES: &str = "a quote in the user agent or the referer is \\x22";
+
 /// Copies `text` to `out` up to the next `%(name)`; `%%` becomes a percent sign. Returns the name and the text
 /// behind it, without a name for a percent sign before anything else; `None` at the end of the text.
 pub fn up_to_name<'t>(text: &'t str, out: &mut String) -> Option<(Option<&'t str>, &'t str)> {

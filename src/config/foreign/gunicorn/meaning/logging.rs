@@ -3,7 +3,7 @@
 use super::Meaning;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::gunicorn::value::Value;
-use crate::config::foreign::percent::up_to_name;
+use crate::config::foreign::percent::{QUOTES, up_to_name};
 use crate::observe::access_log::pattern::Pattern;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
@@ -211,6 +211,7 @@ fn translated(given: &str) -> (String, Vec<String>) {
         match known.map(|(_, ours)| *ours) {
             Some("${uri}") => note(format!("{name} is the path as it was sent, not decoded")),
             Some("[${time_local}]") => note("times in UTC".to_owned()),
+            Some("${http_user_agent}" | "${http_referer}") => note(QUOTES.to_owned()),
             Some("${request_id}") => {
                 note("X-Request-ID has a value for every request".to_owned());
             }
@@ -309,7 +310,7 @@ mod tests {
         check(
             "{\"q\": \"%(q)s\", \"f\": \"%(f)s\", \"s\": %(s)s, \"t\": \"%(t)s\"}",
             "{\"q\": \"${args:-}\", \"f\": \"${http_referer:--}\", \"s\": ${status}, \"t\": \"[${time_local}]\"}",
-            &["times in UTC"],
+            &[QUOTES, "times in UTC"],
         );
         check("100% %(unclosed", "100% %(unclosed", &[]);
     }

@@ -217,7 +217,7 @@ fn serve(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
         if !has_index {
             text.push_str(", static_index = \"no\"");
         }
-        text.push_str(" (with nosniff, and without `static-expires` Cache-Control: max-age=60)");
+        text.push_str(OF_FILES);
     }
 }
 
@@ -237,6 +237,9 @@ fn is_below(path: &str, dir: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// The fields of files that uWSGI does not send.
+const OF_FILES: &str = " (with nosniff, and without `static-expires` Cache-Control: max-age=60)";
+
 /// A location of one path. As in uWSGI, the application answers where the file is missing.
 fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
     if path == "/" {
@@ -247,8 +250,9 @@ fn one_file(meaning: &mut Meaning<'_>, at: usize, path: &str, file: &str) {
     let table = meaning.table(at, &mut locations::all(), &given);
     meaning.draft.layer.locations.push(table);
     meaning.append(at, "static_missing", format!("{path}=app"));
-    let text =
-        format!("[[location]] path = {path:?}, file = {file:?}, static_missing = \"{path}=app\"");
+    let text = format!(
+        "[[location]] path = {path:?}, file = {file:?}, static_missing = \"{path}=app\"{OF_FILES}"
+    );
     meaning.say(at, Verdict::Honoured(text));
 }
 

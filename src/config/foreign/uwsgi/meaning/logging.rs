@@ -2,6 +2,7 @@
 
 use super::Meaning;
 use crate::config::foreign::Verdict;
+use crate::config::foreign::percent::QUOTES;
 use crate::observe::access_log::pattern::Pattern;
 
 /// Options that choose a destination.
@@ -115,6 +116,9 @@ fn format(meaning: &mut Meaning<'_>) {
     }
     if has("user") || has("var.REMOTE_USER") {
         notes.push("the user is the name in the Authorization header".to_owned());
+    }
+    if has("uagent") || has("referer") {
+        notes.push(QUOTES.to_owned());
     }
     if has("var.HTTP_X_REQUEST_ID") {
         notes.push("X-Request-ID has a value for every request".to_owned());
