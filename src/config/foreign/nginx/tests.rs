@@ -1298,3 +1298,32 @@ fn keys_of_a_map_over_a_secret_are_hidden() {
     assert!(!line.text.contains("a1b2c3"), "{}", line.text);
     assert!(reading.lines.iter().any(|line| line.text == "default 0"));
 }
+
+#[test]
+fn addresses_that_no_server_can_have_are_wrong() {
+    let check = |address: &str, server: &str, code: u8| {
+        let text = format!(
+            "upstream b {{ server {server}; }}\nserver {{ location / {{ proxy_pass http://{address}; }} }}\n"
+        );
+        assert_eq!(
+            reading(&text, false).exit_code(),
+            code,
+            "{address} {server}"
+        );
+    };
+    check("localhost:8000", "a:80", 0);
+    check("b", "a:8080", 0);
+    check("b", "unix:/run/a.sock", 0);
+    check("b", "[::1]:80", 0);
+    for wrong in [
+        "localhost:PORT",
+        "web:99999",
+        "web:0",
+        "web:80:80",
+        "web:8000x",
+        ":8000",
+    ] {
+        check(wrong, "a:80", 2);
+        check("b", wrong, 2);
+    }
+}

@@ -98,6 +98,16 @@ pub struct Reader<'a> {
     last_file: String,
 }
 
+/// Options that name files of logs, which go to standard output and standard error here.
+const LOG_FILES: &[&str] = &[
+    "logto",
+    "logto2",
+    "daemonize",
+    "daemonize2",
+    "logger",
+    "req-logger",
+];
+
 impl<'a> Reader<'a> {
     /// A reader that has read nothing.
     pub fn new(around: &'a Surroundings<'a>) -> Self {
@@ -686,6 +696,8 @@ impl<'a> Reader<'a> {
             }
             match expanded {
                 Ok(value) => self.options.items[at].value = Some(value),
+                // No such file is written here, whatever its name.
+                Err(_) if symbol == b'@' && LOG_FILES.contains(&&*self.options.items[at].key) => {}
                 Err(message) => {
                     let item = self.options.items[at].clone();
                     self.line(&item.place, &item.text, Verdict::Wrong(message));

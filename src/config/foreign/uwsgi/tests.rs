@@ -717,3 +717,15 @@ fn a_line_without_a_fatal_verdict_does_not_end_the_start() {
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+#[test]
+fn names_of_log_files_need_no_program() {
+    let date = "@(exec://date +%%Y)";
+    let check = |line: &str, code: u8| {
+        let read = of_ini(&format!("[uwsgi]\nmodule = a:b\n{line}\n"), &[]);
+        assert_eq!(read.exit_code(), code, "{line}");
+    };
+    check(&format!("logto = /var/log/uwsgi-{date}.log"), 0);
+    check(&format!("daemonize = /var/log/{date}"), 0);
+    check(&format!("chdir = /srv/{date}"), 2);
+}

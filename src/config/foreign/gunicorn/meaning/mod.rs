@@ -192,9 +192,13 @@ impl Meaning<'_> {
                     let text = item.value.text().unwrap_or_default();
                     Verdict::Read(format!("the settings of {text}"))
                 }
-                Class::Honoured if item.value == Value::None => {
+                Class::Honoured if item.value == Value::None && item.setting.default.is_empty() => {
                     Verdict::AlreadySo("None is the default".to_owned())
                 }
+                Class::Honoured if item.value == Value::None => Verdict::Differs(format!(
+                    "None is read as the default, {}",
+                    item.setting.default
+                )),
                 Class::Honoured => Verdict::NoEffect("it is empty".to_owned()),
                 Class::Noted | Class::Differs | Class::Dangerous | Class::Unsupported
                     if is_default =>

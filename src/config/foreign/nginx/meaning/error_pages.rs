@@ -124,8 +124,8 @@ fn value(
     let codes: Vec<_> = args.iter().filter(is_error).copied().collect();
     let is_of_tls = |code: &&str| matches!(*code, "495" | "496" | "497");
     if !args.is_empty() && args.iter().all(is_of_tls) {
-        let text = "a request without TLS, or without a certificate, has no such status";
-        meaning.no_effect(line, text);
+        let text = "a request without TLS at an address with it, or without a certificate, is a 400 with the built-in page (for requests without TLS: redirect_to_https at an address of their own)";
+        meaning.say(line, Verdict::Differs(text.to_owned()));
         return None;
     }
     if codes.len() != args.len() || codes.is_empty() {

@@ -1,13 +1,16 @@
 //! `uwsgi_pass` and `proxy_pass`: the application, or servers behind pyserve.
 
+use std::path::Path;
+
 use super::locations::{Context, plain};
 use super::passing::{has_host, http_options, options_of_application, timeouts, uwsgi_options};
 use super::proxy_tls;
 use super::redirects::{captures_rest, constant};
 use super::{Meaning, Table};
-use crate::config::foreign::nginx::templates::APPLICATION;
+use crate::config::foreign::nginx::templates::{self, APPLICATION};
 use crate::config::foreign::{Verdict, equivalent};
 use crate::config::locations as tables;
+use crate::config::upstream::ServerAddress;
 
 /// The address of a `*_pass`.
 struct Target {
@@ -27,6 +30,21 @@ struct Target {
     tls: Option<(String, bool)>,
 }
 
+impl Target {
+    /// The fault of an address that no server can have.
+    fn fault(&self, is_uwsgi: bool) -> Option<String> {
+        let parse = match is_uwsgi {
+            true => ServerAddress::uwsgi,
+            false => ServerAddress::http,
+        };
+        let mut servers = self.servers.iter();
+        servers.find_map(|server| {
+            let invalid = parse(server, Path::new("/")).err()?;
+            Some(format!("{server}: {}", invalid.problem))
+        })
+    }
+}
+
 /// Completes the table of a location whose path is `path`.
 pub fn enter(
     meaning: &mut Meaning<'_>,
@@ -37,6 +55,10 @@ pub fn enter(
 ) -> Result<(), Verdict> {
     let is_uwsgi = meaning.name(pass) == "uwsgi_pass";
     let target = target(meaning, context, pass, is_uwsgi)?;
+    let is_filled = templates::unfilled(meaning.tree, pass, meaning.given.variable).is_none();
+    if let Some(invalid) = target.fault(is_uwsgi).filter(|_| is_filled) {
+        return Err(Verdict::Wrong(invalid));
+    }
     let is_bound = |binds: &[String]| {
         let mut all = target.plain.iter();
         let is_same = |bind, address| same_address(meaning, bind, address);
