@@ -14,9 +14,8 @@ use bytes::Bytes;
 use http::Method;
 use http::header::STRICT_TRANSPORT_SECURITY;
 
-use crate::config::Scheme;
-use crate::config::Trust;
 use crate::config::tls::HttpsRedirect;
+use crate::config::{Scheme, Trust};
 use crate::front::activity::Activity;
 use crate::front::admin::Probes;
 use crate::front::body::negotiate::Accepted;

@@ -22,6 +22,9 @@ use std::net::IpAddr;
 use http::header::{self, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::limits::valid_host;
+use crate::config::request_headers::{
+    FORWARDED_FOR as FOR, FORWARDED_HOST as HOST, FORWARDED_PORT as PORT, FORWARDED_PROTO as PROTO,
+};
 use crate::config::{ForwardedFact, Scheme, Trust};
 use crate::front::context::{Client, Endpoints};
 
@@ -44,11 +47,7 @@ const FORWARDING: [&str; 15] = [
     "x-client-ip",
 ];
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const SSL: HeaderName = HeaderName::from_static("x-forwarded-ssl");
 const PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 

@@ -81,10 +81,7 @@ impl<'a> Facts<'a> {
         for part in parts {
             match part {
                 ValuePart::Text(text) => made.push_str(text),
-                ValuePart::Fact(RequestFact::ForwardedFor) => {
-                    self.push_addresses(headers, &mut made);
-                }
-                ValuePart::Fact(fact) => self.push(*fact, &mut made),
+                ValuePart::Fact(fact) => self.push(*fact, headers, &mut made),
             }
         }
         // Hosts and targets were checked, so every made value is one of a field.
@@ -93,14 +90,14 @@ impl<'a> Facts<'a> {
             .flatten()
     }
 
-    fn push(self, fact: RequestFact, made: &mut String) {
+    fn push(self, fact: RequestFact, headers: &HeaderMap, made: &mut String) {
         match fact {
-            // `push_addresses` has the fields before it.
-            RequestFact::Client | RequestFact::ForwardedFor => {
+            RequestFact::Client => {
                 if let Some(address) = self.client.address {
                     made.push_str(&address.to_string());
                 }
             }
+            RequestFact::ForwardedFor => self.push_addresses(headers, made),
             RequestFact::Scheme => made.push_str(self.client.scheme.as_str()),
             RequestFact::Host => made.push_str(&self.client.host_name()),
             RequestFact::Authority => made.push_str(&self.client.host),
@@ -120,7 +117,7 @@ impl<'a> Facts<'a> {
             made.push_str(", ");
         }
         match self.client.address {
-            Some(_) => self.push(RequestFact::ForwardedFor, made),
+            Some(address) => made.push_str(&address.to_string()),
             None => made.truncate(made.trim_end_matches(", ").len()),
         }
     }

@@ -10,14 +10,14 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Version, request};
 
+use crate::config::request_headers::{
+    FORWARDED_FOR as FOR, FORWARDED_HOST as HOST_ASKED, FORWARDED_PORT as PORT,
+    FORWARDED_PROTO as PROTO,
+};
 use crate::front::context::{RequestFacts, Stated, is_plain};
 use crate::front::header_case::write_name;
 use crate::front::upstream::reply_head::{listed, listed_in};
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that are not forwarded, or that this file writes itself.
