@@ -118,3 +118,13 @@ stop_engine() {
         ip link delete "$engine_bridge" 2>/dev/null || true
     fi
 }
+
+d() { "${engine[@]}" "$@"; }
+
+# For the end of a script: removes its containers, which have the label `label`, and its directory `work`.
+# shellcheck disable=SC2154
+finish() {
+    [ ${#engine[@]} -gt 0 ] && d ps -aq --filter "label=$label" | xargs -r "${engine[@]}" rm -f >/dev/null 2>&1
+    rm -rf "$work"
+    stop_engine
+}

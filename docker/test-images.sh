@@ -35,15 +35,7 @@ failed=0
 current=
 work=$(mktemp -d)
 label=pyserve.test=$$
-# shellcheck disable=SC2317
-finish() {
-    [ ${#engine[@]} -gt 0 ] && d ps -aq --filter "label=$label" | xargs -r "${engine[@]}" rm -f >/dev/null 2>&1
-    rm -rf "$work"
-    stop_engine
-}
 trap finish EXIT
-
-d() { "${engine[@]}" "$@"; }
 
 ok() { printf '%-12s ok      %s\n' "$current" "$1"; }
 wrong() {

@@ -35,15 +35,8 @@ skip() {
 failed=0
 work=$(mktemp -d)
 label=pyserve.moves=$$
-# shellcheck disable=SC2317
-finish() {
-    [ ${#engine[@]} -gt 0 ] && d ps -aq --filter "label=$label" | xargs -r "${engine[@]}" rm -f >/dev/null 2>&1
-    rm -rf "$work"
-    stop_engine
-}
 trap finish EXIT
 
-d() { "${engine[@]}" "$@"; }
 wrong() {
     printf '%-16s WRONG   %s\n' "$image" "$1"
     failed=1
