@@ -6,6 +6,12 @@ use super::{Meaning, atoi, has_number};
 use crate::config::address::ListenAddress;
 use crate::config::foreign::Verdict;
 
+/// Options that listen for HTTP.
+pub(super) const HTTP: [&str; 4] = ["http", "httprouter", "http-socket", "http11-socket"];
+
+/// Options that listen for HTTP over TLS.
+pub(super) const HTTPS: [&str; 3] = ["https", "https2", "https-socket"];
+
 /// The address that a line names, perhaps by the number of a shared socket.
 pub(super) fn bound(
     meaning: &mut Meaning<'_>,

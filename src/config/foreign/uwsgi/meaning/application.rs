@@ -1,6 +1,7 @@
 //! Which application runs, where, with which interpreter and environment.
 
 use super::Meaning;
+use super::addresses::{HTTP, HTTPS};
 use crate::config::app::{AppRef, is_dotted_name};
 use crate::config::foreign::Verdict;
 use crate::config::foreign::uwsgi::reader::Item;
@@ -247,10 +248,8 @@ fn is_http_alone(meaning: &Meaning<'_>) -> bool {
     let speaks_http = meaning.items.iter().any(|item| {
         is_one(item, &["protocol", "socket-protocol"]) && item.value.as_deref() == Some("http")
     });
-    let http = ["http", "httprouter", "http-socket", "http11-socket"];
-    let https = ["https", "https2", "https-socket"];
     let has_socket = has(&["socket"]);
-    let is_http = has(&http) || has(&https) || speaks_http && has_socket;
+    let is_http = has(&HTTP) || has(&HTTPS) || speaks_http && has_socket;
     is_http && !has(&["uwsgi-socket"]) && (speaks_http || !has_socket)
 }
 

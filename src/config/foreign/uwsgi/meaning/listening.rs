@@ -1,6 +1,6 @@
 //! Addresses, and as whom the server runs.
 
-use super::addresses::{address, bound};
+use super::addresses::{HTTP, HTTPS, address, bound};
 use super::processes::time;
 use super::{Meaning, has_number, tls};
 use crate::config::foreign::Verdict;
@@ -17,7 +17,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     let protocol = meaning.last(&["protocol", "socket-protocol"]);
     let is_http = protocol.is_some_and(|at| meaning.value(at) == "http");
     let shared = shared_sockets(meaning);
-    for at in meaning.all(&["http", "httprouter", "http-socket", "http11-socket"]) {
+    for at in meaning.all(&HTTP) {
         listen(meaning, at, &shared);
     }
     for at in meaning.all(&["socket"]).into_iter().filter(|_| is_http) {
@@ -212,20 +212,11 @@ fn pauses(meaning: &mut Meaning<'_>) {
 
 /// True if uWSGI itself speaks HTTP, perhaps at an address that is not known yet.
 fn speaks_http(meaning: &Meaning<'_>) -> bool {
-    let names = [
-        "http",
-        "httprouter",
-        "http-socket",
-        "http11-socket",
-        "https",
-        "https2",
-        "https-socket",
-    ];
     let mut all = meaning.items.iter().zip(&meaning.verdicts);
     !meaning.binds.is_empty()
         || all.any(|(item, verdict)| {
             let is_open = matches!(verdict, Some(Verdict::AtStart(_) | Verdict::Unset(_)));
-            is_open && names.contains(&&*item.key)
+            is_open && (HTTP.contains(&&*item.key) || HTTPS.contains(&&*item.key))
         })
 }
 
