@@ -3,15 +3,17 @@
 use super::Verdict;
 use super::shell::VARIABLES;
 
-/// Longest time, in seconds: a year.
-const LONGEST: i64 = 365 * 86_400;
+/// Longest time, in seconds.
+pub const A_YEAR: i64 = 365 * 86_400;
+/// The note for a longer one.
+pub const TOO_LONG: &str = "a year, which is the longest time";
 /// Most workers, and threads of one.
 const MOST: i64 = 1024;
 
 /// A time in seconds, and the note for one that is shorter than the given one.
 pub fn seconds(given: i64) -> (String, Option<&'static str>) {
-    let note = (given > LONGEST).then_some("a year, which is the longest time");
-    (given.min(LONGEST).to_string(), note)
+    let note = (given > A_YEAR).then_some(TOO_LONG);
+    (given.min(A_YEAR).to_string(), note)
 }
 
 /// A number of workers or threads, which may stand for a variable.

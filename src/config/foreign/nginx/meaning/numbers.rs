@@ -1,5 +1,7 @@
 //! Times and sizes, as nginx writes them.
 
+use crate::config::foreign::bounds;
+
 /// nginx's times: `30`, `30s`, `1m30s`, `500ms`; in whole seconds, rounded up.
 pub fn seconds(text: &str) -> Option<u64> {
     let mut total_ms: u64 = 0;
@@ -34,14 +36,13 @@ pub fn seconds(text: &str) -> Option<u64> {
 }
 
 /// The time that a setting has for these seconds, with the note of one that would be too long.
-pub fn longest(seconds: u64) -> (u64, &'static str) {
-    match seconds > A_YEAR {
-        true => (A_YEAR, " (a year, which is the longest time)"),
-        false => (seconds, ""),
+pub fn longest(seconds: u64) -> (u64, String) {
+    let most = bounds::A_YEAR.unsigned_abs();
+    match seconds > most {
+        true => (most, format!(" ({})", bounds::TOO_LONG)),
+        false => (seconds, String::new()),
     }
 }
-
-const A_YEAR: u64 = 365 * 86_400;
 
 /// nginx's sizes: `1024`, `8k`, `50m`, `1g`; 0 for no limit.
 pub fn bytes(text: &str) -> Option<String> {

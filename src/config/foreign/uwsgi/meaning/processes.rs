@@ -6,7 +6,7 @@ use super::Meaning;
 use crate::config::foreign::uwsgi::numbers::{atoi, flag};
 use crate::config::foreign::{Verdict, bounds, waiting};
 
-/// Least address space that it takes for a worker, in megabytes.
+/// Least address space of a worker that pyserve takes, in megabytes.
 const SMALLEST_ADDRESS_SPACE: i64 = 64;
 
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
